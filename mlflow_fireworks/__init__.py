@@ -1,0 +1,1 @@
+"""MLflow deployment target for Fireworks AI: from a registered model to READY."""

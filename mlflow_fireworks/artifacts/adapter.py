@@ -1,0 +1,141 @@
+"""Fireworks' rules for LoRA adapters ("uploading custom models", LoRA addons; what production clients met)."""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from mlflow_fireworks.artifacts.documents import Document, text_of
+from mlflow_fireworks.artifacts.repository import read_repository
+from mlflow_fireworks.artifacts.safetensors import Header
+
+_MIN_RANK, _MAX_RANK = 4, 64
+_ALLOWED = {
+    *("q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj", "w1", "w2", "w3"),
+    "block_sparse_moe.gate",
+    "lm_head",
+}
+_LM_HEAD_FAMILIES = ("llama", "mistral", "qwen2", "qwen2_vl", "kimi")
+# Options of PEFT that change what the weights mean, and the value that leaves them alone.
+_REFUSED_WHEN_SET = (
+    "use_rslora",
+    "use_dora",
+    "use_qalora",
+    "lora_bias",
+    "fan_in_fan_out",
+    "layer_replication",
+    "modules_to_save",
+    "target_parameters",
+    "trainable_token_indices",
+)
+_LORA_KEY = re.compile(r"\.([^.]+)\.lora_(?:embedding_)?[AB](?:\.|$)")
+
+
+@dataclass(frozen=True)
+class Adapter:
+    """What Fireworks must be told about an adapter (`peftDetails`).
+
+    Args:
+        r: Its rank.
+        target_modules: The layers it changes.
+        base_repo: `org/name` of the model it was trained on, or None when only a local path is known.
+        base_revision: The commit of that model, where it is known.
+    """
+
+    r: int
+    target_modules: tuple[str, ...]
+    base_repo: str | None
+    base_revision: str | None = None
+
+
+def read_adapter(config: Document, other_names: Iterable[str] = ()) -> Adapter:
+    """Read `adapter_config.json`; `find_faults` tells whether what it says is usable.
+
+    Args:
+        config: The parsed file.
+        other_names: Where else the base model may be named, best first, should the file hold only a local path.
+    """
+    r, modules = config.get("r"), config.get("target_modules")
+    listed = modules if isinstance(modules, list) else []
+    named = [text_of(config, "base_model_name_or_path") or "", *other_names]
+    base = next((found for name in named if (found := read_repository(name))), None)
+    return Adapter(
+        r=r if isinstance(r, int) and not isinstance(r, bool) else 0,
+        target_modules=tuple(sorted({_short_name(str(name)) for name in listed})),
+        base_repo=base.name if base else None,
+        base_revision=text_of(config, "revision") or (base.revision if base else None),
+    )
+
+
+def _short_name(module: str) -> str:
+    """`model.layers.0.self_attn.q_proj` and `q_proj` name the same kind of layer."""
+    if module.endswith("block_sparse_moe.gate"):
+        return "block_sparse_moe.gate"
+    return module.rpartition(".")[2]
+
+
+def find_adapter_faults(config: Document, family: str | None, header: Header | None) -> list[str]:
+    """Everything about an adapter that Fireworks refuses.
+
+    Args:
+        config: The parsed `adapter_config.json`.
+        family: `model_type` of its base model, if known.
+        header: The header of its weights, if they are safetensors.
+
+    Returns:
+        One line for each fault, without the file's name.
+    """
+    faults = []
+    peft_type = text_of(config, "peft_type")
+    if peft_type not in (None, "LORA"):
+        faults.append(f"is of type {peft_type}; Fireworks serves LoRA adapters only")
+    r = config.get("r")
+    if not isinstance(r, int) or isinstance(r, bool) or not _MIN_RANK <= r <= _MAX_RANK:
+        faults.append(f"has r={r}; Fireworks takes a rank from {_MIN_RANK} to {_MAX_RANK}: train it again within that")
+    faults += _check_modules(config.get("target_modules"), family, header)
+    faults += [
+        f"sets {option}, which Fireworks does not apply: train the adapter without it"
+        for option in _REFUSED_WHEN_SET
+        if config.get(option)
+    ]
+    if config.get("bias") not in (None, "none", False):
+        faults.append(f"trains biases (bias={config['bias']}), which Fireworks does not apply: use bias=none")
+    return faults
+
+
+def _check_modules(modules: object, family: str | None, header: Header | None) -> list[str]:
+    if isinstance(modules, str):
+        found = _modules_in(header)
+        remedy = f"write the list {list(found)} there, those are in its weights" if found else "write a list there"
+        return [f'has target_modules "{modules}" and Fireworks needs a list of names: {remedy}']
+    if not isinstance(modules, list) or not modules:
+        return ["has no list target_modules, which Fireworks needs"]
+    names = {_short_name(str(name)) for name in modules}
+    faults = []
+    if refused := sorted(names - _ALLOWED):
+        faults.append(
+            f"changes {', '.join(refused)}; Fireworks applies LoRA to {', '.join(sorted(_ALLOWED))} only: "
+            "train it again without them"
+        )
+    if "lm_head" in names and family is not None and not family.startswith(_LM_HEAD_FAMILIES):
+        faults.append(f"changes lm_head, which Fireworks applies for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
+    return faults
+
+
+def _modules_in(header: Header | None) -> tuple[str, ...]:
+    keys = header.shapes if header else ()
+    return tuple(sorted({match[1] for key in keys if (match := _LORA_KEY.search(key))}))
+
+
+def find_adapter_warnings(config: Document, adapter: Adapter, family: str | None) -> list[str]:
+    """What Fireworks takes but may apply in another way than it was trained."""
+    warnings = [
+        f"the adapter sets {option}; Fireworks reads one value for all layers, so its answers may differ"
+        for option in ("rank_pattern", "alpha_pattern")
+        if config.get(option)
+    ]
+    if "lm_head" in adapter.target_modules and family is None:
+        warnings.append(f"the adapter changes lm_head, which Fireworks applies only for {', '.join(_LM_HEAD_FAMILIES)}")
+    if adapter.base_repo is None:
+        named = text_of(config, "base_model_name_or_path")
+        warnings.append(f"the adapter's base model is known only as {named}; name it with -C base_model=")
+    return warnings

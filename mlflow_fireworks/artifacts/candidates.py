@@ -1,0 +1,138 @@
+"""Which folder of a heap of files is the checkpoint, when nothing else says so."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from mlflow_fireworks.artifacts.content import Stored
+from mlflow_fireworks.artifacts.selection import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    TRAINING_CHECKPOINT,
+    is_foreign_weights,
+    is_index,
+    is_weights,
+)
+from mlflow_fireworks.errors import CheckpointError
+from mlflow_fireworks.progress import format_bytes
+
+SERVABLE = (
+    "Fireworks serves Hugging Face checkpoints: config.json, tokenizer and *.safetensors (or .bin) weights, "
+    "or adapter_config.json with adapter_model.safetensors"
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The folder that holds the checkpoint.
+
+    Args:
+        folder: Relative to where the search began; empty for that folder itself.
+        warnings: What may surprise.
+    """
+
+    folder: str
+    warnings: tuple[str, ...] = ()
+
+
+def choose_folder(
+    files: Mapping[str, Stored], subject: str, root: str, training: Sequence[str] = (), links: Sequence[str] = ()
+) -> Choice:
+    """Choose the one folder that holds weights.
+
+    Folders inside a chosen one are parts of it (`1_Pooling/`) or extras (`onnx/`, `original/`) and never
+    candidates of their own, as in a repository of the Hub.
+
+    Args:
+        files: All files, training checkpoints and caches already left out.
+        subject: What is searched, for messages, e.g. `models:/chat/3`.
+        root: Where `files` begin in the artifacts, for messages.
+        training: Folders of training checkpoints that were left out; named when nothing else is there.
+        links: Symbolic links that cannot be followed; named when nothing else is there.
+
+    Raises:
+        CheckpointError: No folder holds weights that Fireworks takes, or several do.
+    """
+    folders = _group(files)
+    found = sorted(folder for folder, names in folders.items() if _holds_checkpoint(names))
+    outer = [folder for folder in found if not any(_is_inside(folder, other) for other in found)]
+    if not outer and training:
+        raise CheckpointError(
+            f"{subject} holds only checkpoints of a training run: {', '.join(training)}; "
+            f"choose with -C checkpoint_path={training[-1]}"
+        )
+    if not outer and links:
+        raise CheckpointError(
+            f"{subject} holds no weights, but {len(links)} symbolic links that lead nowhere or out of it "
+            f"({', '.join(links[:3])}); copy the files themselves there, e.g. with cp -L"
+        )
+    if not outer:
+        raise CheckpointError(f"{subject} {_describe_nothing(folders)}. {SERVABLE}")
+    if len(outer) > 1:
+        listing = ", ".join(f"{_show(root, folder)} ({_describe(folder, files, folders)})" for folder in outer)
+        first = _show(root, outer[0])
+        raise CheckpointError(f"{subject} holds several checkpoints: {listing}; choose with -C checkpoint_path={first}")
+    inner = [folder for folder in found if folder != outer[0] and not _is_module(folder, outer[0], folders)]
+    warnings = tuple(
+        f"weights in {_show(root, folder)} stay, they lie inside the checkpoint {_show(root, outer[0])}; "
+        f"-C checkpoint_path={_show(root, folder)} takes them instead"
+        for folder in inner
+    )
+    return Choice(outer[0], warnings=warnings)
+
+
+def _group(files: Mapping[str, Stored]) -> dict[str, set[str]]:
+    folders: dict[str, set[str]] = {}
+    for path in files:
+        folder, _, name = path.rpartition("/")
+        folders.setdefault(folder, set()).add(name)
+    return folders
+
+
+def _holds_checkpoint(names: set[str]) -> bool:
+    if "modules.json" in names or any(is_weights(name) or is_index(name) for name in names):
+        return True
+    return ADAPTER_CONFIG in names and not names.isdisjoint(ADAPTER_WEIGHTS)
+
+
+def _is_inside(folder: str, other: str) -> bool:
+    return folder != other and (not other or folder.startswith(f"{other}/"))
+
+
+def _is_module(folder: str, outer: str, folders: Mapping[str, set[str]]) -> bool:
+    return "modules.json" in folders[outer] and _is_inside(folder, outer)
+
+
+def _describe(folder: str, files: Mapping[str, Stored], folders: Mapping[str, set[str]]) -> str:
+    names = folders[folder]
+    size = sum(file.size for path, file in files.items() if _is_inside(path, folder))
+    kind = "embedding model" if "modules.json" in names else "adapter" if ADAPTER_CONFIG in names else "base model"
+    return f"{kind}, {format_bytes(size)}"
+
+
+def _show(root: str, folder: str) -> str:
+    return "/".join(part for part in (root, folder) if part) or "."
+
+
+def _describe_nothing(folders: Mapping[str, set[str]]) -> str:
+    names = {name for group in folders.values() for name in group}
+    foreign = sorted(name for name in names if is_foreign_weights(name))
+    if "model_index.json" in names:
+        return "is a diffusers pipeline, which cannot be uploaded to Fireworks"
+    if foreign:
+        return f"holds weights only as {', '.join(foreign[:3])}; convert them to safetensors with save_pretrained"
+    if ADAPTER_CONFIG in names:
+        return f"holds {ADAPTER_CONFIG} but not its weights"
+    if "config.json" in names:
+        where = sorted(folder for folder, group in folders.items() if "config.json" in group)
+        return f"holds config.json (in {_show('', where[0])}) but no weights"
+    return "holds no model weights"
+
+
+def list_training_checkpoints(paths: Iterable[str]) -> tuple[str, ...]:
+    """Folders such as `checkpoint-500` that hold weights, in the order of their steps."""
+    found = set()
+    for path in paths:
+        match = TRAINING_CHECKPOINT.search(path)
+        if match and (is_weights(path.rpartition("/")[2]) or path.endswith(ADAPTER_WEIGHTS)):
+            found.add(path[: match.end()])
+    return tuple(sorted(found, key=lambda folder: (len(folder), folder)))

@@ -1,0 +1,202 @@
+"""What goes up: the complete list of files under their Fireworks names, and what was found out about them."""
+
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+from huggingface_hub import HfApi
+
+from mlflow_fireworks.artifacts.adapter import Adapter, find_adapter_warnings, read_adapter
+from mlflow_fireworks.artifacts.checkpoint import Checkpoint, make_checkpoint
+from mlflow_fireworks.artifacts.content import Part
+from mlflow_fireworks.artifacts.documents import Fault, text_of
+from mlflow_fireworks.artifacts.facts import Facts, describe_rope, find_facts
+from mlflow_fireworks.artifacts.fingerprint import fingerprint
+from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
+from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
+from mlflow_fireworks.artifacts.preflight import find_lack_of_disk, find_problems, read_headers
+from mlflow_fireworks.artifacts.repository import Repository
+from mlflow_fireworks.artifacts.safetensors import Header
+from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
+from mlflow_fireworks.artifacts.shards import divide_weights
+from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.artifacts.sources.source import Source
+from mlflow_fireworks.artifacts.sources.staging import bound_disk, measure_free_bytes
+from mlflow_fireworks.artifacts.unwrapping import unwrap
+from mlflow_fireworks.config import Config, Kind
+from mlflow_fireworks.errors import PreflightError
+from mlflow_fireworks.progress import Reporter, format_bytes
+
+# Heads that Fireworks serves (LlamaForCausalLM, GPT2LMHeadModel, Gemma3ForConditionalGeneration); not classifiers.
+_GENERATES = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Generation|VL|Llava")
+
+
+@dataclass(frozen=True)
+class ManifestFile:
+    """One file to upload.
+
+    Args:
+        name: Its name on Fireworks (POSIX, relative).
+        size: Its length in bytes.
+        origin: Where it lies in the artifacts, or what made it.
+        content: Its bytes.
+    """
+
+    name: str
+    size: int
+    origin: str
+    content: Part
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything that Fireworks is told and sent, checked.
+
+    Args:
+        kind: What the model is to Fireworks.
+        files: All files: configuration and tokenizer first, so that they have landed when validation begins; then
+            the weights, largest first, so that none is left running alone at the end.
+        facts: What the files say about the model.
+        adapter: The LoRA details of an addon.
+        lineage: From which Hugging Face repository it comes.
+        fingerprint: 16 hexadecimal digits that name the content, the same on every machine.
+        flavor: How MLflow logged it: `transformers`, `sentence_transformers`, `pyfunc`; `files`, `huggingface`.
+        location: Its folder in the artifacts, empty for their root, or a `hf:/` address.
+        notes: What was decided on the way.
+        warnings: What may surprise.
+    """
+
+    kind: Kind
+    files: tuple[ManifestFile, ...]
+    facts: Facts
+    adapter: Adapter | None
+    lineage: Lineage
+    fingerprint: str
+    flavor: str
+    location: str
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def total_size(self) -> int:
+        """Bytes of all files together."""
+        return sum(file.size for file in self.files)
+
+
+def build_manifest(
+    source: Source,
+    config: Config,
+    reporter: Reporter,
+    *,
+    hub: HfApi | None = None,
+    open_reference: OpenSource | None = None,
+) -> Manifest:
+    """Find the checkpoint of a model, check it, and list what goes up. Nothing is written anywhere.
+
+    Args:
+        source: The model.
+        config: Its options.
+        reporter: Told when reading takes long.
+        hub: Client of the Hugging Face Hub; by default the one the environment describes.
+        open_reference: Opens the `hf:/org/name@commit` of models that were logged without their weights; by default
+            `open_source`.
+
+    Returns:
+        The manifest.
+
+    Raises:
+        CheckpointError: Nothing that Fireworks can serve, or several checkpoints to choose from.
+        PreflightError: A checkpoint with faults; carries all of them.
+        InvalidConfigError: `hugging_face_url` names no repository.
+    """
+    read_explicit(config.hugging_face_url)
+    open_default = partial(open_source, reporter=reporter, max_disk=config.max_disk)
+    layout = find_layout(source, config, open_reference or open_default)
+    checkpoint = make_checkpoint(layout, config.kind, source.resolved)
+    headers: Mapping[str, Header | Fault] = read_headers(checkpoint)
+    if layout.beside_adapter:
+        checkpoint, headers = unwrap(checkpoint, headers)
+    problems = find_problems(checkpoint, headers, layout.links)
+    if config.transfer == "upload":
+        problems += find_lack_of_disk(checkpoint, headers, max_disk=config.max_disk)
+    if problems:
+        raise PreflightError(problems, source.resolved)
+    read = {name: header for name, header in headers.items() if not isinstance(header, Fault) and header.shapes}
+    adapter = _read_adapter(layout, checkpoint)
+    facts = find_facts(checkpoint, read)
+    finding = find_lineage(collect_evidence(source, layout, checkpoint), config, hub or HfApi())
+    lineage = finding.lineage
+    if adapter and adapter.base_repo:
+        lineage = replace(lineage, base_url=Repository(adapter.base_repo, certain=True).url)
+    # An import copies files as they are; a size that the user asked for is refused there.
+    is_kept = config.transfer == "import" and config.shard_size == "auto"
+    divided = divide_weights(checkpoint, headers, "off" if is_kept else config.shard_size, facts.parameter_count)
+    return Manifest(
+        kind=checkpoint.kind,
+        files=_order_files(divided),
+        facts=facts,
+        adapter=adapter,
+        lineage=lineage,
+        fingerprint=fingerprint(checkpoint, divided, reporter),
+        flavor=layout.flavor,
+        location=layout.location,
+        notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),
+        warnings=(*layout.warnings, *_find_warnings(checkpoint, facts, adapter), *finding.warnings),
+    )
+
+
+def _describe_fetching(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
+    """How much temporary disk files of a remote store will take."""
+    stored = {part.stored for part in checkpoint.files.values() if part.stored and not part.is_here()}
+    sizes = [file.size for file in stored]
+    if sizes and config.transfer == "upload":
+        folder = Path(tempfile.gettempdir())
+        most = min(bound_disk(sizes, config.max_workers, config.max_disk), measure_free_bytes(folder))
+        yield (
+            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they go up, "
+            f"with at most {format_bytes(most)} at a time in {folder} (-C max_disk=)"
+        )
+
+
+def _read_adapter(layout: Layout, checkpoint: Checkpoint) -> Adapter | None:
+    if checkpoint.kind is not Kind.ADDON:
+        return None
+    return read_adapter(checkpoint.document(ADAPTER_CONFIG), find_base_names(layout, checkpoint))
+
+
+def _order_files(checkpoint: Checkpoint) -> tuple[ManifestFile, ...]:
+    weights = set(checkpoint.weight_names())
+
+    def place(name: str) -> tuple[bool, int, str]:
+        return (name in weights, -checkpoint.files[name].size if name in weights else 0, name)
+
+    return tuple(
+        ManifestFile(name, checkpoint.files[name].size, checkpoint.files[name].origin, checkpoint.files[name])
+        for name in sorted(checkpoint.files, key=place)
+    )
+
+
+def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None) -> list[str]:
+    if adapter is not None:
+        family = text_of(checkpoint.document("config.json"), "model_type")
+        return find_adapter_warnings(checkpoint.document(ADAPTER_CONFIG), adapter, family)
+    warnings = []
+    if checkpoint.kind is Kind.BASE and not any(_GENERATES.search(name) for name in facts.architectures):
+        warnings.append(
+            f"{', '.join(facts.architectures)} does not generate text, so Fireworks is unlikely to serve it"
+        )
+    if rope := describe_rope(checkpoint):
+        warnings.append(rope)
+    if "tokenizer_config.json" not in checkpoint.files:
+        warnings.append(
+            "there is no tokenizer_config.json; Fireworks then knows no chat template and no special tokens"
+        )
+    elif checkpoint.kind is Kind.BASE and not facts.has_chat_template:
+        warnings.append("the tokenizer has no chat template, so the model will answer completions but not chats")
+    processors = ("preprocessor_config.json", "processor_config.json")
+    if facts.supports_image_input and not any(name in checkpoint.files for name in processors):
+        warnings.append("the model takes images but has no preprocessor_config.json; its deployment will fail")
+    return warnings

@@ -1,0 +1,271 @@
+"""Every fault of a checkpoint that can be seen before a byte leaves, all at once.
+
+Only small files and the headers of weights are read. Where reading a header would fetch the whole file
+(`Store.heads_are_cheap` is false) and an index exists, sizes are compared with the index instead.
+"""
+
+import tempfile
+import zipfile
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from mlflow_fireworks.artifacts.adapter import find_adapter_faults
+from mlflow_fireworks.artifacts.checkpoint import Checkpoint
+from mlflow_fireworks.artifacts.content import Stored
+from mlflow_fireworks.artifacts.documents import (
+    LFS_POINTER,
+    Document,
+    Fault,
+    child_of,
+    is_lfs_pointer,
+    text_of,
+    texts_of,
+    with_language_model,
+)
+from mlflow_fireworks.artifacts.facts import total_bytes
+from mlflow_fireworks.artifacts.safetensors import Header, read_header
+from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
+from mlflow_fireworks.artifacts.sources.staging import measure_free_bytes
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.progress import format_bytes
+
+# The clients of MLflow's stores keep ten connections; an eleventh would be opened anew for each file. With 50 ms for an
+# answer 1,000 shards take six seconds (measured), so all of them are looked into.
+_READERS = 10
+_MAX_NAME_BYTES = 255
+_NAMES_IN_A_MESSAGE = 5
+_UNQUANTISED = {"F64", "F32", "F16", "BF16"}
+
+
+def read_headers(checkpoint: Checkpoint) -> dict[str, Header | Fault]:
+    """Read the header of every weights file where that costs little, or where nothing else tells its content."""
+    names = []
+    for folder, weights in checkpoint.weights.items():
+        for name in weights.files:
+            file = checkpoint.files[folder + name]
+            if isinstance(file, Stored) and (weights.index is None or _has_cheap_head(file)):
+                names.append((folder + name, file))
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip((name for name, _ in names), readers.map(lambda pair: _read_head(pair[1]), names), strict=True))
+
+
+def _has_cheap_head(file: Stored) -> bool:
+    return file.store.heads_are_cheap or file.store.path(file.path) is not None
+
+
+def _read_head(file: Stored) -> Header | Fault:
+    if file.size == 0:
+        return Fault("is empty")
+    if file.path.endswith(".safetensors"):
+        return read_header(lambda count: file.store.head(file.path, count), file.size)
+    return _read_pickle_head(file)
+
+
+def _read_pickle_head(file: Stored) -> Header | Fault:
+    """A `.bin` file tells nothing of its tensors without running it; only its first and last bytes are checked."""
+    start = file.store.head(file.path, 64)
+    if is_lfs_pointer(start):
+        return LFS_POINTER
+    if start.startswith(b"PK"):
+        local = file.store.path(file.path)
+        if local is not None and not zipfile.is_zipfile(local):
+            return Fault("is truncated (the end of its zip archive is missing)")
+    elif not start.startswith(b"\x80"):
+        return Fault("is not a PyTorch weights file")
+    return Header({}, {}, {}, file.size)
+
+
+def find_problems(
+    checkpoint: Checkpoint,
+    headers: Mapping[str, Header | Fault],
+    links: Iterable[str],
+) -> list[str]:
+    """Find every fault of the model itself.
+
+    Args:
+        checkpoint: What is to go up.
+        headers: From `read_headers`.
+        links: Symbolic links that cannot be followed.
+
+    Returns:
+        One line each: which file, what is wrong, what to do.
+    """
+    problems = [*checkpoint.problems, *_check_names(checkpoint, links)]
+    if checkpoint.kind is Kind.ADDON:
+        problems += _check_adapter(checkpoint, headers)
+    else:
+        problems += _check_config(checkpoint)
+        problems += _check_tokenizer(checkpoint)
+    for folder, weights in checkpoint.weights.items():
+        problems += _check_weights(checkpoint, folder, weights, headers)
+    if not checkpoint.weights:
+        problems.append("there are no weights (*.safetensors or *.bin)")
+    problems += _check_quantisation(checkpoint, headers)
+    return list(dict.fromkeys(problems))
+
+
+def _check_names(checkpoint: Checkpoint, links: Iterable[str]) -> Iterator[str]:
+    for name, file in checkpoint.files.items():
+        if not _is_safe(name):
+            yield f"{name!r} is not a safe file name"
+        if file.size == 0:
+            yield f"{file.origin} is empty"
+    origins = {file.origin for file in checkpoint.files.values()}
+    shards = {name for weights in checkpoint.weights.values() for name in weights.shards}
+    for link in links:
+        name = link.rpartition("/")[2]
+        if link in origins:
+            yield f"{link} is a symbolic link that leaves the folder; put the file itself there"
+        elif name in shards or is_needed(name, embedding=False):
+            yield f"{link} is a symbolic link that leads nowhere; put the file itself there"
+
+
+def _is_safe(name: str) -> bool:
+    segments = name.split("/")
+    return (
+        all(segment not in ("", ".", "..") and segment == segment.strip() for segment in segments)
+        and name.isprintable()
+        and "\\" not in name
+        and len(name.encode("utf-8", "replace")) <= _MAX_NAME_BYTES
+    )
+
+
+def _check_config(checkpoint: Checkpoint) -> Iterator[str]:
+    if "config.json" not in checkpoint.files:
+        yield "config.json is missing"
+        return
+    config = checkpoint.document("config.json")
+    if "config.json" not in checkpoint.documents:
+        return
+    origin = checkpoint.files["config.json"].origin
+    if not texts_of(config, "architectures"):
+        yield f'{origin} has no architectures, e.g. ["LlamaForCausalLM"]; save the model again with save_pretrained'
+    if not text_of(config, "model_type"):
+        yield f'{origin} has no model_type, e.g. "llama"; save the model again with save_pretrained'
+
+
+def _check_tokenizer(checkpoint: Checkpoint) -> Iterator[str]:
+    if not has_vocabulary(name.rpartition("/")[2] for name in checkpoint.files):
+        yield "the tokenizer is missing (tokenizer.json or tokenizer.model); save it beside the weights"
+
+
+def _check_quantisation(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:
+    """Fireworks docs, "uploading custom models": upload FP16 or BF16; Fireworks quantises when it serves."""
+    remedy = "Fireworks takes FP16 or BF16 weights and quantises them itself: upload the model from before quantisation"
+    config = checkpoint.document("config.json")
+    for part in with_language_model(config) if checkpoint.kind is not Kind.ADDON else ():
+        settings = child_of(part, "quantization_config") or child_of(part, "compression_config")
+        if settings:
+            method = text_of(settings, "quant_method") or "unknown method"
+            yield f"{checkpoint.files['config.json'].origin} has a quantization_config ({method}); {remedy}"
+            return
+    elements: dict[str, int] = defaultdict(int)
+    for header in headers.values():
+        if isinstance(header, Header):
+            for dtype, count in header.elements().items():
+                elements[dtype] += count
+    packed = sum(count for dtype, count in elements.items() if dtype not in _UNQUANTISED)
+    if packed > sum(elements.values()) / 2:
+        yield f"most weights are stored as {max(elements, key=lambda dtype: elements[dtype])}; {remedy}"
+
+
+def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:
+    if ADAPTER_CONFIG not in checkpoint.documents:
+        return
+    header = next((found for found in headers.values() if isinstance(found, Header) and found.shapes), None)
+    family = text_of(checkpoint.document("config.json"), "model_type")
+    origin = checkpoint.files[ADAPTER_CONFIG].origin
+    for fault in find_adapter_faults(checkpoint.document(ADAPTER_CONFIG), family, header):
+        yield f"{origin} {fault}"
+
+
+def _check_weights(
+    checkpoint: Checkpoint, folder: str, weights: Weights, headers: Mapping[str, Header | Fault]
+) -> Iterator[str]:
+    for name in weights.files:
+        header = headers.get(folder + name)
+        if isinstance(header, Fault):
+            yield f"{checkpoint.files[folder + name].origin} {header.text}"
+    if weights.undivided:
+        yield (
+            f"{_enumerate(weights.files)}: several weights files and no index tells which tensors they hold; "
+            "add model.safetensors.index.json, or save the model again with save_pretrained"
+        )
+    if weights.index is not None and folder + weights.index in checkpoint.documents:
+        yield from _check_index(checkpoint, folder, weights, headers)
+
+
+def _check_index(
+    checkpoint: Checkpoint, folder: str, weights: Weights, headers: Mapping[str, Header | Fault]
+) -> Iterator[str]:
+    index = folder + str(weights.index)
+    document, origin = checkpoint.document(index), checkpoint.files[index].origin
+    tensors: dict[str, list[str]] = defaultdict(list)
+    for tensor, shard in child_of(document, "weight_map").items():
+        tensors[str(shard)].append(tensor)
+    if not tensors:
+        yield f"{origin} has no weight_map; save the model again with save_pretrained"
+        return
+    if missing := sorted(set(tensors) - set(weights.files)):
+        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {_enumerate(missing)}"
+    for shard in weights.files:
+        header = headers.get(folder + shard)
+        if isinstance(header, Header) and header.shapes:
+            absent = [tensor for tensor in tensors[shard] if tensor not in header.shapes]
+            if absent:
+                path = checkpoint.files[folder + shard].origin
+                yield f"{path} lacks {len(absent)} tensors that the index puts there: {_enumerate(absent)}"
+    if not missing and not any(folder + shard in headers for shard in weights.files if shard.endswith(".safetensors")):
+        yield from _check_total(checkpoint, folder, weights, document)
+
+
+def _check_total(checkpoint: Checkpoint, folder: str, weights: Weights, index: Document) -> Iterator[str]:
+    expected = total_bytes(child_of(index, "metadata")) or 0
+    listed = sum(checkpoint.files[folder + name].size for name in weights.files)
+    if listed < expected:
+        yield (
+            f"the weights are {format_bytes(listed)} together where {weights.index} says {format_bytes(expected)}: "
+            "at least one file is truncated"
+        )
+
+
+def find_lack_of_disk(
+    checkpoint: Checkpoint,
+    headers: Mapping[str, Header | Fault],
+    scratch: Path | None = None,
+    max_disk: int | None = None,
+) -> Iterator[str]:
+    """Files are fetched a few at a time, and removed once they are up; so the largest must fit.
+
+    Args:
+        checkpoint: What is to go up from this machine.
+        headers: From `read_headers`.
+        scratch: Folder into which files are fetched; the system's temporary folder by default.
+        max_disk: Most bytes of fetched files at any time; what is free when None.
+
+    Yields:
+        At most one line: what is lacking, what to do.
+    """
+    scratch = scratch or Path(tempfile.gettempdir())
+    fetched = [
+        file.size
+        for name, file in checkpoint.files.items()
+        if file.stored and not file.is_here() and (name not in headers or file.stored.store.heads_are_cheap)
+    ]  # where heads are not cheap, reading one has fetched the file, and it is kept
+    largest, free = max(fetched, default=0), measure_free_bytes(scratch)
+    if max_disk is not None and largest > max_disk:
+        allowed = format_bytes(max_disk)
+        yield f"the largest file to fetch has {format_bytes(largest)} and -C max_disk= allows {allowed}; raise it"
+    elif largest > free:
+        yield (
+            f"the largest file to fetch has {format_bytes(largest)} and {scratch} only {format_bytes(max(0, free))} "
+            "free beside a reserve; free some space or set TMPDIR to another disk"
+        )
+
+
+def _enumerate(names: Iterable[str]) -> str:
+    listed = list(names)
+    more = len(listed) - _NAMES_IN_A_MESSAGE
+    return ", ".join(listed[:_NAMES_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")

@@ -1,0 +1,158 @@
+"""A large safetensors file goes up as several, made on the fly: one file is one stream, and streams add up.
+
+Transformers writes shards of up to 50 GB since version 5 (of 5 GB before), so most checkpoints are one to three
+files, and of the eight streams that an upload may use five would stand idle. A shard is a new header and one
+contiguous range of the original, so nothing is read but the header, nothing is written to disk, and every tensor
+keeps its bytes.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Literal, TypeVar
+
+from mlflow_fireworks.artifacts.checkpoint import Checkpoint
+from mlflow_fireworks.artifacts.content import Made, Part, Stored
+from mlflow_fireworks.artifacts.documents import Fault, child_of
+from mlflow_fireworks.artifacts.excerpt import Excerpt
+from mlflow_fireworks.artifacts.safetensors import Header, width_of, write_header
+from mlflow_fireworks.artifacts.selection import Weights
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.progress import format_bytes
+
+T = TypeVar("T")
+
+_SINGLE = "model.safetensors"
+_INDEX = "model.safetensors.index.json"
+# For `auto`. About 32 shards keep 8 workers (and 16, and 32) evenly busy to the end; below 128 MiB the time that
+# a request takes begins to count; 5 GB is what the Hub's own tools make at most. A checkpoint of several files
+# up to that size was made with parallel transfers in mind and keeps its names.
+_LONE_BYTES = 1024**3
+_LARGE_BYTES = 5 * 10**9
+_SHARDS = 32
+_SMALLEST_BYTES = 128 * 1024**2
+
+
+@dataclass(frozen=True)
+class _Shard:
+    part: Part
+    tensors: tuple[str, ...]
+
+
+def divide_weights(
+    checkpoint: Checkpoint,
+    headers: Mapping[str, Header | Fault],
+    shard_size: int | Literal["auto", "off"],
+    parameters: int | None,
+) -> Checkpoint:
+    """Divide the large safetensors files of a model; other checkpoints are returned as they are.
+
+    The result depends on the headers and `shard_size` alone, so it is the same on every machine.
+
+    Args:
+        checkpoint: What is to go up. Only the top folder is divided: sentence-transformers reads the weights of its
+            other modules without an index.
+        headers: The headers of its weights; without all of them nothing is divided.
+        shard_size: About how many bytes a shard has, `auto` or `off`. A larger tensor is a shard of its own.
+        parameters: Number of parameters, for the index; None where unknown.
+
+    Returns:
+        The checkpoint with shards, named as transformers names them, in place of all its weights files.
+    """
+    weights = checkpoint.weights.get("")
+    read = _pick_headers(weights, headers)
+    if checkpoint.kind is Kind.ADDON or weights is None or shard_size == "off" or not read:
+        return checkpoint
+    least, size = _choose_sizes(shard_size, [header.size for header in read.values()])
+    large = [name for name, header in read.items() if header.size > least]
+    shards = [
+        shard
+        for name, header in read.items()
+        for shard in _divide(checkpoint.files[name], header, size if name in large else header.size)
+    ]
+    if len(shards) == len(read):
+        return checkpoint
+    names = [f"model-{number:05d}-of-{len(shards):05d}.safetensors" for number in range(1, len(shards) + 1)]
+    parts = dict(zip(names, shards, strict=True))
+    metadata = child_of(checkpoint.document(weights.index or ""), "metadata")
+    index = _make_index(parts, read, {**metadata, **({"total_parameters": parameters} if parameters else {})})
+    sizes = ", ".join(f"{checkpoint.files[name].origin} ({format_bytes(read[name].size)})" for name in large)
+    note = (
+        f"{sizes}: the weights go up as {len(names)} shards made on the fly; -C shard_size=off sends them as they are"
+    )
+    return _replace_weights(checkpoint, weights, {name: shard.part for name, shard in parts.items()}, index, note)
+
+
+def _pick_headers(weights: Weights | None, headers: Mapping[str, Header | Fault]) -> dict[str, Header]:
+    """The headers of all files; empty when one is missing or the files are not what transformers would read."""
+    if weights is None or (weights.index is None and weights.files != (_SINGLE,)):
+        return {}
+    found = {name: headers.get(name) for name in weights.files}
+    read = {name: header for name, header in found.items() if isinstance(header, Header) and header.shapes}
+    return read if len(read) == len(found) else {}
+
+
+def _choose_sizes(shard_size: int | str, sizes: list[int]) -> tuple[int, int]:
+    """Above how many bytes a file is divided, and into shards of how many."""
+    if isinstance(shard_size, int):
+        return shard_size, shard_size
+    least = _LONE_BYTES if len(sizes) == 1 else _LARGE_BYTES
+    return least, min(max(sum(sizes) // _SHARDS, _SMALLEST_BYTES), _LARGE_BYTES)
+
+
+def _divide(part: Part, header: Header, size: int) -> list[_Shard]:
+    groups = _group_tensors(header, size)
+    if len(groups) == 1 or not isinstance(part, Stored | Excerpt):
+        return [_Shard(part, tuple(header.places))]
+    shards = []
+    for group in groups:
+        begin, end = header.places[group[0]][0], header.places[group[-1]][1]
+        start = write_header(header, {name: name for name in group})
+        shards.append(_Shard(Excerpt(part, start, ((begin, end - begin),), f"{begin}-{end}"), group))
+    return shards
+
+
+def _group_tensors(header: Header, size: int) -> list[tuple[str, ...]]:
+    """Neighbouring tensors, at most `size` bytes together where one alone is not larger.
+
+    A group also ends where a tensor would lose the alignment that it has in the original, which happens only in
+    files that are not sorted by the width of their elements, as safetensors sorts them.
+    """
+    ordered = sorted(header.places, key=lambda name: (header.places[name], name))
+    first = start = header.places[ordered[0]][0]
+    groups: list[list[str]] = [[]]
+    for name in ordered:
+        begin, end = header.places[name]
+        width = width_of(header.dtypes[name])
+        is_shifted = (begin - start) % width != 0 and (begin - first) % width == 0
+        if start < begin < end and (end - start > size or is_shifted):
+            groups.append([])
+            start = begin
+        groups[-1].append(name)
+    return [tuple(group) for group in groups]
+
+
+def _make_index(parts: Mapping[str, _Shard], headers: Mapping[str, Header], metadata: Mapping[str, object]) -> bytes:
+    total = sum(end - begin for header in headers.values() for begin, end in header.places.values())
+    weight_map = {tensor: name for name, shard in parts.items() for tensor in shard.tensors}
+    index = {"metadata": {**metadata, "total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
+    return json.dumps(index, indent=2).encode()
+
+
+def _replace_weights(
+    checkpoint: Checkpoint, weights: Weights, parts: Mapping[str, Part], index: bytes, note: str
+) -> Checkpoint:
+    old = {*weights.files, weights.index}
+    made = Made(index, "made from the headers of the weights")
+    return replace(
+        checkpoint,
+        files={**_without(checkpoint.files, old), _INDEX: made, **parts},
+        weights={**checkpoint.weights, "": replace(weights, files=tuple(parts), index=_INDEX, shards=frozenset(parts))},
+        contents={**_without(checkpoint.contents, old), _INDEX: index},
+        documents={**_without(checkpoint.documents, old), _INDEX: json.loads(index)},
+        notes=(*checkpoint.notes, note),
+    )
+
+
+def _without(mapping: Mapping[str, T], names: set[str | None]) -> dict[str, T]:
+    return {name: value for name, value in mapping.items() if name not in names}

@@ -1,0 +1,164 @@
+"""MLflow's artifact repositories: S3, GCS, Azure, the tracking server's proxy, Databricks.
+
+Only the listing and the fetching of single files are used. `download_artifacts` on a model would write a
+`registered_model_meta` file into a local store (MLflow 3.17, `models_artifact_repo.py`).
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
+from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+
+from mlflow_fireworks.artifacts.sources.beginnings import find_reader
+from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning
+from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
+from mlflow_fireworks.errors import InvalidConfigError, SourceError
+
+_FINAL_CODES = {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE"}
+_FINAL_STATUSES = {401, 403, 404}
+_PIP_NAMES = {
+    "azure": "azure-storage-blob azure-storage-file-datalake azure-identity",
+    "google": "google-cloud-storage",
+}
+
+
+def open_repository(uri: str) -> ArtifactRepository:
+    """The artifact repository behind a URI; for `models:/` the one that really holds the files.
+
+    Args:
+        uri: Anything MLflow has an artifact repository for, `models:/name/version` and `models:/m-…` included.
+
+    Raises:
+        InvalidConfigError: No repository knows the URI's scheme.
+        SourceError: The repository cannot be opened.
+    """
+    try:
+        repository = get_artifact_repository(uri)
+    except MlflowException as error:
+        if "registered artifact repository" in str(error):
+            raise InvalidConfigError(
+                f"no store is known for {hide_credentials(uri)}; use models:/NAME/VERSION, models:/NAME@ALIAS, "
+                "runs:/RUN/PATH, hf:/ORG/NAME, a folder, or a URI such as s3://BUCKET/PATH"
+            ) from None
+        raise _unreadable(uri, error) from None
+    except Exception as error:  # noqa: BLE001 - repositories are plugins and raise what they like
+        raise _unreadable(uri, error) from None
+    while isinstance(repository, ModelsArtifactRepository):
+        repository = repository.repo
+    return repository
+
+
+def find_local_folder(repository: ArtifactRepository) -> Path | None:
+    """The folder of a repository that is just a folder of this machine, else None."""
+    if isinstance(repository, LocalArtifactRepository):
+        return Path(repository.artifact_dir)
+    return None
+
+
+def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, int | None]:
+    """Every file of a repository below a folder.
+
+    Args:
+        repository: Where.
+        folder: POSIX path inside it, "" for all.
+
+    Returns:
+        Path relative to `folder`, and the size in bytes or None where the store does not tell.
+
+    Raises:
+        SourceError: The store cannot be listed.
+    """
+    try:
+        found = dict(_walk(repository, folder))
+    except Exception as error:  # noqa: BLE001 - repositories are plugins and raise what they like
+        raise _unreadable(repository.artifact_uri, error) from None
+    prefix = f"{folder}/" if folder else ""
+    return {path.removeprefix(prefix): size for path, size in found.items()}
+
+
+def _walk(repository: ArtifactRepository, top: str) -> Iterator[tuple[str, int | None]]:
+    waiting, seen = [top], {top, "."}
+    while waiting:
+        folder = waiting.pop(0)
+        for info in repository.list_artifacts(folder or None):
+            if not info.is_dir:
+                yield info.path, info.file_size
+            elif info.path not in seen:  # some stores list a folder as part of itself
+                seen.add(info.path)
+                waiting.append(info.path)
+
+
+def fetch_from(repository: ArtifactRepository, folder: str) -> Fetch:
+    """A function that gets single files below a folder of a repository.
+
+    Args:
+        repository: Where.
+        folder: POSIX path inside it, "" for all.
+    """
+    prefix = f"{folder}/" if folder else ""
+    # Every repository implements `_download_file`, except those of Unity Catalog, which only wrap another one.
+    # `download_artifacts` does the same, but lists once more and draws a progress bar for every file.
+    single = type(repository)._download_file is not ArtifactRepository._download_file  # noqa: SLF001 - see above
+
+    def fetch(name: str, into: Path) -> Path:
+        target = into / Path(name).name
+        with _final_told(repository, name):
+            if not single:
+                return Path(repository.download_artifacts(prefix + name, str(into)))
+            repository._download_file(prefix + name, str(target))  # noqa: SLF001 - see above
+        return target
+
+    return fetch
+
+
+def read_from(repository: ArtifactRepository, folder: str) -> ReadBeginning:
+    """A function that reads the beginnings of files below a folder of a repository, where it can do that.
+
+    Args:
+        repository: Where.
+        folder: POSIX path inside it, "" for all.
+    """
+    read = find_reader(repository)
+    prefix = f"{folder}/" if folder else ""
+
+    def read_below(name: str, size: int) -> bytes:
+        with _final_told(repository, name):
+            return read(prefix + name, size)
+
+    return read_below
+
+
+@contextmanager
+def _final_told(repository: ArtifactRepository, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if not _is_final(error):
+            raise
+        place = hide_credentials(repository.artifact_uri)
+        raise SourceError(
+            f"cannot fetch {name} from {place}: {brief(error)}; check that it is there and the store's credentials"
+        ) from None
+
+
+def _is_final(error: Exception) -> bool:
+    if isinstance(error, MlflowException):
+        return error.error_code in _FINAL_CODES
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's ClientError
+        return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _FINAL_STATUSES
+    return getattr(response, "status_code", None) in _FINAL_STATUSES
+
+
+def _unreadable(uri: str, error: Exception) -> SourceError:
+    place = hide_credentials(uri)
+    if isinstance(error, ImportError):
+        module = (error.name or "").split(".")[0]
+        package = _PIP_NAMES.get(module, module) or "'mlflow[extras]'"
+        return SourceError(f"reading {place} needs a package that is missing; install it: pip install {package}")
+    return SourceError(f"cannot read {place}: {brief(error)}; check the URI and the store's credentials")

@@ -1,0 +1,119 @@
+"""The beginning of a file in a remote store without the rest of it: 64 KiB of header out of 60 GB of weights.
+
+MLflow's artifact repositories (3.17) fetch whole files only. So a store is asked through the client that its repository
+has made, with that one's address, credentials, TLS settings and patience. Stores that are not here (HDFS, SFTP, Azure
+Data Lake, Databricks, …) and those that turn out otherwise than expected are left to the whole fetch.
+"""
+
+import posixpath
+from contextlib import closing, suppress
+from http import HTTPStatus
+from typing import Any
+
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_S3_IGNORE_TLS
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
+from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository
+from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.request_utils import augmented_raise_for_status, cloud_storage_http_request
+from mlflow.utils.rest_utils import http_request
+
+from mlflow_fireworks.artifacts.sources.staging import ReadBeginning, whole_files_only
+from mlflow_fireworks.errors import SourceError
+
+_PLAIN = {"Accept-Encoding": "identity"}  # an encoded answer would be a range of other bytes
+
+
+def find_reader(repository: ArtifactRepository) -> ReadBeginning:
+    """How to read the beginnings of a repository's files; `whole_files_only` where that cannot be done.
+
+    Args:
+        repository: Any.
+    """
+    with suppress(Exception):  # a repository that is not as in MLflow 3.17; whole files can still be fetched
+        match repository:
+            case S3ArtifactRepository():
+                return _read_from_s3(repository)
+            case AzureBlobArtifactRepository():
+                return _read_from_azure(repository)
+            case GCSArtifactRepository():
+                return _read_from_gcs(repository)
+            case HttpArtifactRepository():
+                return _read_from_server(repository)
+    return whole_files_only
+
+
+def _read_from_s3(repository: S3ArtifactRepository) -> ReadBeginning:
+    # The client is private, and so are the keyword arguments for MLFLOW_S3_EXPECTED_BUCKET_OWNER; nothing public
+    # gives one that is configured like it. All threads share it: making clients is not safe in several at once.
+    client = repository._get_s3_client()  # noqa: SLF001 - see above
+    owner = repository._bucket_owner_params  # noqa: SLF001 - see above
+    bucket, root = repository.parse_s3_compliant_uri(repository.artifact_uri)
+
+    def read(path: str, size: int) -> bytes:
+        answer = client.get_object(Bucket=bucket, Key=posixpath.join(root, path), Range=_range(size), **owner)
+        with closing(answer["Body"]) as body:
+            return bytes(body.read(size))
+
+    return read
+
+
+def _read_from_azure(repository: AzureBlobArtifactRepository) -> ReadBeginning:
+    container, _, root, _ = repository.parse_wasbs_uri(repository.artifact_uri)
+    client = repository.client.get_container_client(container)
+
+    def read(path: str, size: int) -> bytes:
+        return bytes(client.download_blob(posixpath.join(root, path), offset=0, length=size).readall())
+
+    return read
+
+
+def _read_from_gcs(repository: GCSArtifactRepository) -> ReadBeginning:
+    bucket, root = repository.parse_gcs_uri(repository.artifact_uri)
+    client = repository.client.bucket(bucket)
+
+    def read(path: str, size: int) -> bytes:
+        return bytes(client.blob(posixpath.join(root, path)).download_as_bytes(start=0, end=size - 1))
+
+    return read
+
+
+def _read_from_server(repository: HttpArtifactRepository) -> ReadBeginning:
+    """From a tracking server; straight from the S3 bucket behind it where the server signs URLs for that."""
+
+    def read(path: str, size: int) -> bytes:
+        headers = {**_PLAIN, "Range": _range(size)}
+        # What its server can do is asked as `_download_file` asks it: by private methods, over the network once.
+        if isinstance(repository, MlflowArtifactsRepository):
+            if repository._is_multipart_download_enabled():  # noqa: SLF001 - see above
+                signed = repository._get_presigned_download_url(path)  # noqa: SLF001 - see above
+                return _take(_get_signed(signed.url, {**signed.headers, **headers}), size)
+            if repository._is_multipart_upload_enabled():  # noqa: SLF001 - see above
+                raise SourceError("this server keeps its files in a store from which it would fetch all of one first")
+        creds = get_default_host_creds(repository.artifact_uri)
+        return _take(http_request(creds, f"/{path}", "GET", extra_headers=headers, stream=True), size)
+
+    return read
+
+
+def _get_signed(url: str, headers: dict[str, str]) -> Any:
+    seconds, verify = MLFLOW_HTTP_REQUEST_TIMEOUT.get(), not MLFLOW_S3_IGNORE_TLS.get()
+    return cloud_storage_http_request("get", url, headers=headers, timeout=seconds, verify=verify, stream=True)
+
+
+def _take(response: Any, size: int) -> bytes:
+    """The bytes of an answer of requests."""
+    with response:
+        augmented_raise_for_status(response)
+        if response.status_code != HTTPStatus.PARTIAL_CONTENT:
+            # MLflow's server answers 206 for files on its own disk. What it keeps elsewhere it fetches as a whole
+            # before it sends the first byte, so that reading 1,000 beginnings would move the model twice.
+            raise SourceError("this server sends whole files only")
+        return bytes(response.raw.read(size))
+
+
+def _range(size: int) -> str:
+    return f"bytes=0-{size - 1}"

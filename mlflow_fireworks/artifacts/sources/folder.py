@@ -1,0 +1,130 @@
+"""A model that lies in a folder of this machine: read in place, never copied, never written to."""
+
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from mlflow_fireworks.artifacts.sources.wording import brief
+from mlflow_fireworks.errors import SourceError
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder.
+
+    Args:
+        files: Path (POSIX, relative) to size in bytes; a link has the size of its target.
+        outside_links: Links to something outside of the folder. A linked folder is not entered.
+        broken_links: Links to nothing.
+    """
+
+    files: dict[str, int] = field(default_factory=dict)
+    outside_links: list[str] = field(default_factory=list)
+    broken_links: list[str] = field(default_factory=list)
+
+
+def list_folder(root: Path) -> Listing:
+    """Every regular file below a folder, with its size.
+
+    Links are followed inside the folder. A snapshot in a Hugging Face cache (`models--org--name/snapshots/<sha>`)
+    consists of links into the `blobs` folder beside it; those count as inside.
+
+    Args:
+        root: The folder.
+
+    Returns:
+        Its files and the links that need attention.
+
+    Raises:
+        SourceError: A folder cannot be read.
+    """
+    real_root = os.path.realpath(root)
+    inside = [Path(real_root)]
+    if Path(real_root).parent.name == "snapshots":
+        inside.append(Path(real_root).parent.parent / "blobs")
+    listing = Listing()
+    try:
+        _list_into(listing, real_root, "", inside, (real_root,))
+    except OSError as error:
+        raise SourceError(f"cannot read the folder {root}: {brief(error)}; check its permissions") from error
+    return listing
+
+
+def _list_into(listing: Listing, folder: str, prefix: str, inside: list[Path], ancestors: tuple[str, ...]) -> None:
+    with os.scandir(folder) as entries:
+        ordered = sorted(entries, key=lambda entry: entry.name)
+    for entry in ordered:
+        name = prefix + entry.name
+        real = os.path.realpath(entry.path)
+        if entry.is_symlink():
+            if not Path(real).exists():
+                listing.broken_links.append(name)
+                continue
+            if not any(Path(real).is_relative_to(home) for home in inside):
+                listing.outside_links.append(name)
+                if entry.is_dir():
+                    continue
+        if entry.is_file():
+            listing.files[name] = entry.stat().st_size
+        elif entry.is_dir() and real not in ancestors:  # a link to a parent would never end
+            _list_into(listing, entry.path, f"{name}/", inside, (*ancestors, real))
+
+
+class FolderStore:
+    """Reads files where they are.
+
+    Args:
+        root: The folder that the names are relative to.
+    """
+
+    heads_are_cheap = True
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def path(self, name: str) -> Path:
+        """Where the file lies."""
+        return self._root / name
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes.
+
+        Raises:
+            SourceError: The file has vanished or cannot be read.
+        """
+        return self._read(name, size)
+
+    def read(self, name: str) -> bytes:
+        """The whole file.
+
+        Raises:
+            SourceError: The file has vanished or cannot be read.
+        """
+        return self._read(name, -1)
+
+    def _read(self, name: str, size: int) -> bytes:
+        try:
+            with self.path(name).open("rb") as file:
+                return file.read(size)
+        except OSError as error:
+            raise SourceError(f"cannot read {self.path(name)}: {error.strerror or brief(error)}") from error
+
+    @contextmanager
+    def staged(self, name: str) -> Iterator[Path]:
+        """The file itself; it stays where it is.
+
+        Raises:
+            SourceError: The file has vanished.
+        """
+        path = self.path(name)
+        if not path.is_file():
+            raise SourceError(f"{path} has vanished since the folder was listed")
+        yield path
+
+    def expect(self, uses: Mapping[str, int]) -> None:
+        """Nothing: the files are here, and stay."""
+
+    def close(self) -> None:
+        """Nothing: nothing was fetched."""

@@ -1,0 +1,298 @@
+"""Models straight from the Hugging Face Hub, or from its cache on this machine when the Hub cannot be reached.
+
+The user's cache is read, never filled: a file that is not cached is fetched into a temporary folder and removed.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import (
+    HfApi,
+    constants,
+    get_session,
+    hf_hub_download,
+    hf_hub_url,
+    hf_raise_for_status,
+    snapshot_download,
+    try_to_load_from_cache,
+)
+from huggingface_hub import errors as hub_errors
+from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but not in __all__
+from tqdm.auto import tqdm
+
+from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
+from mlflow_fireworks.artifacts.sources.source import Source
+from mlflow_fireworks.artifacts.sources.staging import FetchedStore
+from mlflow_fireworks.artifacts.sources.wording import brief
+from mlflow_fireworks.errors import InvalidConfigError, SourceError
+from mlflow_fireworks.http import Retry, TransientError
+from mlflow_fireworks.progress import Reporter
+
+_HUB_URI = re.compile(r"hf:/{0,2}(?P<repo>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>.+))?")
+_ANSWER_SECONDS = 10.0
+# huggingface_hub talks through httpx or, since 2.0, httpx2, and passes on what its client raises. This is the base
+# class of all of it, whichever client is inside.
+_NoAnswer = hub_errors.HTTPError  # type: ignore[attr-defined]  # imported there, not listed in __all__
+
+
+class _NoBar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
+    """The reporter shows progress; a bar for every file would stand in its way."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": True})
+
+
+def open_hub_source(
+    uri: str,
+    *,
+    reporter: Reporter,
+    workspace: Path | None = None,
+    max_disk: int | None = None,
+    cache: Path | None = None,
+    endpoint: str | None = None,
+) -> Source:
+    """Resolve `hf:/org/name[@revision]` to a commit.
+
+    Args:
+        uri: The URI; the revision is a branch, a tag or a commit.
+        reporter: Is told when the Hub cannot be reached and the cache is used.
+        workspace: Folder for fetched files; the system's when None.
+        max_disk: Most bytes of fetched files at any time; what is free when None.
+        cache: The Hub cache; huggingface_hub's own (HF_HUB_CACHE, HF_HOME) when None.
+        endpoint: Address of the Hub; huggingface_hub's own (HF_ENDPOINT) when None.
+
+    Raises:
+        InvalidConfigError: It is not a Hub URI.
+        SourceError: There is no such repo or revision, it may not be read, or the Hub cannot be reached and the
+            cache does not have it.
+    """
+    match = _HUB_URI.fullmatch(uri.rstrip("/"))
+    malformed = InvalidConfigError(f"'{uri}' is not a Hub URI; write hf:/ORG/NAME or hf:/ORG/NAME@REVISION")
+    if match is None:
+        raise malformed
+    repo, revision = match["repo"], match["revision"]
+    cache = cache or Path(constants.HF_HUB_CACHE)
+    try:
+        info = HfApi(endpoint=endpoint).model_info(
+            repo, revision=revision, files_metadata=True, timeout=_ANSWER_SECONDS
+        )
+    except hub_errors.HFValidationError:
+        raise malformed from None
+    except hub_errors.RevisionNotFoundError:
+        raise SourceError(f"{repo} has no revision '{revision}' on the Hugging Face Hub") from None
+    except hub_errors.RepositoryNotFoundError:
+        raise SourceError(
+            f"no repo {repo} on the Hugging Face Hub, or none that you may see; "
+            "check its name, or log in with a token that may read it (HF_TOKEN, `hf auth login`)"
+        ) from None
+    except (_NoAnswer, hub_errors.OfflineModeIsEnabled) as error:
+        why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
+        return _open_cached(uri, match, cache, why, reporter)
+    sizes = {file.rfilename: file.size for file in info.siblings or []}
+    if info.sha is None or not sizes:
+        raise SourceError(f"the Hugging Face Hub lists no files for {uri}")
+    store = HubStore(
+        info.id,
+        info.sha,
+        sizes,
+        reporter=reporter,
+        workspace=workspace,
+        max_disk=max_disk,
+        cache=cache,
+        endpoint=endpoint,
+    )
+    return Source(
+        asked=uri,
+        resolved=f"hf:/{info.id}@{info.sha}",
+        identity=f"hf:{info.id}@{info.sha}",
+        files={name: store.measure(name) for name in sizes},
+        store=store,
+        mlmodel={},
+    )
+
+
+def _open_cached(uri: str, match: re.Match[str], cache: Path, why: str, reporter: Reporter) -> Source:
+    repo, revision = match["repo"], match["revision"]
+    try:
+        folder = Path(
+            snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True, tqdm_class=_NoBar)
+        )
+    except hub_errors.LocalEntryNotFoundError:
+        raise SourceError(
+            f"the Hugging Face Hub cannot be reached ({why}) and the cache {cache} has no complete copy of "
+            f"{uri.removeprefix('hf:').lstrip('/')}; connect, or fetch it first with `hf download {repo}`"
+        ) from None
+    reporter.note(
+        f"the Hugging Face Hub cannot be reached ({why}); using {repo} as cached on this machine: {folder.name}"
+    )
+    listing = list_folder(folder)
+    return Source(
+        asked=uri,
+        resolved=f"hf:/{repo}@{folder.name}",
+        identity=f"hf:{repo}@{folder.name}",
+        files=listing.files,
+        store=FolderStore(folder),
+        mlmodel={},
+        outside_links=tuple(listing.outside_links),
+        broken_links=tuple(listing.broken_links),
+    )
+
+
+class HubStore:
+    """Files of one commit of a repo: from the cache where it has them, from the Hub else.
+
+    Args:
+        repo: `org/name`.
+        commit: Full sha.
+        sizes: Size in bytes of every file; None where the Hub does not tell.
+        reporter: Is told about tries that failed.
+        workspace: Folder for fetched files; the system's when None.
+        max_disk: Most bytes of fetched files at any time; what is free when None.
+        cache: The Hub cache.
+        endpoint: Address of the Hub; huggingface_hub's own when None.
+        retry: How often a read or a fetch is tried.
+    """
+
+    heads_are_cheap = True
+
+    def __init__(
+        self,
+        repo: str,
+        commit: str,
+        sizes: Mapping[str, int | None],
+        *,
+        reporter: Reporter,
+        workspace: Path | None,
+        cache: Path,
+        endpoint: str | None,
+        max_disk: int | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        self._repo = repo
+        self._commit = commit
+        self._sizes = sizes
+        self._reporter = reporter
+        self._cache = cache
+        self._endpoint = endpoint
+        self._retry = retry or Retry(attempts=3, wait_initial=0.5, wait_max=4.0)
+        self._fetched = FetchedStore(
+            f"hf:/{repo}@{commit}",
+            sizes,
+            self._fetch,
+            reporter=reporter,
+            workspace=workspace,
+            max_disk=max_disk,
+            retry=self._retry,
+        )
+
+    def path(self, name: str) -> Path | None:
+        """Where the file lies in the cache, if it does and is complete."""
+        cached = try_to_load_from_cache(self._repo, name, cache_dir=self._cache, revision=self._commit)
+        if not isinstance(cached, str):
+            return None
+        path = Path(cached)
+        return path if self._sizes[name] in (None, path.stat().st_size) else None
+
+    def head(self, name: str, size: int) -> bytes:
+        """The first `size` bytes; from the Hub with a range request.
+
+        Raises:
+            SourceError: The file cannot be read.
+        """
+        path = self.path(name)
+        if path is not None:
+            return FolderStore(path.parent).head(path.name, size)
+
+        def tell(failure: str) -> None:
+            self._reporter.warn(f"{name}: {failure}")
+
+        size = min(size, self.measure(name))
+        if not size:
+            return b""
+        try:
+            return self._retry.call(lambda: self._read_range(name, size), tell)
+        except TransientError as error:
+            raise SourceError(
+                f"cannot read {name} of {self._repo} on the Hugging Face Hub: {error}; run the same command again"
+            ) from None
+
+    def read(self, name: str) -> bytes:
+        """The whole file.
+
+        Raises:
+            SourceError: The file cannot be read.
+        """
+        return self.head(name, self.measure(name))
+
+    def measure(self, name: str) -> int:
+        """The size of a file in bytes; looks at the file when the Hub did not tell."""
+        path = self.path(name)
+        return path.stat().st_size if path is not None else self._fetched.measure(name)
+
+    def staged(self, name: str) -> AbstractContextManager[Path]:
+        """The file: the cached one in place, else a fetched copy that is removed afterwards.
+
+        Raises:
+            SourceError: The file cannot be fetched.
+        """
+        path = self.path(name)
+        return FolderStore(path.parent).staged(path.name) if path is not None else self._fetched.staged(name)
+
+    def expect(self, uses: Mapping[str, int]) -> None:
+        """Fetch ahead what the cache does not have.
+
+        Args:
+            uses: How often each file will be staged, in the order in which that begins; empty to fetch nothing more.
+        """
+        self._fetched.expect({name: count for name, count in uses.items() if self.path(name) is None})
+
+    def close(self) -> None:
+        """Remove everything that was fetched; the cache stays as it is."""
+        self._fetched.close()
+
+    def _read_range(self, name: str, size: int) -> bytes:
+        url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=self._endpoint)
+        headers = build_hf_headers(headers={"Range": f"bytes=0-{size - 1}", "Accept-Encoding": "identity"})
+        content = b""
+        with (
+            self._translated(name),
+            get_session().stream("GET", url, headers=headers, timeout=_ANSWER_SECONDS) as answer,
+        ):
+            hf_raise_for_status(answer)
+            for piece in answer.iter_bytes():
+                content += piece
+                if len(content) >= size:  # a server may ignore the range and send all
+                    break
+        return content[:size]
+
+    def _fetch(self, name: str, into: Path) -> Path:
+        with self._translated(name):
+            return Path(
+                hf_hub_download(
+                    self._repo,
+                    name,
+                    revision=self._commit,
+                    local_dir=into,
+                    endpoint=self._endpoint,
+                    tqdm_class=_NoBar,
+                )
+            )
+
+    @contextmanager
+    def _translated(self, name: str) -> Iterator[None]:
+        try:
+            yield
+        except hub_errors.LocalEntryNotFoundError as error:  # how huggingface_hub says that it got no answer
+            raise TransientError(brief(error.__cause__ or error)) from None
+        except hub_errors.GatedRepoError:
+            raise SourceError(
+                f"{self._repo} is gated on the Hugging Face Hub: accept its terms on "
+                f"https://huggingface.co/{self._repo} and give a token (HF_TOKEN, `hf auth login`)"
+            ) from None
+        except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError) as error:
+            raise SourceError(f"cannot read {name} of {self._repo} on the Hugging Face Hub: {brief(error)}") from None
+        except (_NoAnswer, OSError) as error:
+            raise TransientError(brief(error)) from None

@@ -1,0 +1,168 @@
+"""From a model URI to a `Source`: resolved once, pinned, listed. Nothing big moves here.
+
+`write_outcome` is the way back: what became of a registered version.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+
+from mlflow_fireworks.artifacts.sources.artifact_repository import (
+    fetch_from,
+    find_local_folder,
+    list_repository,
+    open_repository,
+    read_from,
+)
+from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
+from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
+from mlflow_fireworks.artifacts.sources.registry import Place, find_in_run, find_model, write_outcome
+from mlflow_fireworks.artifacts.sources.source import Source, Store
+from mlflow_fireworks.artifacts.sources.staging import FetchedStore
+from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
+from mlflow_fireworks.progress import Reporter, Silent
+
+__all__ = ["open_source", "write_outcome"]
+
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a Windows drive
+_MLMODEL = "MLmodel"
+
+
+def open_source(
+    uri: str, *, reporter: Reporter | None = None, workspace: Path | None = None, max_disk: int | None = None
+) -> Source:
+    """Find the files of a model, wherever MLflow or the Hugging Face Hub keeps them.
+
+    `models:/name/version`, `models:/name@alias`, `models:/name/latest`, `models:/m-<id>`, `runs:/<run>/path`,
+    `file:` URIs and plain folders, any URI that MLflow has an artifact repository for (`s3:`, `gs:`,
+    `mlflow-artifacts:`, …), and `hf:/org/name[@revision]`. Folders of this machine are used in place.
+
+    Args:
+        uri: The model URI.
+        reporter: Is told what may surprise; nobody when None.
+        workspace: Folder for files that must be fetched; the system's (TMPDIR) when None.
+        max_disk: Most bytes of fetched files at any time; what is free when None.
+
+    Returns:
+        The source. Its store should be closed when the work is done.
+
+    Raises:
+        InvalidConfigError: The URI is malformed, or no store knows its scheme.
+        SourceError: It leads to nothing that can be read.
+    """
+    asked = uri.strip()
+    if not asked:
+        raise InvalidConfigError("the model URI is empty; write e.g. models:/NAME/VERSION")
+    reporter = reporter or Silent()
+    found = _SCHEME.match(asked)
+    scheme = found[1].lower() if found else ""
+    if scheme == "hf":
+        return open_hub_source(asked, reporter=reporter, workspace=workspace, max_disk=max_disk)
+    if not scheme:
+        root = Path(asked).expanduser().absolute()
+        return _open_folder(root, root, asked, None)
+    place = _find_place(asked, scheme, reporter)
+    folder = find_local_folder(place.repository)
+    if folder is not None:
+        root = folder.absolute()
+        return _open_folder(root / place.folder, root, asked, place)
+    return _open_remote(place, hide_credentials(asked), reporter, workspace, max_disk)
+
+
+def _find_place(asked: str, scheme: str, reporter: Reporter) -> Place:
+    try:
+        if scheme == "models":
+            return find_model(asked, reporter)
+        if scheme == "runs":
+            return find_in_run(asked, reporter)
+        return Place(resolved=hide_credentials(asked), repository=open_repository(asked))
+    except FireworksError:
+        raise
+    except Exception as error:  # noqa: BLE001 - e.g. a database driver is missing, or a URI MLflow does not know
+        raise SourceError(
+            f"MLflow cannot look up {hide_credentials(asked)}: {brief(error)}; "
+            "check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI"
+        ) from None
+
+
+def _open_folder(folder: Path, root: Path, asked: str, place: Place | None) -> Source:
+    if not folder.is_dir():
+        raise SourceError(f"{asked}: {_explain_missing(folder, root)}")
+    listing = list_folder(folder)
+    if not listing.files:
+        raise SourceError(f"{asked}: {folder} holds no files")
+    store = FolderStore(folder)
+    pinned = place is not None and not place.resolved.startswith("file:")
+    return Source(
+        asked=asked,
+        resolved=place.resolved if place and pinned else folder.as_uri(),
+        identity=place.identity if place else None,
+        files=listing.files,
+        store=store,
+        mlmodel=_read_mlmodel(store, listing.files, asked),
+        registered=place.registered if place else None,
+        hints=place.hints if place else (),
+        outside_links=tuple(listing.outside_links),
+        broken_links=tuple(listing.broken_links),
+    )
+
+
+def _explain_missing(folder: Path, root: Path) -> str:
+    if folder.exists():
+        return f"{folder} is a file; name its folder"
+    if folder != root and root.is_dir():
+        there = sorted(path.name for path in root.iterdir())
+        return f"there is no folder {folder.relative_to(root)} in {root}; there: {', '.join(there[:8]) or 'nothing'}"
+    return f"{root} does not exist on this machine; was it deleted, or written by another machine?"
+
+
+def _open_remote(place: Place, asked: str, reporter: Reporter, workspace: Path | None, max_disk: int | None) -> Source:
+    location = hide_credentials(place.repository.artifact_uri).rstrip("/")
+    location = f"{location}/{place.folder}" if place.folder else location
+    sizes = list_repository(place.repository, place.folder)
+    if not sizes:
+        raise SourceError(f"{asked}: there are no files below {location}; check the path, it must be a folder")
+    store = FetchedStore(
+        location,
+        sizes,
+        fetch_from(place.repository, place.folder),
+        read_beginning=read_from(place.repository, place.folder),
+        reporter=reporter,
+        workspace=workspace,
+        max_disk=max_disk,
+    )
+    try:
+        unknown = [name for name, size in sizes.items() if size is None]
+        if unknown:
+            reporter.warn(f"{location} does not tell the size of {len(unknown)} files; fetching them to find out")
+        files = {name: store.measure(name) for name in sizes}
+        mlmodel = _read_mlmodel(store, files, asked)
+    except BaseException:
+        store.close()
+        raise
+    return Source(
+        asked=asked,
+        resolved=place.resolved,
+        identity=place.identity or location,
+        files=files,
+        store=store,
+        mlmodel=mlmodel,
+        registered=place.registered,
+        hints=place.hints,
+        location=location,
+    )
+
+
+def _read_mlmodel(store: Store, files: Mapping[str, int], asked: str) -> Mapping[str, object]:
+    if _MLMODEL not in files:
+        return {}
+    try:
+        content = yaml.safe_load(store.read(_MLMODEL).decode())
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise SourceError(f"{asked}: its MLmodel file is not YAML; log the model again") from error
+    if not isinstance(content, dict):
+        raise SourceError(f"{asked}: its MLmodel file is not a mapping; log the model again")
+    return content

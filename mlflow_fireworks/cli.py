@@ -1,0 +1,160 @@
+"""The people's door: `mlflow-fireworks …`, for what MLflow's own command has no word for."""
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from mlflow_fireworks.config import option_table, parse_config
+from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.outcome import Outcome
+from mlflow_fireworks.plugin import FireworksDeploymentClient
+from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.serving.options import EndpointConfig
+
+Command = Callable[..., None]
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="mlflow-fireworks")
+def main() -> None:
+    """Put MLflow models on Fireworks AI.
+
+    The deployments themselves go through MLflow: mlflow deployments create -t fireworks …
+    """
+
+
+@main.command()
+@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@click.option("-m", "--model-uri", required=True, help="The model, as for mlflow deployments.")
+@click.option("--name", required=True, help="Name of the deployment.")
+@click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Show what a create or update would do, and every file it would send; change nothing."""
+    options = parse_config(_read_pairs(pairs) | {"dry_run": True})
+    outcome = FireworksDeploymentClient(target).plan_deployment(name, model_uri, options)
+    click.echo(json.dumps(_plan_as_json(outcome), indent=2) if as_json else "\n".join(_plan_as_text(outcome)))
+
+
+@main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def emulator(arguments: tuple[str, ...]) -> None:
+    """Run the local Fireworks on its own; --help shows its options."""
+    from mlflow_fireworks.emulator.__main__ import main as run_emulator  # noqa: PLC0415 - only this command needs it
+
+    sys.exit(run_emulator(list(arguments)))
+
+
+@main.group()
+def endpoint() -> None:
+    """Put models on GPUs (Fireworks' on-demand deployments); they are billed while they are up.
+
+    MLflow's own `mlflow deployments create-endpoint` fails for every plugin, whence this command.
+    """
+
+
+def _endpoint_options(*, config: bool) -> Callable[[Command], Command]:
+    def decorate(command: Command) -> Command:
+        command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+        if config:
+            command = click.option(
+                "-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated."
+            )(command)
+        command = click.option("--name", required=True, help="Name of the endpoint.")(command)
+        return click.option(
+            "-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments."
+        )(command)
+
+    return decorate
+
+
+@endpoint.command()
+@_endpoint_options(config=True)
+def create(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Start GPUs that serve a model, and wait until it answers: -C model=DEPLOYMENT."""
+    _show(FireworksDeploymentClient(target).create_endpoint(name, _read_pairs(pairs)), as_json)
+
+
+@endpoint.command()
+@_endpoint_options(config=True)
+def update(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Change replicas in place, or move to another model or other GPUs with no gap."""
+    _show(FireworksDeploymentClient(target).update_endpoint(name, _read_pairs(pairs)), as_json)
+
+
+@endpoint.command()
+@_endpoint_options(config=True)
+def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Take the GPUs of an endpoint down."""
+    FireworksDeploymentClient(target).delete_endpoint(name, _read_pairs(pairs))
+    _show({"name": name, "state": "DELETED"}, as_json)
+
+
+@endpoint.command()
+@_endpoint_options(config=False)
+def get(target: str, name: str, as_json: bool) -> None:
+    """Show one endpoint."""
+    _show(FireworksDeploymentClient(target).get_endpoint(name), as_json)
+
+
+@endpoint.command(name="list")
+@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def list_endpoints(target: str, as_json: bool) -> None:
+    """Show all endpoints of the account."""
+    found = FireworksDeploymentClient(target).list_endpoints()
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    for item in found:
+        click.echo(f"{item['name']}  {item['state']}  {item['address']}  ({item['replicas']})")
+
+
+@endpoint.command()
+def options() -> None:
+    """Show every option of -C."""
+    for name, kind, default, text in option_table(EndpointConfig):
+        click.echo(f"{name}  ({kind}, default {default})\n    {text}")
+
+
+def _show(found: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(found, indent=2))
+        return
+    width = max(map(len, found))
+    for name, value in found.items():
+        if value not in (None, [], ""):
+            click.echo(f"{name:<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+
+
+def _read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
+    options: dict[str, Any] = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidConfigError(f"-C {pair}: write NAME=VALUE")
+        if key in options:
+            raise InvalidConfigError(f"option -C {key} was given twice")
+        options[key] = value
+    return options
+
+
+def _plan_as_json(outcome: Outcome) -> dict[str, Any]:
+    files = outcome.manifest.files if outcome.manifest else ()
+    return outcome.to_dict() | {
+        "file_list": [{"name": file.name, "size": file.size, "origin": file.origin} for file in files]
+    }
+
+
+def _plan_as_text(outcome: Outcome) -> list[str]:
+    if outcome.manifest is None:
+        return []
+    width = max(len(file.name) for file in outcome.manifest.files)
+    return [
+        f"  {file.name:<{width}}  {format_bytes(file.size):>10}"
+        + (f"   from {file.origin}" if file.origin != file.name else "")
+        for file in outcome.manifest.files
+    ]

@@ -1,0 +1,332 @@
+"""Every `-C key=value` option, once: parsing, defaults and the help text are all made from `Config`.
+
+Values arrive as text from the `mlflow` command and as Python objects from code; both go through the same
+validators. To add an option, add a field with a description.
+"""
+
+import difflib
+import json
+import re
+from collections.abc import Mapping
+from enum import Enum
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from mlflow_fireworks.errors import InvalidConfigError
+
+
+class Kind(str, Enum):
+    """What a model is to Fireworks (`kind` of its Model resource); the kinds this plugin makes."""
+
+    BASE = "HF_BASE_MODEL"
+    ADDON = "HF_PEFT_ADDON"
+    EMBEDDING = "EMBEDDING_MODEL"
+
+
+_KIND_WORDS = {"base": Kind.BASE, "lora": Kind.ADDON, "addon": Kind.ADDON, "embedding": Kind.EMBEDDING}
+_TRUE = {"true", "1", "yes", "on"}
+_FALSE = {"false", "0", "no", "off"}
+_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86400}
+_BYTES = {"": 1, "b": 1} | {
+    unit: base**power
+    for power, letter in enumerate("kmgt", start=1)
+    for unit, base in ((f"{letter}b", 1000), (f"{letter}ib", 1024))
+}
+
+
+def _read_bool(value: object) -> object:
+    word = str(value).strip().lower()
+    if word in _TRUE:
+        return True
+    if word in _FALSE:
+        return False
+    raise ValueError("needs true or false")
+
+
+def _read_duration(value: object) -> object:
+    if isinstance(value, bool):
+        raise ValueError("needs a duration such as 90s, 30m or 2h")  # noqa: TRY004 - pydantic wants ValueError
+    if isinstance(value, int | float):
+        return value
+    parts = re.findall(r"(\d+(?:\.\d+)?)\s*([smhd]?)", text := str(value).strip().lower())
+    if not parts or "".join(number + unit for number, unit in parts) != re.sub(r"\s", "", text):
+        raise ValueError("needs a duration such as 90s, 30m or 2h")
+    return sum(float(number) * _SECONDS[unit] for number, unit in parts)
+
+
+def _read_bytes(value: object) -> object:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
+    size = int(float(match[1]) * _BYTES.get(match[2], 0)) if match else 0
+    if isinstance(value, bool) or size < 1:
+        raise ValueError("needs a size such as 500MB, 5GB or 16GiB")
+    return size
+
+
+def _read_shard_size(value: object) -> object:
+    word = str(value).strip().lower()
+    return word if word in ("auto", "off") else _read_bytes(value)
+
+
+def _read_kind(value: object) -> object:
+    if isinstance(value, Kind):
+        return value
+    word = str(value).strip()
+    return _KIND_WORDS.get(word.lower(), word.upper())
+
+
+def _shaped(pattern: str, needed: str) -> BeforeValidator:
+    def read(value: object) -> object:
+        if not re.fullmatch(pattern, text := str(value).strip(), re.ASCII):
+            raise ValueError(f"needs {needed}; what was given is not repeated here, in case it is a secret")
+        return text
+
+    return BeforeValidator(read)
+
+
+# An AWS access key id and many an AWS secret key could be a variable's name by their letters alone.
+_VARIABLE = r"(?!(?:AKIA|ASIA)[A-Z0-9]{16}$|[A-Za-z0-9]{32,}$)[A-Za-z_]\w{0,99}"
+_GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
+
+
+def _read_resumable(value: object) -> object:
+    word = str(value).strip().lower()
+    return word if word == "auto" else str(_read_bool(word)).lower()
+
+
+Resumable = Annotated[Literal["auto", "true", "false"], BeforeValidator(_read_resumable)]
+Bool = Annotated[bool, BeforeValidator(_read_bool)]
+Seconds = Annotated[float, BeforeValidator(_read_duration), Field(gt=0)]
+Bytes = Annotated[int, BeforeValidator(_read_bytes)]
+ShardSize = Annotated[int | Literal["auto", "off"], BeforeValidator(_read_shard_size)]
+KindOption = Annotated[Kind, BeforeValidator(_read_kind)]
+VariableName = Annotated[str, _shaped(_VARIABLE, "the NAME of an environment variable, e.g. AWS_ACCESS_KEY_ID")]
+RoleArn = Annotated[
+    str,
+    _shaped(r"arn:aws[a-z-]*:iam::\d{12}:role/[\w+=,.@/-]+", "a role's ARN, e.g. arn:aws:iam::123456789012:role/NAME"),
+]
+SecretName = Annotated[
+    str,
+    _shaped(r"accounts/[a-z0-9-]+/secrets/[\w-]+", "the NAME of a Fireworks secret, accounts/ACCOUNT/secrets/SECRET"),
+]
+Guid = Annotated[str, _shaped(_GUID, "an id such as 00000000-0000-0000-0000-000000000000")]
+
+
+OptionsT = TypeVar("OptionsT", bound=BaseModel)
+
+
+class Config(BaseModel):
+    """The options of one create or update, checked. Field descriptions are the users' help text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    kind: KindOption | None = Field(
+        default=None,
+        description="what the model is: base, lora or embedding (or a Fireworks kind, e.g. HF_BASE_MODEL); "
+        "found from the files when not given",
+    )
+    checkpoint_path: str | None = Field(
+        default=None, description="folder of the checkpoint inside the artifacts, when there are several"
+    )
+    base_model: str | None = Field(
+        default=None,
+        description="for a LoRA adapter: the Fireworks model it belongs to, e.g. "
+        "accounts/fireworks/models/llama-v3p1-8b-instruct; searched by its Hugging Face repo when not given",
+    )
+    hugging_face_url: str | None = Field(
+        default=None,
+        description="https://huggingface.co/ORG/NAME (or ORG/NAME) of the original; none = set no URL; "
+        "inferred from the artifacts when not given",
+    )
+    verify_hugging_face: Bool = Field(
+        default=True, description="ask the Hugging Face Hub whether the inferred repo exists, when it can be reached"
+    )
+    display_name: str | None = Field(default=None, max_length=63, description="name shown in Fireworks' pages")
+    description: str | None = Field(
+        default=None, max_length=600, description="text put in front of the line that says where the model came from"
+    )
+    github_url: str | None = Field(default=None, description="source code of the model, shown in Fireworks' pages")
+    public: Bool = Field(default=False, description="let every Fireworks account see and deploy the model")
+    context_length: int | None = Field(
+        default=None, gt=0, description="longest context in tokens; read from config.json when not given"
+    )
+    supports_tools: Bool | None = Field(default=None, description="the model was trained to call tools")
+    supports_image_input: Bool | None = Field(
+        default=None, description="the model takes images; found from the files when not given"
+    )
+    world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
+    trust_remote_code: Bool = Field(
+        default=False, description="let Fireworks trust the checkpoint's own code while it validates the config"
+    )
+    skip_hf_config_validation: Bool = Field(
+        default=False, description="ask Fireworks not to validate config.json against Hugging Face's classes"
+    )
+    transfer: Literal["upload", "import"] = Field(
+        default="upload",
+        description="upload = send the bytes from here; import = Fireworks fetches them itself from the s3:// or Azure "
+        "Blob folder in which MLflow keeps the model",
+    )
+    import_timeout: Seconds = Field(default=7200.0, description="longest wait for such an import, e.g. 2h")
+    # `repr=False`: values that are no secrets, yet one could be written there by mistake, so no message repeats them.
+    aws_role_arn: RoleArn | None = Field(
+        default=None, repr=False, description="import from S3: the AWS role that Fireworks takes on to read the bucket"
+    )
+    aws_access_key_id_env: VariableName | None = Field(
+        default=None, repr=False, description="import from S3: NAME of the environment variable with an access key id"
+    )
+    aws_secret_access_key_env: VariableName | None = Field(
+        default=None, repr=False, description="import from S3: NAME of the environment variable with its secret key"
+    )
+    azure_sas_token_secret: SecretName | None = Field(
+        default=None,
+        repr=False,
+        description="import from Azure: NAME of the Fireworks secret with a SAS token, accounts/ACCOUNT/secrets/SECRET",
+    )
+    azure_client_id: Guid | None = Field(
+        default=None, repr=False, description="import from Azure: client id of the application that Fireworks acts as"
+    )
+    azure_tenant_id: Guid | None = Field(
+        default=None, repr=False, description="import from Azure: id of that application's tenant"
+    )
+    max_workers: int = Field(default=8, ge=1, le=64, description="files uploaded at the same time")
+    resumable: Resumable = Field(
+        default="auto",
+        description="send files through resumable sessions, so that a broken one goes on from the last byte; auto = "
+        "when a file is larger than 8 GiB (how Fireworks offers them is not documented; false = one PUT for each file)",
+    )
+    shard_size: ShardSize = Field(
+        default="auto",
+        description="large safetensors files go up as several of about this size (500MB, 5GB), made on the fly, since "
+        "one file is one stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, as about "
+        "32 shards of 128 MiB to 5 GB; off = as they are",
+    )
+    max_disk: Bytes | None = Field(
+        default=None,
+        description="most temporary disk (in TMPDIR) for files fetched from a remote store, e.g. 100GB; "
+        "all that is free but 256 MiB when not given",
+    )
+    synchronous: Bool = Field(
+        default=True,
+        description="wait for READY; false = return once the bytes are up and validation was asked for "
+        "(`get` tells the state, `update` finishes it)",
+    )
+    timeout: Seconds = Field(
+        default=1800.0, description="longest wait for validation and READY once the bytes are up, e.g. 30m"
+    )
+    dry_run: Bool = Field(default=False, description="check everything and show the plan; change nothing")
+    registry_tags: Bool = Field(
+        default=True, description="write the outcome as fireworks.* tags on the registry's model version"
+    )
+    progress: Literal["auto", "bar", "lines", "none"] = Field(
+        default="auto", description="how progress is shown; auto = a bar on a terminal, lines elsewhere"
+    )
+    live_merge: Bool = Field(
+        default=False,
+        description="a LoRA adapter with --endpoint: give it GPUs of its own, merged into its base, instead of loading "
+        "it on an endpoint that serves its base",
+    )
+    revision: int | None = Field(
+        default=None, ge=1, description="for update with --endpoint and without -m: put this revision there (rollback)"
+    )
+    keep_previous: Bool = Field(
+        default=False,
+        description="with --endpoint: leave what it served before running (and billed) when it moves to this model",
+    )
+    watch_tunable: Bool = Field(
+        default=False, description="after READY, wait until Fireworks says whether the model can be fine-tuned"
+    )
+    tunable_timeout: Seconds = Field(
+        default=2700.0, description="longest wait for that; Fireworks looks about every 30 minutes"
+    )
+    cascade: Bool = Field(default=False, description="for delete: first take down the endpoints that serve the model")
+    force: Bool = Field(
+        default=False,
+        description="for delete and with --endpoint: also delete or move what this plugin did not make",
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _import_files_as_they_are(cls, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        return {"shard_size": "off", **given} if given.get("transfer") == "import" else given
+
+
+def parse_config(options: Mapping[str, Any] | None) -> Config:
+    """Check the options of one create, update or delete; see `parse_options`."""
+    return parse_options(options, Config)
+
+
+def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> OptionsT:
+    """Check the options of one call.
+
+    Args:
+        options: What `-C` or a Python caller gave: text or Python values by name.
+        table: The options there are, as its fields.
+
+    Returns:
+        All options, defaults filled in.
+
+    Raises:
+        InvalidConfigError: An unknown name (with the nearest known one) or a value that does not fit.
+    """
+    given: dict[str, Any] = {}
+    for raw_key, value in (options or {}).items():
+        key = str(raw_key).strip()
+        if not key:
+            raise InvalidConfigError(f"-C '{raw_key}={value}' has no option name; write -C name=value")
+        if key not in table.model_fields:
+            close = difflib.get_close_matches(key, table.model_fields, n=1)
+            hint = f"did you mean '{close[0]}'?" if close else "see: mlflow deployments help -t fireworks"
+            raise InvalidConfigError(f"unknown option -C {key}; {hint}")
+        if key in given:
+            raise InvalidConfigError(f"option -C {key} was given twice")
+        if value is not None:
+            given[key] = value.strip() if isinstance(value, str) else value
+    try:
+        return table(**given)
+    except ValidationError as error:
+        faults = "; ".join(_describe(table, fault["loc"][0], given, fault["msg"]) for fault in error.errors())
+        raise InvalidConfigError(f"{faults}; see: mlflow deployments help -t fireworks") from None
+
+
+def _describe(table: type[BaseModel], key: object, given: Mapping[str, Any], message: str) -> str:
+    reason = message.removeprefix("Value error, ").replace("Input should", "it should")
+    name = str(key)
+    return f"-C {name}={given.get(name)}: {reason}" if table.model_fields[name].repr else f"-C {name}: {reason}"
+
+
+def option_table(table: type[BaseModel] = Config) -> list[tuple[str, str, str, str]]:
+    """Every option as (name, type, default, help), in the order of the table above."""
+    return [
+        (
+            name,
+            kind := _type_word(field.annotation, field.metadata),
+            _default_word(kind, field.default),
+            field.description or "",
+        )
+        for name, field in table.model_fields.items()
+    ]
+
+
+def _default_word(kind: str, default: Any) -> str:
+    if default is None:
+        return "—"
+    if kind == "duration":
+        return f"{default / 60:g}m" if default % 3600 else f"{default / 3600:g}h"
+    return json.dumps(default) if isinstance(default, bool) else str(default)
+
+
+def _type_word(annotation: Any, metadata: list[Any]) -> str:
+    words = {_read_duration: "duration", _read_bytes: "size", _read_shard_size: "size|auto|off"}
+    for mark in metadata:
+        if isinstance(mark, BeforeValidator) and mark.func in words:
+            return words[mark.func]
+    if get_origin(annotation) is Literal:
+        return "|".join(get_args(annotation))
+    inner = [part for part in get_args(annotation) if part is not type(None)]
+    if annotation in (bool, int, str):
+        return {bool: "true|false", int: "integer", str: "text"}[annotation]
+    if get_origin(annotation) is Annotated:
+        return _type_word(inner[0], inner[1:])
+    if isinstance(annotation, type) and issubclass(annotation, Kind):
+        return "kind"
+    return _type_word(inner[0], []) if inner else str(annotation)

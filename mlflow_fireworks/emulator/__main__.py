@@ -1,0 +1,94 @@
+"""``python -m mlflow_fireworks.emulator``: the local Fireworks as a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from mlflow_fireworks.emulator.server import Emulator
+from mlflow_fireworks.emulator.state import StateError
+
+
+@click.command(name="emulator", help="Run a local Fireworks until stopped; its URL is the first line printed.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port on loopback; 0 takes a free one.")
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Folder that keeps models between runs; may be shared by several emulators. Default: forget at exit.",
+)
+@click.option(
+    "--landing-seconds",
+    type=click.FloatRange(min=0),
+    default=0.0,
+    help="How long an uploaded file takes to land; until then validateUpload answers code 9.",
+)
+@click.option("--account", "accounts", multiple=True, help="An account that exists; may be repeated. Default: all do.")
+@click.option("--api-key", "api_keys", multiple=True, help="A key that is accepted; may be repeated. Default: any.")
+@click.option("--answer", is_flag=True, help="Run uploaded models on the CPU, so that inference gives real answers.")
+@click.option("--stop-with-stdin", is_flag=True, help="Also stop when standard input is closed.")
+@click.option("--quiet", is_flag=True, help="Write no request log to standard error.")
+def command(
+    port: int,
+    state: Path | None,
+    landing_seconds: float,
+    accounts: tuple[str, ...],
+    api_keys: tuple[str, ...],
+    *,
+    answer: bool,
+    stop_with_stdin: bool,
+    quiet: bool,
+) -> None:
+    """Serve until SIGTERM, Ctrl-C, or the end of standard input when asked for."""
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    log = None if quiet else _log
+    try:
+        with Emulator(
+            state,
+            port=port,
+            log=log,
+            landing_seconds=landing_seconds,
+            accounts=accounts,
+            api_keys=api_keys or None,
+            answers=answer,
+        ) as emulator:
+            click.echo(emulator.url)
+            sys.stdout.flush()
+            if stop_with_stdin:
+                threading.Thread(target=_wait_for_end, args=(stop,), daemon=True).start()
+            stop.wait()
+    except (OSError, StateError) as error:
+        raise click.ClickException(f"the emulator cannot start: {error}") from error
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit status."""
+    try:
+        command.main(args=None if argv is None else list(argv), prog_name="emulator", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
+    return 0
+
+
+def _log(line: str) -> None:
+    # One write per line, so that lines of several threads do not mix.
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def _wait_for_end(stop: threading.Event) -> None:
+    while os.read(sys.stdin.fileno(), 4096):
+        pass
+    stop.set()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The admin plane under ``/_emulator/``: faults, records and reset over HTTP, apart from the emulated API."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from mlflow_fireworks.emulator import openapi
+from mlflow_fireworks.emulator.faults import Fault
+from mlflow_fireworks.emulator.service import Answer, Service, json_answer
+from mlflow_fireworks.emulator.transitions import Transition
+from mlflow_fireworks.emulator.wire import JsonObject
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+PREFIX = "/_emulator/"
+
+
+def answer(service: Service, method: str, path: str, body: bytes) -> Answer:
+    """Answer one admin request.
+
+    ``GET health`` and ``openapi.json``; ``POST reset``; ``GET requests`` and ``failures``; ``GET faults``,
+    ``POST faults`` with one `Fault` as JSON (its attribute names), ``DELETE faults``; ``POST transitions`` with
+    one `Transition`, ``DELETE transitions``.
+    """
+    call = _CALLS.get((method, path.removeprefix(PREFIX)))
+    if call is None:
+        return json_answer(404, {"error": f"no admin call {method} {path}"})
+    try:
+        result = call(service, body)
+    except (TypeError, ValueError, RecursionError) as error:
+        return json_answer(400, {"error": str(error)})
+    return json_answer(200, {} if result is None else result)
+
+
+def _plain(items: Sequence[DataclassInstance]) -> list[JsonObject]:
+    return [dataclasses.asdict(item) for item in items]
+
+
+def _object(body: bytes) -> JsonObject:
+    values = json.loads(body)
+    if not isinstance(values, dict):
+        raise TypeError("the body must be a JSON object")
+    return values
+
+
+def fault_from(values: JsonObject) -> Fault:
+    """Make a fault from plain values, checking names and types.
+
+    Raises:
+        TypeError: A name is unknown or missing.
+        ValueError: A value is of the wrong type or out of range.
+    """
+    fault = Fault(**values)
+    fault.check()
+    return fault
+
+
+_CALLS: Mapping[tuple[str, str], Callable[[Service, bytes], object]] = {
+    ("GET", "health"): lambda _service, _body: {"status": "ok"},
+    ("GET", "openapi.json"): lambda _service, _body: openapi.document(),
+    ("GET", "requests"): lambda service, _body: _plain(service.record.requests()),
+    ("GET", "failures"): lambda service, _body: _plain(service.record.failures()),
+    ("GET", "faults"): lambda service, _body: _plain(service.faults.pending()),
+    ("POST", "faults"): lambda service, body: service.faults.add(fault_from(_object(body))),
+    ("DELETE", "faults"): lambda service, _body: service.faults.clear(),
+    ("POST", "transitions"): lambda service, body: service.transitions.set(Transition(**_object(body))),
+    ("DELETE", "transitions"): lambda service, _body: service.transitions.clear(),
+    ("POST", "reset"): lambda service, _body: service.reset(),
+}

@@ -1,0 +1,152 @@
+"""Every error this package raises on purpose.
+
+::
+
+    FireworksError                  base: MLflow's exception and click's, so `mlflow` prints one line
+    ├── InvalidConfigError          a target, name or -C option that cannot be used as written
+    ├── CredentialsError            no API key was found, or it cannot be one
+    ├── SourceError                 the model URI leads to nothing that can be read
+    ├── CheckpointError             the artifacts hold nothing (or too much) that Fireworks can serve
+    │   └── PreflightError          …or a checkpoint with faults; carries all of them
+    ├── ConflictError               the name is taken by something else
+    ├── NotFoundError               no such deployment
+    ├── ApiError                    Fireworks' API said no, or stayed busy; carries status, code, request id
+    │   └── FailedPreconditionError not yet: while uploaded files are still landing (code 9)
+    ├── UnavailableError            no answer at all, after all retries
+    ├── TransferError               a file did not reach storage
+    ├── DeadlineError               a wait reached its limit; says how to go on
+    └── UnsupportedError            MLflow offers the call, this release does not
+
+A message is one line: what happened, to which object, what to do next. It never holds a key or a signed URL.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import click
+from mlflow.exceptions import MlflowException
+from mlflow.protos import databricks_pb2 as mlflow_codes
+
+
+class FireworksError(MlflowException, click.ClickException):  # type: ignore[misc]  # both name it `message`
+    """Base of all errors of this package.
+
+    It derives from both worlds: Python callers catch `MlflowException` and read `error_code`; the `mlflow`
+    command sees a `click.ClickException` and prints `Error: <message>` instead of a traceback.
+
+    Args:
+        message: One line for a person: what happened, to what, and what to do next.
+    """
+
+    code: ClassVar[int] = mlflow_codes.INTERNAL_ERROR
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, error_code=self.code)
+
+
+class InvalidConfigError(FireworksError):
+    """A target URI, deployment name or `-C` option that cannot be used as written."""
+
+    code = mlflow_codes.INVALID_PARAMETER_VALUE
+
+
+class CredentialsError(FireworksError):
+    """No API key was found, or what was found cannot be one."""
+
+    code = mlflow_codes.UNAUTHENTICATED
+
+
+class SourceError(FireworksError):
+    """A model URI that leads to nothing that can be read."""
+
+    code = mlflow_codes.RESOURCE_DOES_NOT_EXIST
+
+
+class CheckpointError(FireworksError):
+    """The artifacts hold no checkpoint that Fireworks can serve, or several to choose from."""
+
+    code = mlflow_codes.INVALID_PARAMETER_VALUE
+
+
+class PreflightError(CheckpointError):
+    """A checkpoint with faults, found before anything was sent.
+
+    Args:
+        problems: Every fault that was found, one line each.
+        subject: What was checked, e.g. `models:/chat/3`.
+    """
+
+    def __init__(self, problems: Sequence[str], subject: str) -> None:
+        self.problems = tuple(problems)
+        count = "1 problem" if len(self.problems) == 1 else f"{len(self.problems)} problems"
+        super().__init__(f"{subject} cannot be deployed, {count}: " + "; ".join(self.problems))
+
+
+class ConflictError(FireworksError):
+    """The name is taken by another content, or by a model that this plugin did not make."""
+
+    code = mlflow_codes.RESOURCE_ALREADY_EXISTS
+
+
+class NotFoundError(FireworksError):
+    """No such deployment."""
+
+    code = mlflow_codes.RESOURCE_DOES_NOT_EXIST
+
+
+class ApiError(FireworksError):
+    """Fireworks' API refused a call, or stayed busy through all retries; `error_code` follows the status.
+
+    Args:
+        message: One line for a person.
+        status: HTTP status code.
+        api_code: gRPC code of the error body (`code`), if it had one.
+        server_message: The server's own words, unshortened.
+        request_id: Value of the answer's request-id header, for Fireworks' support.
+        error_code: The MLflow error code that fits the status.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        api_code: int | None = None,
+        server_message: str = "",
+        request_id: str | None = None,
+        error_code: int = mlflow_codes.INTERNAL_ERROR,
+    ) -> None:
+        super().__init__(message)
+        self.error_code = mlflow_codes.ErrorCode.Name(error_code)
+        self.status = status
+        self.api_code = api_code
+        self.server_message = server_message
+        self.request_id = request_id
+
+
+class FailedPreconditionError(ApiError):
+    """The API says "not yet" (code 9): uploaded files are still landing, or a model is still deployed."""
+
+
+class UnavailableError(FireworksError):
+    """No answer could be had from the API or from storage, after all retries."""
+
+    code = mlflow_codes.TEMPORARILY_UNAVAILABLE
+
+
+class TransferError(FireworksError):
+    """A file did not reach storage."""
+
+    code = mlflow_codes.IO_ERROR
+
+
+class DeadlineError(FireworksError):
+    """A wait reached its limit."""
+
+    code = mlflow_codes.DEADLINE_EXCEEDED
+
+
+class UnsupportedError(FireworksError):
+    """MLflow offers the call, this release does not."""
+
+    code = mlflow_codes.NOT_IMPLEMENTED

@@ -1,0 +1,231 @@
+"""HTTP manners, shared by all who talk to a server: which failures pass, how long to wait, what a log may hold.
+
+stamina owns the retry loop; this module classifies, for the control plane and for storage alike. 409 is never
+retried: after a lost reply to a create it means "your first try worked".
+
+It also keeps signed URLs out of logs. Importing it puts one filter on the loggers of httpx and httpcore, whose
+INFO line holds the full URL and whose DEBUG lines hold the answer's headers, and one on stamina's.
+"""
+
+import ipaddress
+import logging
+import re
+import ssl
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
+from typing import TypeVar
+
+import httpx
+import stamina
+
+from mlflow_fireworks.progress import format_seconds
+
+T = TypeVar("T")
+
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+_BUSY_STATUSES = frozenset({429, 503})
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+# Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.
+_HEADERS_IN_LOG = re.compile(r"(headers\.complete return_value=[^\[]*)\[.*", re.DOTALL)
+_URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
+
+
+class TransientError(Exception):
+    """A failure that may pass. Its text holds no URL, because retry instrumentation logs it.
+
+    Args:
+        reason: What happened, for a person: `503 Service Unavailable`, `connection reset`.
+        retry_after: Seconds the server asked to wait, if it did.
+        is_busy: The server said that it has too much to do (429 or 503).
+    """
+
+    def __init__(self, reason: str, retry_after: float | None = None, *, is_busy: bool = False) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        self.is_busy = is_busy
+
+
+@dataclass(frozen=True)
+class Timeouts:
+    """How long one request may hang, in seconds.
+
+    Args:
+        connect: Until a connection stands, TLS included.
+        quiet: While nothing moves on it.
+        answer: Until an answer that the server has to work for: validation, or the end of a large file.
+    """
+
+    connect: float = 20.0
+    quiet: float = 60.0
+    answer: float = 300.0
+
+    def for_a_call(self) -> httpx.Timeout:
+        """For a request that is answered at once."""
+        return httpx.Timeout(self.quiet, connect=self.connect)
+
+    def for_work(self) -> httpx.Timeout:
+        """For a request that makes the server work."""
+        return httpx.Timeout(self.quiet, connect=self.connect, read=self.answer)
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often and how long.
+
+    Args:
+        attempts: Tries in all.
+        wait_initial: Seconds before the second try; doubles from then on, with jitter.
+        wait_max: Longest wait in seconds; a server's Retry-After may ask for up to a minute.
+    """
+
+    attempts: int = 6
+    wait_initial: float = 0.5
+    wait_max: float = 20.0
+
+    def call(self, work: Callable[[], T], tell: Callable[[str], None], stop: threading.Event | None = None) -> T:
+        """Do some work until it succeeds or fails for good.
+
+        Args:
+            work: Raises TransientError when it should be tried again.
+            tell: Is told about every failure that is followed by another try.
+            stop: Ends waiting when it is set; the next try then comes at once, and should end at once.
+
+        Returns:
+            What `work` returned.
+
+        Raises:
+            TransientError: The last one, when all tries are used up.
+        """
+
+        def decide(error: Exception) -> bool | float:
+            if not isinstance(error, TransientError):
+                return False
+            wait = error.retry_after
+            if attempt.num < self.attempts:
+                pause = "" if wait is None else f" in {format_seconds(wait)}"
+                tell(f"{error}; trying again{pause} (try {attempt.num + 1} of {self.attempts})")
+                if stop is not None:  # stamina's own sleep cannot be ended
+                    stop.wait(attempt.next_wait if wait is None else wait)
+                    return 0.0
+            return True if wait is None else wait
+
+        # No `timeout`: stamina counts the time of the attempts too, so a long upload would never be retried.
+        for attempt in stamina.retry_context(
+            on=decide,
+            attempts=self.attempts,
+            timeout=None,
+            wait_initial=self.wait_initial,
+            wait_max=self.wait_max,
+            wait_jitter=self.wait_initial,
+        ):
+            with attempt:
+                return work()
+        raise AssertionError("stamina ends with a result or an exception")
+
+
+def transient_status(response: httpx.Response) -> TransientError | None:
+    """The failure that an answer stands for when another try may help, else None."""
+    if response.status_code not in TRANSIENT_STATUSES:
+        return None
+    reason = f"{response.status_code} {response.reason_phrase}".strip()
+    return TransientError(
+        reason, _retry_after_seconds(response.headers), is_busy=response.status_code in _BUSY_STATUSES
+    )
+
+
+def _retry_after_seconds(headers: httpx.Headers) -> float | None:
+    """Seconds to wait, which RFC 9110 lets a server write as a number or as a date.
+
+    A date counts from the answer's own Date, so that a clock that goes wrong here does no harm.
+    """
+    text = headers.get("retry-after", "")
+    try:
+        seconds = float(text)
+    except ValueError:
+        until, now = _read_date(text), _read_date(headers.get("date", ""))
+        if until is None:
+            return None
+        seconds = (until - (now or datetime.now(timezone.utc))).total_seconds()
+    return min(seconds, _LONGEST_RETRY_AFTER_SECONDS) if seconds >= 0 else None
+
+
+def _read_date(text: str) -> datetime | None:
+    try:
+        date = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return date if date.tzinfo else date.replace(tzinfo=timezone.utc)
+
+
+def is_transient(error: httpx.RequestError) -> bool:
+    """Whether another try may help: not where the request or the certificate is at fault."""
+    return not isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol) and not _distrusts(error)
+
+
+def _distrusts(error: BaseException) -> bool:
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return True
+        cause = cause.__cause__ or cause.__context__
+    return False
+
+
+def describe_failure(error: httpx.RequestError) -> str:
+    """A failed connection in words; never with a signed URL."""
+    if _distrusts(error):
+        return f"{error}; if a proxy of your company opens TLS, set SSL_CERT_FILE to a file with its certificate"
+    kinds: dict[type[httpx.RequestError], str] = {
+        httpx.ConnectTimeout: "no connection in time",
+        httpx.ReadTimeout: "no answer in time",
+        httpx.WriteTimeout: "the connection stopped taking data",
+        httpx.PoolTimeout: "no free connection in time",
+    }
+    return kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
+
+
+def hide_queries(text: str) -> str:
+    """`text` with the query of every URL in it taken out; that is where signatures are."""
+    return _URL_WITH_QUERY.sub(r"\1?…", text)
+
+
+def is_safe_url(url: str) -> bool:
+    """Whether files may be sent to a URL: encrypted, or in the clear to this machine. False if it is none at all."""
+    try:
+        parts = httpx.URL(url)
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return bool(parts.host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name or address is this machine."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _hide_signatures(record: logging.LogRecord) -> bool:
+    if isinstance(record.args, tuple):
+        record.args = tuple(
+            hide_queries(str(part)) if isinstance(part, httpx.URL | str) else part for part in record.args
+        )
+    record.msg = _HEADERS_IN_LOG.sub(r"\1[…]", hide_queries(str(record.msg)))
+    return True
+
+
+def _is_not_ours(record: logging.LogRecord) -> bool:
+    """Our retries are told by the reporter; stamina's bare line would only stand beside it."""
+    ours: tuple[type[TransientError], ...] = (TransientError, *TransientError.__subclasses__())
+    return not str(record.__dict__.get("stamina.caused_by", "")).startswith(tuple(kind.__name__ for kind in ours))
+
+
+for _name in ("httpx", "httpcore.connection", "httpcore.http11", "httpcore.http2", "httpcore.proxy"):
+    logging.getLogger(_name).addFilter(_hide_signatures)
+logging.getLogger("stamina").addFilter(_is_not_ours)

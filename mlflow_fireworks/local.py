@@ -1,0 +1,97 @@
+"""The embedded local Fireworks, started when the target `fireworks://local` is used.
+
+It runs in a process of its own: Python would otherwise share one lock between the server's side and ours. It
+ends with this process, because its standard input then closes; its state stays on disk for the next command.
+"""
+
+import atexit
+import json
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from queue import Empty, Queue
+
+from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.progress import logger
+
+LOCAL_PACKAGES = "pip install 'mlflow-fireworks[local]'"
+_START_SECONDS = 60.0
+_STOP_SECONDS = 5.0
+
+
+def local_state() -> Path:
+    """The folder with the local Fireworks' models."""
+    return state_folder() / "local"
+
+
+def can_answer() -> bool:
+    """Whether the packages of the extra `local` are there, with which the local Fireworks runs models for real."""
+    return all(find_spec(name) for name in ("torch", "transformers", "sentence_transformers", "fastapi", "openai"))
+
+
+@lru_cache
+def local_url(state: Path) -> str:
+    """The address of the local Fireworks with that state; starts it at the first call in this process.
+
+    Args:
+        state: Folder for its state; made when missing. Several processes may use the same.
+
+    Raises:
+        UnavailableError: It did not start.
+    """
+    process = subprocess.Popen(  # noqa: S603 - our own module, no shell
+        [sys.executable, "-m", "mlflow_fireworks.emulator", "--port", "0", "--state", str(state), "--quiet",
+         "--stop-with-stdin", *(["--answer"] if can_answer() else [])],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # A Ctrl-C is for the command; the server it talks to must still be there while it stops in good order.
+        start_new_session=True,
+    )  # fmt: skip
+    lines: Queue[str] = Queue()
+    threading.Thread(target=lambda: lines.put(process.stdout.readline() if process.stdout else ""), daemon=True).start()
+    try:
+        url = lines.get(timeout=_START_SECONDS).strip()
+    except Empty:
+        url = ""
+    if not url.startswith("http://127.0.0.1:"):
+        process.kill()
+        raise UnavailableError(
+            f"the local Fireworks did not start; see why with: mlflow-fireworks emulator --state {state}"
+        )
+    atexit.register(_stop, process)
+    return url
+
+
+def keep_answering(url: str, address: str) -> None:
+    """Say how to ask the model that runs here, then stay until Ctrl-C.
+
+    Args:
+        url: Of the local Fireworks.
+        address: The model's.
+    """
+    body = json.dumps({"model": address, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})
+    logger.info("asked by any OpenAI client at %s/inference/v1 (any key), for example:", url)
+    logger.info(
+        "curl -s %s/inference/v1/chat/completions -H 'Authorization: Bearer local' "
+        "-H 'Content-Type: application/json' -d '%s'",
+        url,
+        body,
+    )
+    logger.info("Ctrl-C ends it")
+    with suppress(KeyboardInterrupt):
+        threading.Event().wait()
+
+
+def _stop(process: "subprocess.Popen[str]") -> None:
+    if process.stdin:
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()

@@ -1,0 +1,1 @@
+"""WHO answers: on-demand deployments (MLflow's endpoints), adapters loaded on them, and predictions."""

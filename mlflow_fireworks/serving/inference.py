@@ -1,0 +1,170 @@
+"""One question to a model, and its answer: Fireworks' OpenAI-style data plane.
+
+Rules of its own, unlike the control plane's: an endpoint that sleeps answers 503 at once and wakes up, one that has
+just become READY answers 404 for some minutes, and a busy one answers 429.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+import httpx
+
+from mlflow_fireworks.errors import ApiError, UnavailableError
+from mlflow_fireworks.gateway.client import Gateway, refusal
+from mlflow_fireworks.http import Retry, TransientError, describe_failure, is_transient, transient_status
+from mlflow_fireworks.progress import format_seconds
+from mlflow_fireworks.waiting import Pending, Waiter
+
+CHAT = "chat/completions"
+COMPLETIONS = "completions"
+EMBEDDINGS = "embeddings"
+
+_PREFIX = "/inference/v1/"
+# Fireworks docs, "autoscaling": the code of the 503 that a deployment scaled to zero answers at once.
+_SCALING_UP = "DEPLOYMENT_SCALING_UP"
+_CONNECT_SECONDS = 20.0
+_DATA = "data:"
+_END = "[DONE]"
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request to a model.
+
+    Args:
+        operation: CHAT, COMPLETIONS or EMBEDDINGS.
+        body: Fields of the request but `model`.
+        rows: Which rows of the user's input it answers.
+    """
+
+    operation: str
+    body: Mapping[str, Any]
+    rows: tuple[int, ...] = (0,)
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Asks the models of one account.
+
+    Args:
+        gateway: The account.
+        waiter: How a model that starts up is waited for.
+        request_timeout: Longest silence within one request, in seconds.
+        total_timeout: Longest wait for a model that starts up, in seconds.
+        retry: How a busy or broken answer is tried again.
+    """
+
+    gateway: Gateway
+    waiter: Waiter
+    request_timeout: float = 120.0
+    total_timeout: float = 1200.0
+    retry: Retry = field(default_factory=Retry)
+
+    def ask(self, address: str, question: Question, *, fresh: bool) -> dict[str, Any]:
+        """The whole answer to a question.
+
+        Args:
+            address: The fully qualified model, `accounts/A/models/M#accounts/A/deployments/D`.
+            question: What is asked.
+            fresh: It became READY a short while ago, so 404 means "not routed yet".
+
+        Raises:
+            ApiError: The model or Fireworks refuses.
+            DeadlineError: It did not start up in time.
+            UnavailableError: No answer at all.
+        """
+        response = self._open(address, question, fresh=fresh, stream=False)
+        try:
+            answer = json.loads(response.content)
+        except ValueError:
+            answer = None
+        if not isinstance(answer, dict):
+            raise ApiError(
+                f"{self.gateway.host} answered {address} with something that is no JSON object",
+                status=response.status_code,
+                server_message=response.text[:500],
+            )
+        return answer
+
+    def stream(self, address: str, question: Question, *, fresh: bool) -> Iterator[dict[str, Any]]:
+        """The answer piece by piece, as chunks of the OpenAI shape; see `ask`."""
+        question = Question(question.operation, {**question.body, "stream": True}, question.rows)
+        with closing(self._open(address, question, fresh=fresh, stream=True)) as response:
+            try:
+                yield from _read_events(response, address)
+            except httpx.TransportError as error:
+                raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
+
+    def _open(self, address: str, question: Question, *, fresh: bool, stream: bool) -> httpx.Response:
+        """The first good response; waits for a model that starts up."""
+
+        def look() -> httpx.Response | Pending:
+            response = self.retry.call(lambda: self._send(address, question, stream=stream), self.waiter.reporter.note)
+            if response.is_success:
+                return response
+            if _is_scaling_up(response):
+                return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
+            if fresh and response.status_code == httpx.codes.NOT_FOUND:
+                return Pending(f"{_short(address)} is READY and not routed yet (404)")
+            raise refusal(response, "POST", address, self.gateway.host)
+
+        def give_up(reason: str) -> str:
+            return f"{reason} after {format_seconds(self.total_timeout)}; ask again later"
+
+        try:
+            return self.waiter.wait(look, self.total_timeout, give_up)
+        except TransientError as error:
+            raise UnavailableError(f"{address}: {error}, {self.retry.attempts} times; ask again later") from None
+
+    def _send(self, address: str, question: Question, *, stream: bool) -> httpx.Response:
+        http = self.gateway.http
+        request = http.build_request(
+            "POST",
+            _PREFIX + question.operation,
+            json={**question.body, "model": address},
+            timeout=httpx.Timeout(self.request_timeout, connect=_CONNECT_SECONDS),
+        )
+        try:
+            response = http.send(request, stream=stream)
+            if stream and not response.is_success:
+                response.read()
+                response.close()
+        except httpx.ReadTimeout:
+            raise UnavailableError(
+                f"{address} was silent for {format_seconds(self.request_timeout)}; "
+                "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
+            ) from None
+        except httpx.TransportError as error:
+            if is_transient(error):
+                raise TransientError(f"{self.gateway.host}: {describe_failure(error)}") from error
+            raise UnavailableError(f"cannot talk to {self.gateway.host}: {describe_failure(error)}") from None
+        failure = None if response.is_success or _is_scaling_up(response) else transient_status(response)
+        if failure:
+            raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
+        return response
+
+
+def _is_scaling_up(response: httpx.Response) -> bool:
+    return response.status_code == httpx.codes.SERVICE_UNAVAILABLE and _SCALING_UP in response.text
+
+
+def _short(address: str) -> str:
+    """The deployment's part of an address, for progress."""
+    return address.rpartition("#")[2]
+
+
+def _read_events(response: httpx.Response, address: str) -> Iterator[dict[str, Any]]:
+    """Server-sent events: one JSON object after each `data:`, until `[DONE]`."""
+    for line in response.iter_lines():
+        if not line.startswith(_DATA):
+            continue
+        data = line.removeprefix(_DATA).strip()
+        if data == _END:
+            return
+        chunk = json.loads(data)
+        if isinstance(chunk, dict) and chunk.get("error"):
+            raise ApiError(f"{address} stopped in the middle of its answer: {chunk['error']}", status=200)
+        yield chunk

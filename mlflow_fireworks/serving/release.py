@@ -1,0 +1,108 @@
+"""Taking a model off GPUs, so that it can be deleted."""
+
+from collections.abc import Collection
+
+from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError
+from mlflow_fireworks.gateway.serving_wire import DELETED
+from mlflow_fireworks.progress import format_seconds
+from mlflow_fireworks.serving.context import ServingRun
+from mlflow_fireworks.serving.endpoints import refuse_unmanaged, take_down
+from mlflow_fireworks.serving.places import Endpoint, Place, find_places, list_endpoints
+from mlflow_fireworks.waiting import Pending
+
+_LONGEST_GOODBYE_SECONDS = 300.0
+
+
+def release(run: ServingRun, name: str, models: Collection[str], *, cascade: bool) -> None:
+    """Make sure that nothing serves the models of a deployment.
+
+    Args:
+        run: The account and the options.
+        name: The deployment, for messages.
+        models: Full names of all its revisions.
+        cascade: Take down what serves them.
+
+    Raises:
+        FailedPreconditionError: Something serves them, and `cascade` is not set; all of it is named.
+        ConflictError: What serves them is not the plugin's, or serves others too, and `force` is not set.
+    """
+    endpoints = list_endpoints(run.deployments)
+    places = find_places(endpoints.values(), models)
+    if not places:
+        return
+    owners = {place.address: _owner(endpoints.values(), place) for place in places}
+    if not cascade:
+        shown = ", ".join(f"{place.model} on endpoint {owners[place.address].name}" for place in places)
+        raise FailedPreconditionError(
+            f"deployment '{name}' still serves: {shown}; to take that down first: "
+            f"mlflow deployments delete -t {run.target_uri} --name {name} -C cascade=true",
+            status=400,
+        )
+    for place in places:
+        refuse_unmanaged(run, owners[place.address], "delete")
+        _refuse_shared(run, owners[place.address], place, models)
+    for place in places:
+        take_off(run, place)
+    _wait_until_gone(run, places)
+
+
+def take_adapter_off(run: ServingRun, name: str, models: Collection[str], endpoint: Endpoint) -> None:
+    """Unload the adapters of a deployment from one endpoint; the models stay.
+
+    Raises:
+        InvalidConfigError: The endpoint is there for the model itself.
+    """
+    places = find_places([endpoint], models)
+    if any(place.loaded is None for place in places):
+        raise InvalidConfigError(
+            f"endpoint '{endpoint.name}' is there for '{name}' alone; take it down with: "
+            f"mlflow deployments delete-endpoint -t {run.target_uri} --endpoint {endpoint.name}"
+        )
+    if not places:
+        run.reporter.note(f"'{name}' is not on endpoint '{endpoint.name}'; nothing to take off")
+    for place in places:
+        take_off(run, place)
+    _wait_until_gone(run, places)
+
+
+def take_off(run: ServingRun, place: Place) -> None:
+    """Unload an adapter, or take the GPUs of a model down."""
+    if place.loaded is None:
+        take_down(run, place.deployment)
+        return
+    run.deployments.unload_model(place.loaded)
+    run.reporter.note(f"unloaded {place.model} from {place.deployment.name}")
+
+
+def _owner(endpoints: Collection[Endpoint], place: Place) -> Endpoint:
+    return next(item for item in endpoints if place in item.places)
+
+
+def _refuse_shared(run: ServingRun, owner: Endpoint, place: Place, models: Collection[str]) -> None:
+    """An endpoint of a base model may carry adapters of other deployments."""
+    if place.loaded or run.config.force:
+        return
+    others = [other.model for other in owner.places if other.loaded and other.model not in models]
+    if others:
+        raise ConflictError(
+            f"endpoint '{owner.name}' also serves {', '.join(others)}; unload them first, or take all of it down "
+            "with -C force=true"
+        )
+
+
+def _wait_until_gone(run: ServingRun, places: list[Place]) -> None:
+    def look() -> bool | Pending:
+        for place in places:
+            if place.loaded:
+                left = run.deployments.find_loaded(place.loaded.name) is not None
+            else:
+                found = run.deployments.find(place.deployment.name)
+                left = found is not None and found.state != DELETED
+            if left:
+                return Pending(f"{place.address} is not down yet")
+        return True
+
+    limit = format_seconds(_LONGEST_GOODBYE_SECONDS)
+    run.waiter.wait(
+        look, _LONGEST_GOODBYE_SECONDS, lambda reason: f"{reason} after {limit}; run the same command again"
+    )

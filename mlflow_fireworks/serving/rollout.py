@@ -1,0 +1,226 @@
+"""From one model to the next with no gap: the new one up, proven to answer, switched to; then the old one retired."""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+
+from mlflow_fireworks.errors import ConflictError, DeadlineError, FireworksError, InvalidConfigError
+from mlflow_fireworks.gateway.serving_wire import DeployedModel, OnDemandDeployment
+from mlflow_fireworks.gateway.wire import FAILED, Model
+from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, start
+from mlflow_fireworks.serving.context import ServingRun
+from mlflow_fireworks.serving.places import Endpoint, EndpointStamp, Place, list_endpoints
+from mlflow_fireworks.serving.readiness import prove, wait_until_loaded
+from mlflow_fireworks.target import check_name
+
+# Fireworks docs, "deploying LoRAs": adapters cannot be loaded on these.
+_QUANTIZED = ("FP8", "FP4", "NF4")
+
+
+def move_endpoint(run: ServingRun, endpoint: Endpoint, model: Model) -> Endpoint:
+    """Let an endpoint serve another model (or the same on other GPUs).
+
+    What is already up for that model, kept from before or left by a run that was cut off, is used again.
+
+    Args:
+        run: The account and the options.
+        endpoint: As it is.
+        model: What it will serve.
+
+    Raises:
+        ConflictError: Adapters are loaded on it, which the new one would not have.
+        FireworksError: The new one does not come up or does not answer; it is taken down, the old one still answers.
+    """
+    current = endpoint.current
+    adapters = [place.model for place in endpoint.answering if place.loaded]
+    if adapters and not run.config.force:
+        raise ConflictError(
+            f"{', '.join(adapters)} would be lost: loaded on endpoint '{endpoint.name}', which is about to move to "
+            "other GPUs; unload them first, or move all the same with -C force=true"
+        )
+    reusable = () if run.config.hardware or run.config.deployment_shape else endpoint.deployments
+    found = [item for item in reusable if item.base_model == model.name and item.state != FAILED]
+    new = found[-1] if found else start(run, endpoint.name, model, current)
+    if run.config.dry_run:
+        return endpoint
+    with _cleaned_up(run, None if found else new, current):
+        new = finish(run, new)
+    # Asked once more, because nothing says that changing the description leaves Fireworks' routing alone.
+    new = finish(run, make_live(run, endpoint.name, new))
+    run.reporter.note(f"endpoint {endpoint.name} now answers at {new.base_model}#{new.name}")
+    old = [item for item in endpoint.deployments if item.name != new.name]
+    _retire(run, old)
+    kept = (*old, new) if run.config.keep_previous else (new,)
+    return Endpoint(endpoint.name, kept, tuple(Place(item.base_model, item) for item in kept))
+
+
+def load_adapter(run: ServingRun, endpoint: Endpoint, adapter: Model, siblings: Collection[str]) -> Place:
+    """Load an adapter on an endpoint, prove that it answers, then unload the revisions that it takes the place of.
+
+    Args:
+        run: The account and the options.
+        endpoint: What serves its base model.
+        adapter: The adapter.
+        siblings: Full names of all revisions of its deployment.
+
+    Raises:
+        InvalidConfigError: The endpoint cannot take it.
+        FireworksError: It does not load or does not answer; it is unloaded, the old one still answers.
+    """
+    deployment = endpoint.current
+    check_fit(adapter, deployment, endpoint.name)
+    place = next((place for place in endpoint.answering if place.model == adapter.name), None)
+    if run.config.dry_run:
+        run.reporter.note(f"DRY RUN  {adapter.name} would be loaded on {deployment.name}")
+        return place or Place(adapter.name, deployment)
+    loaded = place.loaded if place and place.loaded else _load(run, endpoint, adapter)
+    try:
+        loaded = wait_until_loaded(run, loaded)
+        prove(run, Place(adapter.name, deployment, loaded))
+    except FireworksError:
+        if place is None:
+            run.deployments.unload_model(loaded)
+            run.reporter.warn(f"{adapter.name} was unloaded again; what {endpoint.name} served before still answers")
+        raise
+    loaded = run.deployments.describe_loaded(loaded, EndpointStamp(endpoint.name, run.timestamp()).describe())
+    new = Place(adapter.name, deployment, loaded)
+    run.reporter.note(f"{adapter.name} answers at {new.address}")
+    if not run.config.keep_previous:
+        for old in endpoint.answering:
+            if old.loaded and old.stamp and old.model in siblings and old.model != adapter.name:
+                run.deployments.unload_model(old.loaded)
+                run.reporter.note(f"unloaded {old.model}")
+    return new
+
+
+def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: str) -> None:
+    """Fireworks' rules for adapters on a deployment (docs, "deploying LoRAs").
+
+    Raises:
+        InvalidConfigError: With what to do.
+    """
+    base = adapter.peft_details.base_model
+    problem = ""
+    if base != deployment.base_model:
+        problem = f"it serves {deployment.base_model}, and the adapter belongs to {base}"
+    elif not (deployment.enable_addons or deployment.enable_hot_reload_latest_addon):
+        problem = "it was made without -C enable_addons=true"
+    elif deployment.precision.startswith(_QUANTIZED):
+        problem = f"it runs in {deployment.precision}, and adapters need BF16 or FP16"
+    if problem:
+        raise InvalidConfigError(
+            f"{adapter.name} cannot be loaded on endpoint '{endpoint}': {problem}; make one for it with "
+            f"-C model={base} -C enable_addons=true -C precision=BF16, or give the adapter GPUs of its own with "
+            "-C live_merge=true and another endpoint name"
+        )
+
+
+def _load(run: ServingRun, endpoint: Endpoint, adapter: Model) -> DeployedModel:
+    deployment = endpoint.current
+    run.reporter.note(f"loading {adapter.name} on {deployment.name}")
+    return run.deployments.load_model(
+        adapter.name,
+        deployment.name,
+        EndpointStamp(endpoint.name).describe(),
+        replace_merged=deployment.enable_hot_reload_latest_addon,
+    )
+
+
+def _retire(run: ServingRun, old: list[OnDemandDeployment]) -> None:
+    for deployment in old:
+        if run.config.keep_previous:
+            run.reporter.warn(f"{deployment.name} is kept running, and billed while it is up")
+        else:
+            # It has answered requests until a moment ago; that is no reason to keep it.
+            run.deployments.delete(deployment.name, ignore_checks=True)
+            run.reporter.note(f"retired {deployment.name}")
+
+
+@contextmanager
+def _cleaned_up(run: ServingRun, new: OnDemandDeployment | None, current: OnDemandDeployment) -> Iterator[None]:
+    """Take a new deployment down when it fails; one that was there before is left alone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if new:
+            run.reporter.warn(f"stopped; {new.name} may still come up and is billed then; the same command goes on")
+        raise
+    except FireworksError as error:
+        if new is None:
+            raise
+        run.deployments.delete(new.name, hard=True, ignore_checks=True)
+        undone = f"{new.name} was taken down again; {current.name} still answers"
+        if isinstance(error, DeadlineError):  # its message says what to do about GPUs that are not there any more
+            reason = error.message.partition(";")[0]
+            raise DeadlineError(f"{reason}; {undone}; allow more time with -C ready_timeout=") from None
+        run.reporter.warn(undone)
+        raise
+
+
+def serve_deployment(
+    run: ServingRun, name: str, model: Model, siblings: Collection[str], *, live_merge: bool, moving: bool
+) -> Place:
+    """Put a model of an MLflow deployment on an endpoint: a base model on GPUs, an adapter on those of its base.
+
+    Args:
+        run: The account and the options.
+        name: The endpoint.
+        model: The revision that is to answer.
+        siblings: Full names of all revisions of the deployment.
+        live_merge: Give an adapter GPUs of its own, merged into its base.
+        moving: The endpoint may serve something else now.
+
+    Returns:
+        Where it answers.
+
+    Raises:
+        ConflictError: The endpoint serves something else and may not move, or is not the plugin's.
+        InvalidConfigError: An adapter does not fit.
+        FireworksError: It does not come up or does not answer.
+    """
+    endpoint = list_endpoints(run.deployments).get(name)
+    merged = live_merge or (endpoint is not None and endpoint.current.base_model in siblings)
+    if model.peft_details.base_model and not merged:
+        if endpoint is None:
+            raise InvalidConfigError(
+                f"{model.name} is an adapter, and there is no endpoint '{name}' to load it on; make it with: "
+                + run.command("create", name, f"-C model={model.peft_details.base_model} -C enable_addons=true")
+                + ", or give the adapter GPUs of its own with -C live_merge=true"
+            )
+        return load_adapter(run, endpoint, model, siblings)
+    if endpoint is None or endpoint.current.state == FAILED or endpoint.current.base_model == model.name:
+        return _place_of(bring_up(run, name, model))
+    _refuse_to_move(run, endpoint, siblings, moving=moving)
+    return _place_of(move_endpoint(run, endpoint, model))
+
+
+def foresee(run: ServingRun, name: str, siblings: Collection[str]) -> None:
+    """Say what is wrong with an endpoint before the bytes of a model are sent, as far as that is known before.
+
+    Raises:
+        InvalidConfigError: Its name cannot be one.
+        ConflictError: It serves something else and takes no adapters, so nothing of this deployment could go there.
+    """
+    check_name(name)
+    endpoint = list_endpoints(run.deployments).get(name)
+    if endpoint is None or endpoint.current.state == FAILED:
+        return
+    if not (endpoint.current.enable_addons or endpoint.current.enable_hot_reload_latest_addon):
+        _refuse_to_move(run, endpoint, siblings, moving=True)
+
+
+def _refuse_to_move(run: ServingRun, endpoint: Endpoint, siblings: Collection[str], *, moving: bool) -> None:
+    if run.config.force:
+        return
+    if not endpoint.is_managed:
+        raise ConflictError(
+            f"endpoint '{endpoint.name}' was not made by this plugin; move it all the same with -C force=true"
+        )
+    if not (moving and endpoint.current.base_model in siblings):
+        raise ConflictError(
+            f"endpoint '{endpoint.name}' serves {endpoint.current.base_model}; choose another one, or move it "
+            "with -C force=true"
+        )
+
+
+def _place_of(endpoint: Endpoint) -> Place:
+    return Place(endpoint.current.base_model, endpoint.current)

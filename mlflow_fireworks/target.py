@@ -1,0 +1,198 @@
+"""Where a deployment goes: the target URI and the environment, read in this one place.
+
+::
+
+    fireworks                          account from FIREWORKS_ACCOUNT_ID, else asked of the API with the key
+    fireworks:/ACCOUNT                 that account on api.fireworks.ai
+    fireworks://HOST[:PORT][/ACCOUNT]  that API address (https; plain http on loopback only)
+    fireworks://local[/ACCOUNT]        the embedded local Fireworks: no account, no network, no cost
+"""
+
+import configparser
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from pydantic import SecretStr
+
+from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
+from mlflow_fireworks.http import is_loopback
+
+PUBLIC_API = "https://api.fireworks.ai"
+LOCAL_ACCOUNT = "local"
+_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
+_ID_MAX = 63
+
+
+@dataclass(frozen=True)
+class Target:
+    """One account at one API address.
+
+    Args:
+        uri: As the user wrote it.
+        base_url: Address of the control plane without a trailing slash; None for the embedded local Fireworks,
+            whose address is known only once it runs.
+        account: Account id, or None when the API is to be asked for it.
+    """
+
+    uri: str
+    base_url: str | None
+    account: str | None
+
+    @property
+    def is_local(self) -> bool:
+        """Whether this is the embedded local Fireworks."""
+        return self.base_url is None
+
+
+def parse_target(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
+    """Read a target URI.
+
+    Args:
+        uri: `fireworks…` as in the module's table.
+        environ: `FIREWORKS_BASE_URL` (as the official SDK reads it) and `FIREWORKS_ACCOUNT_ID` fill what the
+            URI leaves open.
+
+    Raises:
+        InvalidConfigError: The URI or one of the variables cannot be used.
+    """
+    scheme, separator, rest = uri.strip().partition(":")
+    if scheme.lower() != "fireworks":
+        raise InvalidConfigError(f"target '{uri}' is not a fireworks target; write fireworks or fireworks:/ACCOUNT")
+    if any(mark in rest for mark in "@?#"):
+        raise InvalidConfigError(
+            f"target '{_hide_userinfo(uri)}' may not hold credentials, a query or a fragment; "
+            "set FIREWORKS_API_KEY in the environment instead"
+        )
+    host, account = "", rest.strip("/")
+    if rest.startswith("//"):
+        host, _, account = rest[2:].partition("/")
+        account = account.strip("/")
+    elif separator and not account:
+        raise InvalidConfigError(f"target '{uri}' names no account; write fireworks or fireworks:/ACCOUNT")
+    if account:
+        _check_account(account, uri)
+    if host.lower() == "local":
+        return Target(uri, None, account or LOCAL_ACCOUNT)
+    if host and not _looks_like_host(host):
+        raise InvalidConfigError(
+            f"target '{uri}': '{host}' is not an API address; for the account '{host}' write fireworks:/{host}"
+        )
+    base_url = _url_of(host, uri) if host else _checked_url(environ.get("FIREWORKS_BASE_URL", "") or PUBLIC_API)
+    chosen = account or environ.get("FIREWORKS_ACCOUNT_ID", "").strip()
+    if chosen and not account:
+        _check_account(chosen, "FIREWORKS_ACCOUNT_ID")
+    return Target(uri, base_url, chosen or None)
+
+
+def load_api_key(target: Target, environ: Mapping[str, str] = os.environ, home: Path | None = None) -> SecretStr:
+    """The API key for a target: `FIREWORKS_API_KEY`, else firectl's `~/.fireworks/auth.ini`.
+
+    Args:
+        target: The local Fireworks takes any key, so it needs none.
+        environ: Where the variable is read.
+        home: Folder that holds `.fireworks/auth.ini`; the user's home when None.
+
+    Raises:
+        CredentialsError: There is no key, or the file cannot be read.
+    """
+    if target.is_local:
+        return SecretStr("local")
+    if key := environ.get("FIREWORKS_API_KEY", "").strip():
+        return _checked_key(key, "FIREWORKS_API_KEY")
+    path = (home or Path.home()) / ".fireworks" / "auth.ini"
+    if key := _read_auth_ini(path):
+        return _checked_key(key, str(path))
+    raise CredentialsError(
+        "no Fireworks API key: set FIREWORKS_API_KEY (make one at https://app.fireworks.ai/settings/users/api-keys), "
+        "or try everything without an account with -t fireworks://local"
+    )
+
+
+def check_name(name: str) -> str:
+    """Check a deployment or model name against Fireworks' id rule.
+
+    Source: Fireworks docs, "concepts": 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end, no leading digit.
+
+    Raises:
+        InvalidConfigError: With a legal name that is close to it.
+    """
+    if _ID.fullmatch(name):
+        return name
+    raise InvalidConfigError(
+        f"'{name}' cannot be a Fireworks name (1 to {_ID_MAX} of a-z, 0-9 and '-', starting with a letter, "
+        f"not ending with '-'); try '{suggest_name(name)}'"
+    )
+
+
+def suggest_name(name: str) -> str:
+    """The legal name nearest to `name`."""
+    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+    if not slug[:1].isalpha():
+        slug = f"model-{slug}"
+    return slug[:_ID_MAX].strip("-")
+
+
+def _check_account(account: str, where: str) -> None:
+    if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", account):
+        raise InvalidConfigError(
+            f"{where}: '{account}' cannot be a Fireworks account id (a-z, 0-9 and '-'); "
+            "it stands in the address bar of the Fireworks pages, and is not an e-mail address"
+        )
+
+
+def _looks_like_host(host: str) -> bool:
+    return "." in host or ":" in host or host == "localhost"
+
+
+def _url_of(host: str, uri: str) -> str:
+    try:
+        parts = urlsplit(f"//{host}")
+        name, _ = parts.hostname or "", parts.port
+    except ValueError as error:
+        raise InvalidConfigError(f"target '{uri}': {error}") from None
+    return f"{'http' if is_loopback(name) else 'https'}://{host}"
+
+
+def _checked_url(url: str) -> str:
+    """FIREWORKS_BASE_URL, refused where a key would travel in the clear."""
+    try:
+        parts = urlsplit(url.strip())
+        secure = parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.hostname or ""))
+        if not (parts.hostname and secure) or parts.username or parts.query or parts.fragment or parts.port == 0:
+            raise ValueError  # noqa: TRY301 - one answer for all of them
+    except ValueError:
+        raise InvalidConfigError(
+            "FIREWORKS_BASE_URL must be an https:// address (http:// on loopback only) without credentials"
+        ) from None
+    return url.strip().rstrip("/")
+
+
+def _read_auth_ini(path: Path) -> str:
+    """The key in firectl's file: `api_key` of its first section that has one, with or without a section header."""
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except (OSError, UnicodeDecodeError) as error:
+        raise CredentialsError(f"cannot read {path} ({type(error).__name__}); set FIREWORKS_API_KEY instead") from None
+    parser = configparser.ConfigParser(interpolation=None, strict=False)
+    try:
+        parser.read_string(text if text.lstrip().startswith("[") else f"[default]\n{text}")
+    except configparser.Error:
+        raise CredentialsError(f"{path} is not an ini file; set FIREWORKS_API_KEY instead") from None
+    keys = (parser.get(section, "api_key", fallback="") for section in parser.sections())
+    return next((key.strip() for key in keys if key.strip()), "")
+
+
+def _checked_key(key: str, where: str) -> SecretStr:
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise CredentialsError(f"the API key in {where} holds blanks or odd characters; copy it again")
+    return SecretStr(key)
+
+
+def _hide_userinfo(uri: str) -> str:
+    return re.sub(r"//[^/]*@", "//***@", re.sub(r"[?#].*", "", uri))

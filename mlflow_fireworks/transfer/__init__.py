@@ -1,0 +1,1 @@
+"""How it moves: files to signed URLs, in parallel."""

@@ -1,0 +1,105 @@
+"""All files of a model to their signed URLs, several at a time.
+
+Daemon threads over one httpx client: each takes the next file, makes its bytes available on this machine (a remote
+file is fetched now, and removed when it is up), and sends it, opening it anew for every try. The first failure that
+will not pass, or Ctrl-C, stops the others at their next piece; a thread that hangs in a dead connection is waited for
+no longer than a second and does not keep the process alive.
+"""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from queue import SimpleQueue
+
+from mlflow_fireworks.errors import TransferError
+from mlflow_fireworks.http import Retry, Timeouts
+from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.transfer.gate import Gate
+from mlflow_fireworks.transfer.journal import Journal
+from mlflow_fireworks.transfer.sender import Sender, Upload
+from mlflow_fireworks.transfer.storage import make_storage_client
+from mlflow_fireworks.transfer.urls import SignedUrls
+
+_LAST_WORDS_SECONDS = 1.0
+
+
+def upload_files(
+    files: Sequence[Upload],
+    urls: SignedUrls,
+    journal: Journal,
+    *,
+    workers: int,
+    retry: Retry,
+    reporter: Reporter,
+    timeouts: Timeouts | None = None,
+) -> None:
+    """Send every file; returns when all are up and recorded.
+
+    Args:
+        files: In the order they should start.
+        urls: Where they go.
+        journal: Is told about each file that has landed.
+        workers: How many at a time. Memory is about two pieces of 1 MiB for each.
+        retry: How failures that may pass are tried again, for each file.
+        reporter: Is told about bytes and retries.
+        timeouts: How long one request may hang.
+
+    Raises:
+        TransferError: A file could not be sent; says how many are up.
+        FireworksError: Fetching a file failed, or signing did.
+    """
+    waiting, outcomes = deque(files), SimpleQueue[BaseException | None]()
+    stop = threading.Event()
+    http = make_storage_client(workers, timeouts or Timeouts())
+    sender = Sender(http, urls, journal, retry, reporter, Gate(workers), stop)
+    crew = [
+        threading.Thread(target=_work, args=(sender, waiting, outcomes), name=f"fireworks-upload-{number}", daemon=True)
+        for number in range(min(workers, len(files)))
+    ]
+    reporter.transfer_begins("uploading", sum(file.size for file in files))
+    try:
+        for worker in crew:
+            worker.start()
+        _wait_for(len(files), outcomes)
+    finally:
+        stop.set()
+        deadline = time.monotonic() + _LAST_WORDS_SECONDS
+        for worker in crew:
+            if worker.is_alive():
+                worker.join(max(0.0, deadline - time.monotonic()))
+        http.close()
+        reporter.transfer_ends()
+
+
+def _work(sender: Sender, waiting: deque[Upload], outcomes: SimpleQueue[BaseException | None]) -> None:
+    while not sender.stop.is_set():
+        file = _take(waiting)
+        if file is None:
+            return
+        outcomes.put(_send(sender, file))
+
+
+def _take(waiting: deque[Upload]) -> Upload | None:
+    try:
+        return waiting.popleft()
+    except IndexError:
+        return None
+
+
+def _send(sender: Sender, file: Upload) -> BaseException | None:
+    """What went wrong, for the thread that waits to raise."""
+    try:
+        sender.send(file)
+    except BaseException as error:  # noqa: BLE001 - all of them, or the other thread would wait for ever
+        return error
+    return None
+
+
+def _wait_for(count: int, outcomes: SimpleQueue[BaseException | None]) -> None:
+    for done in range(count):
+        error = outcomes.get()
+        if isinstance(error, TransferError):
+            raise TransferError(f"{error.message} ({done} of {count} files are up); run the same command again")
+        if error is not None:
+            raise error
