@@ -1,0 +1,133 @@
+"""Fireworks' rules for LoRA adapters."""
+
+import numpy as np
+import pytest
+from checkpoints import edit_json, make_adapter, make_peft_model
+from planning import plan
+from safetensors.numpy import save_file
+
+from mlflow_fireworks.errors import PreflightError
+
+
+def problems(folder) -> list[str]:
+    with pytest.raises(PreflightError) as caught:
+        plan(folder)
+    return list(caught.value.problems)
+
+
+@pytest.mark.parametrize("r", [4, 8, 64])
+def test_ranks_within_the_limits_are_taken(tmp_path, r):
+    assert plan(make_adapter(tmp_path, r=r)).adapter.r == r
+
+
+@pytest.mark.parametrize("r", [1, 3, 65, 128])
+def test_ranks_beyond_the_limits_are_refused(tmp_path, r):
+    assert problems(make_adapter(tmp_path, r=r)) == [
+        f"adapter_config.json has r={r}; Fireworks takes a rank from 4 to 64: train it again within that"
+    ]
+
+
+@pytest.mark.parametrize("r", [None, "8", 8.0, True])
+def test_rank_must_be_a_whole_number(tmp_path, r):
+    folder = make_adapter(tmp_path)
+    edit_json(folder / "adapter_config.json", r=r)
+    assert "has r=" in problems(folder)[0]
+
+
+@pytest.mark.parametrize(
+    "modules",
+    [
+        ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"],
+        ["w1", "w2", "w3", "block_sparse_moe.gate"],
+        ["model.layers.0.self_attn.q_proj", "self_attn.v_proj"],
+    ],
+)
+def test_allowed_modules_are_taken(tmp_path, modules):
+    folder = make_adapter(tmp_path)
+    edit_json(folder / "adapter_config.json", target_modules=modules)
+    short = {name if name == "block_sparse_moe.gate" else name.split(".")[-1] for name in modules}
+    assert set(plan(folder).adapter.target_modules) == short
+
+
+@pytest.mark.parametrize("module", ["embed_tokens", "in_proj", "experts", "gate", "fc1"])
+def test_other_modules_are_refused(tmp_path, module):
+    folder = make_adapter(tmp_path, target_modules=["q_proj", module])
+    assert f"changes {module};" in problems(folder)[0]
+
+
+def test_all_linear_is_refused_with_the_list_to_write_instead(tmp_path):
+    (found,) = problems(make_adapter(tmp_path, target_modules="all-linear"))
+    assert '"all-linear"' in found
+    assert "['q_proj', 'v_proj']" in found
+
+
+@pytest.mark.parametrize("modules", [None, [], {}])
+def test_missing_modules_are_refused(tmp_path, modules):
+    folder = make_adapter(tmp_path)
+    edit_json(folder / "adapter_config.json", target_modules=modules)
+    assert "target_modules" in problems(folder)[0]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("use_rslora", True),
+        ("use_dora", True),
+        ("modules_to_save", ["lm_head"]),
+        ("bias", "lora_only"),
+        ("lora_bias", True),
+        ("trainable_token_indices", [1]),
+        ("peft_type", "IA3"),
+    ],
+)
+def test_options_that_change_what_the_weights_mean_are_refused(tmp_path, option, value):
+    folder = make_adapter(tmp_path, **{option: value})
+    assert any("adapter_config.json" in problem for problem in problems(folder))
+
+
+@pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
+def test_values_for_single_layers_are_warned_about(tmp_path, option):
+    manifest = plan(make_adapter(tmp_path, **{option: {"q_proj": 16}}))
+    assert any(option in warning for warning in manifest.warnings)
+
+
+def test_lm_head_depends_on_the_family(tmp_path):
+    llama = make_peft_model(tmp_path / "llama", target_modules=["q_proj", "lm_head"])
+    assert "lm_head" in plan(llama).adapter.target_modules
+    gemma = make_peft_model(tmp_path / "gemma", target_modules=["q_proj", "lm_head"])
+    edit_json(gemma / "model" / "config.json", model_type="gemma")
+    assert "not for gemma" in problems(gemma)[0]
+    alone = plan(make_adapter(tmp_path / "alone", target_modules=["q_proj", "lm_head"]))
+    assert any("lm_head" in warning for warning in alone.warnings)
+
+
+def test_truncated_adapter_is_a_fault(tmp_path):
+    folder = make_adapter(tmp_path)
+    weights = folder / "adapter_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1])
+    assert "truncated" in problems(folder)[0]
+
+
+def test_all_faults_of_an_adapter_come_at_once(tmp_path):
+    folder = make_adapter(tmp_path, r=128, use_dora=True, target_modules=["embed_tokens"])
+    save_file({"x": np.zeros(3)}, folder / "adapter_model.safetensors")
+    assert len(problems(folder)) == 3
+
+
+def test_base_revision_is_kept(tmp_path):
+    adapter = plan(make_adapter(tmp_path, base="acme/base", revision="e" * 40)).adapter
+    assert (adapter.base_repo, adapter.base_revision) == ("acme/base", "e" * 40)
+
+
+def test_local_base_is_looked_up_in_the_mlmodel(tmp_path):
+    folder = make_peft_model(tmp_path / "m", base="acme/base")
+    edit_json(folder / "peft" / "adapter_config.json", base_model_name_or_path="/home/me/base")
+    assert plan(folder).adapter.base_repo == "acme/base"
+
+
+def test_unknown_base_is_warned_about(tmp_path):
+    folder = make_adapter(tmp_path, base="/home/me/base")
+    (folder / "README.md").unlink()
+    manifest = plan(folder)
+    assert manifest.adapter.base_repo is None
+    assert any("-C base_model=" in warning for warning in manifest.warnings)

@@ -1,0 +1,85 @@
+"""What the tests of the sources share: a registry with real models in it, and a reporter that remembers."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from mlflow_fireworks.progress import Silent
+
+WEIGHTS = bytes(range(256)) * 1024
+PLAIN = {"config.json": b'{"model_type": "llama"}', "empty.txt": b"", "sub/model.safetensors": WEIGHTS}
+
+
+class Remembers(Silent):
+    """A reporter that keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+        self.warnings = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+    def warn(self, text):
+        self.warnings.append(text)
+
+
+class Echo(mlflow.pyfunc.PythonModel):
+    def predict(self, model_input: list[str]) -> list[str]:
+        return model_input
+
+
+@dataclass(frozen=True)
+class World:
+    """A registry with `chat` (an MLflow 3 logged model, alias champion) and `plain` (a folder of a run)."""
+
+    client: MlflowClient
+    run_id: str
+    model_id: str
+    plain_uri: str
+
+
+def write_files(folder, files):
+    for name, content in files.items():
+        path = Path(folder) / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+
+
+def build_world(tracking_uri, scratch, artifact_location=None):
+    """Fill the registry at `tracking_uri`; leaves it as MLflow's current one."""
+    mlflow.set_tracking_uri(tracking_uri)
+    experiment = mlflow.create_experiment(f"sources {scratch.name}", artifact_location=artifact_location)
+    write_files(scratch / "files", PLAIN)
+    write_files(scratch / "ckpt", {"weights.safetensors": WEIGHTS})
+    with mlflow.start_run(experiment_id=experiment) as run:
+        mlflow.set_tag("hf_repo", "org/from-run")
+        mlflow.log_param("base", "org/param")
+        info = mlflow.pyfunc.log_model(
+            name="model",
+            python_model=Echo(),
+            artifacts={"ckpt": str(scratch / "ckpt")},
+            pip_requirements=[],
+            registered_model_name="chat",
+            params={"adapter": "lora"},
+        )
+        mlflow.log_artifacts(str(scratch / "files"), "plain")
+        mlflow.set_logged_model_tags(info.model_id, {"team": "search"})
+    client = MlflowClient()
+    client.set_registered_model_alias("chat", "champion", "1")
+    client.set_model_version_tag("chat", "1", "huggingFaceUrl", "https://huggingface.co/org/version")
+    client.set_registered_model_tag("chat", "owner", "ml-platform")
+    client.create_registered_model("plain")
+    plain = f"{run.info.artifact_uri}/plain"
+    client.create_model_version("plain", plain, run.info.run_id)
+    return World(client, run.info.run_id, info.model_id, plain)
+
+
+def picture(folder):
+    """Names, sizes and times of everything below a folder: equal pictures, untouched folder."""
+    return {
+        str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns, path.lstat().st_mode)
+        for path in sorted(Path(folder).rglob("*"))
+    }

@@ -1,0 +1,47 @@
+import json
+
+import pytest
+from checkpoints import make_llama
+from click.testing import CliRunner
+
+from mlflow_fireworks.cli import main
+from mlflow_fireworks.emulator import Emulator
+
+
+@pytest.fixture
+def target(monkeypatch):
+    monkeypatch.setenv("FIREWORKS_API_KEY", "fw_key")
+    with Emulator() as emulator:
+        yield emulator.url.replace("http://", "fireworks://") + "/acme"
+        assert not [request for request in emulator.requests if request.method != "GET"]
+
+
+def test_a_plan_shows_every_file_and_sends_none(target, tmp_path):
+    folder = make_llama(tmp_path / "llama", shards=2)
+    result = CliRunner().invoke(main, ["plan", "-t", target, "-m", str(folder), "--name", "chat"])
+    assert result.exit_code == 0, result.output
+    for name in ("config.json", "tokenizer.json", "model-00001-of-00002.safetensors"):
+        assert name in result.stdout
+
+
+def test_a_plan_for_programs(target, tmp_path):
+    folder = make_llama(tmp_path / "llama")
+    result = CliRunner().invoke(
+        main, ["plan", "-t", target, "-m", str(folder), "--name", "chat", "-C", "progress=none", "--json"]
+    )
+    plan = json.loads(result.stdout)
+    assert (plan["action"], plan["state"], plan["dry_run"]) == ("created", "DRY_RUN", True)
+    assert sum(file["size"] for file in plan["file_list"]) == plan["bytes"]
+
+
+@pytest.mark.parametrize("pairs", [["-C", "timeout"], ["-C", "a=1"], ["-C", "timeout=1m", "-C", "timeout=2m"]])
+def test_mistakes_are_one_line(target, pairs):
+    result = CliRunner().invoke(main, ["plan", "-t", target, "-m", "/nowhere", "--name", "chat", *pairs])
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+    assert len(result.stderr.splitlines()) == 1
+
+
+def test_the_emulator_has_its_own_help():
+    result = CliRunner().invoke(main, ["emulator", "--help"])
+    assert "--landing-seconds" in result.stdout
