@@ -125,7 +125,7 @@ def measure_distant(folder: Path, quick: bool) -> dict[str, object]:
 
 def measure_one_file(folder: Path, quick: bool) -> dict[str, object]:
     """One large model.safetensors at 4 MB/s for each connection: as it is, and divided into 16 shards."""
-    model = make_model(folder / "model", layers=2 if quick else 8)
+    model = make_model(folder / "model", layers=2 if quick else 32)
     with sink("--rate", str(CAP), "--delay", str(DELAY)) as port:
         runs = {name: run_client(name, f"http://127.0.0.1:{port}", 16, [model]) for name in ("shards", "one file")}
     faster = runs["shards"]["mb_per_second"] / runs["one file"]["mb_per_second"]
