@@ -14,13 +14,14 @@ from mlflow_fireworks.emulator import Emulator
 CREATE = """
 import sys
 from mlflow.deployments import get_deploy_client
-print(get_deploy_client("fireworks:/acme").create_deployment("chat", sys.argv[1])["state"])
+config = dict(option.split("=") for option in sys.argv[2:])
+print(get_deploy_client("fireworks:/acme").create_deployment("chat", sys.argv[1], config=config)["state"])
 """
 
 
-def start(emulator, folder):
+def start(emulator, folder, *options):
     environ = os.environ | {"FIREWORKS_BASE_URL": emulator.url, "FIREWORKS_API_KEY": "fw_key"}
-    command = [sys.executable, "-c", CREATE, str(folder)]
+    command = [sys.executable, "-c", CREATE, str(folder), *options]
     return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
@@ -58,6 +59,28 @@ def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
         assert output == "READY\n"
         again = [name for name in put_names(emulator)[before:] if "00003" not in name]
         assert again == []
+
+
+def test_a_file_killed_at_half_goes_on_from_the_last_byte(tmp_path):
+    folder = make_llama(tmp_path / "llama", hidden=512, layers=4)
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    half = (folder / "model.safetensors").stat().st_size // 2
+
+    def arrived():
+        return [request.received for request in emulator.requests if request.operation in ("put_object", "put_chunk")]
+
+    with Emulator() as emulator:
+        emulator.fault("put_chunk", path_contains="model.safetensors", after_bytes=half, stall_seconds=3)
+        process = start(emulator, folder, "resumable=true", "max_workers=1")
+        wait_until(lambda: any("model.safetensors" in call.path for call in emulator.calls("start_resumable")))
+        time.sleep(1)  # until half of it has arrived
+        process.kill()
+        process.communicate(timeout=30)
+        wait_until(lambda: any(half <= count < 2 * half for count in arrived()))
+
+        output, _ = start(emulator, folder, "resumable=true").communicate(timeout=60)
+        assert output == "READY\n"
+        assert size <= sum(arrived()) <= 1.02 * size
 
 
 def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
