@@ -68,6 +68,7 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "flavor": stamp.flavor if stamp else "unknown",
         "source": stamp.source if stamp else "unknown",
         "content": stamp.fingerprint if stamp else "unknown",
+        "bytes": stamp.size if stamp else None,
         "managed": deployment.is_managed,
         **describe_resource(current.model),
         "revisions": [f"{revision.model.model_id}:{revision.model.state}" for revision in deployment.revisions],

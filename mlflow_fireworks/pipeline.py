@@ -255,7 +255,7 @@ class Pipeline:
 
 
 def _stamp(name: str, source: Source, manifest: Manifest) -> Stamp:
-    return Stamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint)
+    return Stamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint, manifest.total_size)
 
 
 def _check_flavor(flavor: str | None, source: Source) -> None:

@@ -18,6 +18,7 @@ _SOURCE_MAX = 200
 _STAMP = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
+    r"(?: bytes=(?P<size>\d+))?"
 )
 
 
@@ -31,6 +32,7 @@ class Stamp:
         source: The model URI it was made from.
         flavor: The MLflow flavor the checkpoint was found in.
         fingerprint: Identifies the uploaded content.
+        size: Its length in bytes, which Fireworks does not tell; None when it was not written down.
     """
 
     deployment: str
@@ -38,12 +40,14 @@ class Stamp:
     source: str
     flavor: str
     fingerprint: str
+    size: int | None = None
 
     def describe(self, text: str = "") -> str:
         """The description: the user's text, then the stamp."""
+        size = "" if self.size is None else f" bytes={self.size}"
         stamp = (
             f"From {_shown_source(self.source)} ({re.sub(r'[()]', '', self.flavor)}) by mlflow-fireworks: "
-            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}"
+            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}"
         )
         return f"{text}\n{stamp}" if text else stamp
 
@@ -54,7 +58,14 @@ def read_stamp(description: str) -> Stamp | None:
     if not found:
         return None
     parts = found.groupdict()
-    return Stamp(parts["deployment"], int(parts["revision"]), parts["source"], parts["flavor"], parts["fingerprint"])
+    return Stamp(
+        parts["deployment"],
+        int(parts["revision"]),
+        parts["source"],
+        parts["flavor"],
+        parts["fingerprint"],
+        int(parts["size"]) if parts["size"] else None,
+    )
 
 
 @dataclass(frozen=True)

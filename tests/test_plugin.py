@@ -128,7 +128,7 @@ def test_what_python_gets_back_is_plain_and_complete(fireworks, registry):
     assert created == json.loads(json.dumps(created))
     assert {"name", "flavor", "state", "model", "revision", "source", "kind", "warnings"} <= set(created)
     got = client.get_deployment("chat")
-    assert got["name"] == "chat"
+    assert (got["name"], got["bytes"]) == ("chat", created["bytes"])
     assert client.list_deployments() == [got]
     assert client.update_deployment("chat", config={"display_name": "Chat"})["flavor"]
     assert client.delete_deployment("chat") is None

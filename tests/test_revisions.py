@@ -1,3 +1,7 @@
+from dataclasses import replace
+
+import pytest
+
 from mlflow_fireworks.gateway.wire import Model
 from mlflow_fireworks.revisions import Stamp, group_deployments, model_id_of, read_stamp
 
@@ -8,8 +12,10 @@ def make_model(model_id, stamp=None, state="READY"):
     return Model(name=f"accounts/a/models/{model_id}", state=state, description=stamp.describe() if stamp else "")
 
 
-def test_a_stamp_survives_the_description():
-    assert read_stamp(STAMP.describe("Our support bot.\nAsk Ann (ann@example.com).")) == STAMP
+@pytest.mark.parametrize("size", [None, 0, 140_000_000_000])
+def test_a_stamp_survives_the_description(size):
+    stamp = replace(STAMP, size=size)
+    assert read_stamp(stamp.describe("Our support bot.\nAsk Ann (ann@example.com).")) == stamp
 
 
 def test_a_description_by_somebody_else_has_no_stamp():
@@ -24,7 +30,7 @@ def test_a_source_with_blanks_or_a_password_is_written_safely():
 
 
 def test_the_longest_description_fits():
-    longest = Stamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16)
+    longest = Stamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16, 10**15)
     assert len(longest.describe("u" * 600)) <= 999
 
 

@@ -51,7 +51,7 @@ _NEXT_STEPS = {
     402: "add a payment method to the account",
     403: "this key has no permission here; check the account in the target (fireworks:/ACCOUNT) and the key's role",
     404: "it is not there, or not any more; check the name and the account in the target, then run the command again",
-    412: "the account may be suspended; see its billing page",
+    412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
     429: "the account's request limit is used up; try again in a minute",
 }
 _NEXT_STEPS |= dict.fromkeys(

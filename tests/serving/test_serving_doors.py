@@ -110,6 +110,18 @@ def test_the_address_of_an_endpoint_is_what_other_clients_need(fireworks, client
     other.close()
 
 
+def test_the_official_sdk_asks_an_endpoint(fireworks, client, llamas):
+    from fireworks import Fireworks
+
+    client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
+    address = client.get_endpoint("prod").address
+    with Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
+        said = sdk.chat.completions.create(model=address, messages=[{"role": "user", "content": "Hello"}])
+        assert said.choices[0].message.content == client.predict("chat", "Hello")["predictions"][0]
+        pieces = sdk.completions.create(model=address, prompt="Hello", stream=True)
+        assert "".join(piece.choices[0].text for piece in pieces)
+
+
 def test_the_official_sdk_sees_what_was_made(fireworks, client, llamas):
     from fireworks import Fireworks
 
