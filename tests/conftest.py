@@ -1,9 +1,14 @@
 """What every test stands on: a clean environment and a state folder of its own."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from mlflow_fireworks.emulator import Emulator
 
 # Read by MLflow and huggingface_hub when they are imported, so they are set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -31,3 +36,16 @@ def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pyte
     home: Path = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MLFLOW_FIREWORKS_HOME", str(home / "state"))
+
+
+@pytest.fixture
+def fireworks(monkeypatch: pytest.MonkeyPatch) -> Iterator["Emulator"]:
+    """An emulated Fireworks that the target `fireworks` leads to."""
+    from mlflow_fireworks.emulator import Emulator
+
+    with Emulator() as emulator:
+        monkeypatch.setenv("FIREWORKS_BASE_URL", emulator.url)
+        monkeypatch.setenv("FIREWORKS_API_KEY", "fw_key")
+        monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", "acme")
+        yield emulator
+        assert not emulator.failures

@@ -17,20 +17,8 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks import plugin
 from mlflow_fireworks.config import option_table
-from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.local import can_answer
 from mlflow_fireworks.serving.options import EndpointConfig
-
-
-@pytest.fixture
-def fireworks(monkeypatch):
-    """An emulated Fireworks that the target `fireworks` leads to."""
-    with Emulator() as emulator:
-        monkeypatch.setenv("FIREWORKS_BASE_URL", emulator.url)
-        monkeypatch.setenv("FIREWORKS_API_KEY", "fw_key")
-        monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", "acme")
-        yield emulator
-        assert not emulator.failures
 
 
 @pytest.fixture(scope="module")

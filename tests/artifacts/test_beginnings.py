@@ -13,7 +13,6 @@ from counting_proxy import CountingProxy
 from misbehaving_store import MisbehavingStore, running
 from moto.server import ThreadedMotoServer
 from planning import names, plan
-from source_world import Remembers
 
 from mlflow_fireworks.artifacts.checkpoint import make_checkpoint
 from mlflow_fireworks.artifacts.layout import find_layout
@@ -36,18 +35,6 @@ def store(monkeypatch):
     with running(MisbehavingStore(FILES)) as served, stamina.set_testing(True, attempts=3):
         served.knows_ranges = True
         yield served
-
-
-@pytest.fixture
-def reporter():
-    return Remembers()
-
-
-@pytest.fixture
-def source(store, reporter, tmp_path):
-    opened = open_source(store.url, reporter=reporter, workspace=tmp_path)
-    yield opened
-    opened.store.close()
 
 
 def fetched(folder):

@@ -45,18 +45,6 @@ def _no_waiting():
         yield
 
 
-@pytest.fixture
-def reporter():
-    return Remembers()
-
-
-@pytest.fixture
-def source(store, reporter, tmp_path):
-    opened = open_source(store.url, reporter=reporter, workspace=tmp_path)
-    yield opened
-    opened.store.close()
-
-
 def files_in(folder):
     return [path for path in Path(folder).rglob("*") if path.is_file()]
 

@@ -6,29 +6,17 @@ from datetime import datetime, timezone
 import pytest
 from emulator.raw_client import ADDON, Api, adapter_files
 from pydantic import SecretStr
+from source_world import Remembers
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.gateway.client import Gateway
 from mlflow_fireworks.http import Retry
-from mlflow_fireworks.progress import Silent
 from mlflow_fireworks.serving.context import ServingRun
 from mlflow_fireworks.serving.inference import Inference
 from mlflow_fireworks.serving.options import parse_endpoint_config
 from mlflow_fireworks.waiting import Waiter
 
 QUICK = Retry(attempts=3, wait_initial=0.001, wait_max=0.002)
-
-
-class Told(Silent):
-    def __init__(self):
-        self.notes = []
-        self.warnings = []
-
-    def note(self, text):
-        self.notes.append(text)
-
-    def warn(self, text):
-        self.warnings.append(text)
 
 
 class World:
@@ -39,7 +27,7 @@ class World:
         self.gateway = gateway
         self.api = api
         self.clock = clock
-        self.told = Told()
+        self.told = Remembers()
 
     def sleep(self, seconds):
         self.clock[0] += seconds

@@ -17,16 +17,6 @@ QUIET = {"progress": "none"}
 
 
 @pytest.fixture
-def fireworks(monkeypatch):
-    with Emulator() as emulator:
-        monkeypatch.setenv("FIREWORKS_BASE_URL", emulator.url)
-        monkeypatch.setenv("FIREWORKS_API_KEY", "fw_key")
-        monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", "acme")
-        yield emulator
-        assert not emulator.failures
-
-
-@pytest.fixture
 def client(fireworks):
     return get_deploy_client("fireworks")
 

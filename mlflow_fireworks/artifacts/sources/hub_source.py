@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.source import Source
-from mlflow_fireworks.artifacts.sources.staging import FetchedStore
+from mlflow_fireworks.artifacts.sources.staging import FETCH_RETRY, FetchedStore
 from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
@@ -177,7 +177,7 @@ class HubStore:
         self._reporter = reporter
         self._cache = cache
         self._endpoint = endpoint
-        self._retry = retry or Retry(attempts=3, wait_initial=0.5, wait_max=4.0)
+        self._retry = retry or FETCH_RETRY
         self._fetched = FetchedStore(
             f"hf:/{repo}@{commit}",
             sizes,

@@ -38,6 +38,7 @@ T = TypeVar("T")
 FETCHES = 4
 # A second set may lie ready, so that no upload waits while the next ones are on their way.
 FILES_AHEAD = 4
+FETCH_RETRY = Retry(attempts=3, wait_initial=0.5, wait_max=4.0)
 _RESERVE_BYTES = 256 * 1024 * 1024
 _WORTH_A_NOTE_BYTES = 1024**3
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
@@ -123,7 +124,7 @@ class FetchedStore:
         self._read_beginning = read_beginning
         self._reporter = reporter
         self._max_disk = max_disk
-        self._retry = retry or Retry(attempts=3, wait_initial=0.5, wait_max=4.0)
+        self._retry = retry or FETCH_RETRY
         self._free_bytes = free_bytes
         self._folders = {name: str(number) for number, name in enumerate(sizes)}  # a name is not to be trusted
         self._slots = threading.BoundedSemaphore(FETCHES)
