@@ -10,8 +10,9 @@ import click
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.outcome import Outcome
-from mlflow_fireworks.plugin import FireworksDeploymentClient
+from mlflow_fireworks.plugin import FireworksDeploymentClient, stopped_by_sigterm
 from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.promotion import promote as promote_model
 from mlflow_fireworks.serving.options import EndpointConfig
 
 Command = Callable[..., None]
@@ -37,6 +38,26 @@ def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json
     options = parse_config(_read_pairs(pairs) | {"dry_run": True})
     outcome = FireworksDeploymentClient(target).plan_deployment(name, model_uri, options)
     click.echo(json.dumps(_plan_as_json(outcome), indent=2) if as_json else "\n".join(_plan_as_text(outcome)))
+
+
+@main.command()
+@click.argument("model_uri")
+@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@click.option("--name", help="Name of the deployment; made from the model's name when not given.")
+@click.option("--endpoint", help="Also move this endpoint to it; started when there is none (and billed).")
+@click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def promote(  # noqa: PLR0917 - click passes them by name
+    model_uri: str, target: str, name: str | None, endpoint: str | None, pairs: tuple[str, ...], as_json: bool
+) -> None:
+    """Bring a deployment to what MODEL_URI (e.g. models:/chat@champion) points to now; harmless to repeat.
+
+    It is made when absent, gets a new revision when the content is other, and is left alone when it is right. The
+    pointer is read again before the endpoint moves.
+    """
+    with stopped_by_sigterm():
+        result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=_read_pairs(pairs))
+    _show(result, as_json)
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -127,7 +148,7 @@ def _show(found: Mapping[str, Any], as_json: bool) -> None:
     width = max(map(len, found))
     for name, value in found.items():
         if value not in (None, [], ""):
-            click.echo(f"{name:<{width}}  {', '.join(value) if isinstance(value, list) else value}")
+            click.echo(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
 
 
 def _read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -51,7 +51,7 @@ class Deployments:
         if number is not None:
             if model_uri or not endpoint:
                 raise InvalidConfigError("-C revision is for update with --endpoint and without -m")
-            return self._roll_back(name, number, endpoint)
+            return self.roll_back(name, number, endpoint)
         if endpoint:
             foresee(self.serving, endpoint, self._known_models(name))
         outcome = self.pipeline.update(name, model_uri, flavor) if model_uri else self.pipeline.finish(name)
@@ -136,7 +136,13 @@ class Deployments:
             result |= self._serve(endpoint, model, siblings, moving=moving)
         return result
 
-    def _roll_back(self, name: str, number: int, endpoint: str) -> dict[str, Any]:
+    def roll_back(self, name: str, number: int, endpoint: str) -> dict[str, Any]:
+        """Put a READY revision on an endpoint, started when there is none.
+
+        Raises:
+            NotFoundError: There is no such revision, or it is not READY.
+            FireworksError: One line that says what happened and what to do.
+        """
         existing = self.pipeline.deployment(name)
         found = next((revision for revision in existing.revisions if revision.number == number), None)
         if found is None or not found.is_ready:

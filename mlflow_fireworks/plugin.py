@@ -7,32 +7,25 @@ MLflow looks for exactly three things in this module: one subclass of BaseDeploy
 import signal
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import replace
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
-from mlflow.environment_variables import MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT, MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT
 from mlflow.utils import AttrDict
 from pydantic import BaseModel
 
 from mlflow_fireworks.config import Config, option_table, parse_config
 from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.errors import FireworksError, UnsupportedError
-from mlflow_fireworks.gateway.client import Gateway
 from mlflow_fireworks.gateway.wire import READY
-from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.local import LOCAL_PACKAGES, can_answer, keep_answering, local_state, local_url
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.outcome import Outcome
-from mlflow_fireworks.pipeline import Pipeline
-from mlflow_fireworks.progress import logger, make_reporter
-from mlflow_fireworks.run import Run
+from mlflow_fireworks.progress import logger
 from mlflow_fireworks.serving import endpoints
 from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.inference import Inference
 from mlflow_fireworks.serving.options import EndpointConfig, parse_both, parse_endpoint_config
-from mlflow_fireworks.target import load_api_key, parse_target
-from mlflow_fireworks.waiting import Waiter
+from mlflow_fireworks.target import parse_target
 
 
 class FireworksDeploymentClient(BaseDeploymentClient):
@@ -78,7 +71,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint)) as deployments, _stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
             return _with_flavor(deployments.create(name, model_uri, flavor, endpoint), flavor)
 
     def update_deployment(
@@ -105,7 +98,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint)) as deployments, _stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
             return _with_flavor(deployments.update(name, model_uri, flavor, endpoint), flavor)
 
     def delete_deployment(
@@ -123,7 +116,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: It still serves, or is somebody else's.
         """
         options = parse_config(config)
-        with self._opened(options, EndpointConfig(force=options.force)) as deployments, _stopped_by_sigterm():
+        with self._opened(options, EndpointConfig(force=options.force)) as deployments, stopped_by_sigterm():
             deployments.delete(name, endpoint)
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -202,7 +195,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._serving(config) as run, _stopped_by_sigterm():
+        with self._serving(config) as run, stopped_by_sigterm():
             return AttrDict(endpoints.create_endpoint(run, name))
 
     def update_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> AttrDict:
@@ -218,7 +211,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._serving(config) as run, _stopped_by_sigterm():
+        with self._serving(config) as run, stopped_by_sigterm():
             return AttrDict(endpoints.update_endpoint(run, endpoint))
 
     def delete_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> None:
@@ -231,7 +224,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             ConflictError: It was not made by this plugin, and `force` is not set.
         """
-        with self._serving(config) as run, _stopped_by_sigterm():
+        with self._serving(config) as run, stopped_by_sigterm():
             endpoints.delete_endpoint(run, endpoint)
 
     def list_endpoints(self) -> list[AttrDict]:
@@ -254,35 +247,10 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         with self._opened(Config(progress=options.progress), options) as deployments:
             yield deployments.serving
 
-    @contextmanager
     def _opened(
         self, options: Config | None = None, endpoint_options: EndpointConfig | None = None
-    ) -> Iterator[Deployments]:
-        options = options or Config()
-        key = load_api_key(self._target)
-        base_url = self._target.base_url or local_url(local_state())
-        reporter = make_reporter(options.progress)
-        waiter = Waiter(reporter)
-        with Gateway(base_url, key, self._target.account, tell=reporter.note) as gateway:
-            serving = ServingRun(
-                gateway,
-                self._target.uri,
-                endpoint_options or EndpointConfig(),
-                reporter,
-                waiter,
-                _inference(gateway, waiter),
-                is_billed=not self._target.is_local,
-            )
-            run = Run(gateway, self._target.uri, options, reporter, state_folder(), waiter)
-            yield Deployments(Pipeline(run), serving)
-
-
-def _inference(gateway: Gateway, waiter: Waiter) -> Inference:
-    """Asks models as patiently as MLflow's own variables say; cold starts take longer than MLflow's default total."""
-    inference = Inference(gateway, waiter, MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT.get())
-    if MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT.is_set():
-        return replace(inference, total_timeout=MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT.get())
-    return inference
+    ) -> AbstractContextManager[Deployments]:
+        return open_deployments(self._target, options, endpoint_options)
 
 
 def run_local(
@@ -313,7 +281,7 @@ def run_local(
     except FireworksError as error:
         logger.warning("%s; it is READY all the same, and nothing answers here", error.message)
         return result
-    with _stopped_by_sigterm():
+    with stopped_by_sigterm():
         keep_answering(local_url(local_state()), served["address"])
     return result | {"endpoint": name, "address": served["address"]}
 
@@ -358,7 +326,7 @@ def _option_lines(table: type[BaseModel]) -> str:
 
 
 @contextmanager
-def _stopped_by_sigterm() -> Iterator[None]:
+def stopped_by_sigterm() -> Iterator[None]:
     """Let SIGTERM stop the work in good order, as Ctrl-C does, unless the program has its own handler."""
     if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
         yield

@@ -18,8 +18,8 @@ ROOMS = {
     "emulator": set(),
 }
 LIBRARIES = {
-    "mlflow": {"plugin", "cli", "errors", "gateway.client", "artifacts"},
-    "huggingface_hub": {"artifacts"},
+    "mlflow": {"plugin", "cli", "errors", "opening", "gateway.client", "artifacts", "hooks"},
+    "huggingface_hub": {"artifacts", "hooks"},
     "httpx": {"http", "gateway", "transfer", "serving"},
 }
 

@@ -1,0 +1,143 @@
+"""From a pointer to what it points to on Fireworks: what hooks, CI jobs and people call to promote a model."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
+
+from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
+from mlflow_fireworks.artifacts.sources.resolve import write_outcome
+from mlflow_fireworks.config import Config
+from mlflow_fireworks.deployments import Deployments
+from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.serving.options import parse_both
+from mlflow_fireworks.target import check_name, parse_target, suggest_name
+
+_TURNS = 5
+
+
+def promote(
+    model_uri: str,
+    *,
+    target: str = "fireworks",
+    name: str | None = None,
+    endpoint: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    look: Callable[[], Pinned] | None = None,
+) -> dict[str, Any]:
+    """Bring a deployment to what a pointer shows: made when absent, updated when other, left alone when right.
+
+    The pointer is read again when the model is READY, before the endpoint moves, and once more at the end: if it moved
+    on meanwhile, the work goes on with what it shows then. Running it again is harmless at any time.
+
+    Args:
+        model_uri: `models:/chat@champion`, `hf:/org/name@main`, or anything else that can be deployed.
+        target: As for `mlflow deployments -t`.
+        name: The deployment; made from the model's name when None.
+        endpoint: Also move this endpoint to it, with no gap; started when there is none (and billed).
+        config: Options as for `mlflow deployments -C`.
+        reporter: Is told what happens; the one that the options ask for when None.
+        look: Reads the pointer; from `model_uri` when None.
+
+    Returns:
+        As `create_deployment`, with `pointer`, `version`, and `endpoint` when one was moved. The registry's version
+        carries the same as `fireworks.*` tags, and `fireworks.error` when it failed.
+
+    Raises:
+        FireworksError: One line that says what happened and what to do.
+    """
+    look = look or (lambda: pin(model_uri))
+    options, endpoint_options = parse_both(config, endpoint)
+    if not options.synchronous:
+        raise InvalidConfigError("promote waits for READY; -C synchronous=false is for create and update")
+    if name is not None:
+        check_name(name)
+    if endpoint is not None:
+        check_name(endpoint)
+    pinned = look()
+    name = name or suggest_name(pinned.name)
+    started = _now()
+    with open_deployments(parse_target(target), options, endpoint_options, reporter) as deployments:
+        say = deployments.pipeline.run.reporter.note
+        for _ in range(_TURNS):
+            try:
+                result = _deploy(deployments, name, pinned.uri)
+                if (now := look()) == pinned:
+                    if endpoint and not options.dry_run:
+                        result |= _serve(deployments, name, result, endpoint)
+                    now = look()
+            except FireworksError as error:
+                _write_failure(pinned, options, name, error)
+                raise
+            if now == pinned:
+                _write_success(pinned, options, result, started)
+                return result | {"pointer": model_uri, "version": pinned.version}
+            say(f"{model_uri} moved from {pinned.uri} to {now.uri} meanwhile; going on with that")
+            pinned = now
+    raise UnavailableError(f"{model_uri} moved {_TURNS} times while it was promoted; run the same command again")
+
+
+def _deploy(deployments: Deployments, name: str, uri: str) -> dict[str, Any]:
+    if name in deployments.pipeline.deployments():
+        return deployments.pipeline.update(name, uri).to_dict()
+    try:
+        return deployments.create(name, uri, None, None)
+    except ConflictError:
+        if name not in deployments.pipeline.deployments():
+            raise
+        return deployments.pipeline.update(name, uri).to_dict()  # somebody was faster
+
+
+def _serve(deployments: Deployments, name: str, result: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
+    """Put the READY revision on the endpoint, without looking at its files again."""
+    if result["state"] != READY:
+        raise UnavailableError(f"'{name}' is {result['state']}, not READY, so endpoint '{endpoint}' was left as it is")
+    place = deployments.roll_back(name, int(result["revision"]), endpoint)
+    return {"endpoint": place["endpoint"], "address": place["address"]}
+
+
+def write_failure(pinned: Pinned, name: str, message: str) -> str | None:
+    """Say on the registry's version why it is not on Fireworks.
+
+    Args:
+        pinned: The version.
+        name: The deployment.
+        message: One line.
+
+    Returns:
+        None when it is written, else one line for a warning.
+    """
+    return write_outcome(
+        pinned.registered,
+        {
+            "fireworks.state": "FAILED",
+            "fireworks.deployment": name,
+            "fireworks.error": message[:_TAG_MAX],
+            "fireworks.updated": _now(),
+        },
+    )
+
+
+# MLflow 3.17, `utils/validation.py`: a model version tag holds up to 100,000 characters; a page should not.
+_TAG_MAX = 1000
+
+
+def _write_failure(pinned: Pinned, options: Config, name: str, error: FireworksError) -> None:
+    if options.registry_tags and not options.dry_run:
+        write_failure(pinned, name, error.message)
+
+
+def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], started: str) -> None:
+    if not options.registry_tags or options.dry_run:
+        return
+    tags = {"fireworks.started": started, "fireworks.updated": _now(), "fireworks.error": None}
+    if result.get("endpoint"):
+        tags |= {"fireworks.endpoint": result["endpoint"], "fireworks.address": result["address"]}
+    write_outcome(pinned.registered, tags)
+
+
+def _now() -> str:
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,148 @@
+"""promote: from an alias to what it points to, through the command, the function and an alias that moves meanwhile."""
+
+import json
+import shutil
+
+import mlflow
+import pytest
+from checkpoints import make_llama
+from click.testing import CliRunner
+from pydantic import SecretStr
+from source_world import Remembers
+
+from mlflow_fireworks.artifacts.sources.pointer import pin
+from mlflow_fireworks.cli import main
+from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, NotFoundError
+from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.plugin import FireworksDeploymentClient
+from mlflow_fireworks.promotion import promote
+
+
+@pytest.fixture(scope="module")
+def filled_registry(tmp_path_factory):
+    """A registry with three versions of `Chat_Model`; the first is the champion."""
+    folder = tmp_path_factory.mktemp("registry")
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.create_registered_model("Chat_Model")
+    for seed in (1, 2, 3):
+        client.create_model_version("Chat_Model", make_llama(folder / f"llama-{seed}", seed=seed).as_uri())
+    client.set_registered_model_alias("Chat_Model", "champion", "1")
+    return folder / "mlflow.db"
+
+
+@pytest.fixture
+def registry(filled_registry, tmp_path, monkeypatch):
+    shutil.copy(filled_registry, tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    return mlflow.MlflowClient()
+
+
+def tags_of(registry, version):
+    return registry.get_model_version("Chat_Model", version).tags
+
+
+def models_made(fireworks):
+    return len(fireworks.calls("create_model"))
+
+
+def test_the_command_makes_updates_and_then_leaves_alone(fireworks, registry):
+    def run():
+        result = CliRunner().invoke(main, ["promote", "models:/Chat_Model@champion", "--json", "-C", "progress=none"])
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+    first = run()
+    assert (first["name"], first["action"], first["state"], first["version"]) == ("chat-model", "created", "READY", "1")
+    assert first["pointer"] == "models:/Chat_Model@champion"
+    assert run()["action"] == "unchanged"
+    registry.set_registered_model_alias("Chat_Model", "champion", "2")
+    second = run()
+    assert (second["action"], second["revision"], second["version"]) == ("updated", 2, "2")
+    assert models_made(fireworks) == 2
+    for version in ("1", "2"):
+        tags = tags_of(registry, version)
+        assert tags["fireworks.state"] == "READY"
+        assert tags["fireworks.started"] <= tags["fireworks.updated"]
+    assert tags_of(registry, "2")["fireworks.model"].endswith("/chat-model-r2")
+
+
+def test_an_endpoint_follows_the_alias(fireworks, registry):
+    first = promote("models:/Chat_Model@champion", endpoint="prod", config={"progress": "none"})
+    assert first["endpoint"] == "prod"
+    registry.set_registered_model_alias("Chat_Model", "champion", "2")
+    promote("models:/Chat_Model@champion", endpoint="prod", config={"progress": "none"})
+    served = FireworksDeploymentClient("fireworks").get_endpoint("prod")
+    assert served["model"].endswith("/chat-model-r2")
+    assert tags_of(registry, "2")["fireworks.endpoint"] == "prod"
+
+
+def test_an_alias_that_moves_meanwhile_is_followed_before_the_endpoint_moves(fireworks, registry):
+    class MovesTheAlias(Remembers):
+        moved = False
+
+        def transfer_begins(self, doing, size):
+            if not self.moved:
+                self.moved = True
+                registry.set_registered_model_alias("Chat_Model", "champion", "3")
+
+    reporter = MovesTheAlias()
+    result = promote("models:/Chat_Model@champion", endpoint="prod", reporter=reporter)
+    assert result["version"] == "3"
+    assert any("moved from models:/Chat_Model/1 to models:/Chat_Model/3" in note for note in reporter.notes)
+    assert FireworksDeploymentClient("fireworks").get_endpoint("prod")["model"].endswith("/chat-model-r2")
+    assert len(fireworks.calls("create_deployment")) == 1  # version 1 was never put on GPUs
+
+
+def test_a_failure_is_written_on_the_version_and_success_takes_it_away(fireworks, registry, tmp_path):
+    broken = make_llama(tmp_path / "broken", seed=9)
+    config = (broken / "config.json").read_bytes()
+    (broken / "config.json").write_text("{")
+    registry.create_model_version("Chat_Model", broken.as_uri())
+    with pytest.raises(FireworksError):
+        promote("models:/Chat_Model/4", config={"progress": "none"})
+    tags = tags_of(registry, "4")
+    assert tags["fireworks.state"] == "FAILED"
+    assert "config.json" in tags["fireworks.error"]
+    (broken / "config.json").write_bytes(config)
+    promote("models:/Chat_Model/4", config={"progress": "none"})
+    tags = tags_of(registry, "4")
+    assert tags["fireworks.state"] == "READY"
+    assert "fireworks.error" not in tags
+
+
+def test_bad_input_is_refused_before_anything_remote_happens(fireworks, registry):
+    for arguments in (
+        {"name": "Not Legal"},
+        {"endpoint": "Not Legal"},
+        {"config": {"nonsense": 1}},
+        {"config": {"synchronous": False}},
+    ):
+        with pytest.raises(InvalidConfigError):
+            promote("models:/Chat_Model@champion", **arguments)
+    with pytest.raises(NotFoundError, match="models:/Chat_Model@nobody is not in the registry"):
+        promote("models:/Chat_Model@nobody")
+    assert not fireworks.requests
+
+
+def test_somebody_elses_model_of_that_name_is_left_alone(fireworks, registry):
+    with Gateway(fireworks.url, SecretStr("fw_key"), "acme") as gateway:
+        gateway.create_model(
+            "chat-model", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}}
+        )
+    with pytest.raises(ConflictError, match="did not make"):
+        promote("models:/Chat_Model@champion", config={"progress": "none"})
+    assert tags_of(registry, "1")["fireworks.state"] == "FAILED"
+
+
+def test_a_dry_run_changes_nothing(fireworks, registry):
+    result = promote("models:/Chat_Model@champion", endpoint="prod", config={"dry_run": True, "progress": "none"})
+    assert result["state"] == "DRY_RUN"
+    assert models_made(fireworks) == 0
+    assert not any(key.startswith("fireworks.") for key in tags_of(registry, "1"))
+
+
+def test_pointers_are_pinned(registry):
+    assert pin("models:/Chat_Model@champion").uri == "models:/Chat_Model/1"
+    assert pin("models:/Chat_Model/latest").version == "3"
+    assert pin(f"hf:/org/name@{'a' * 40}").version == "a" * 40
+    assert pin("/data/llama").name == "llama"
