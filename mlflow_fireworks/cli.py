@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from mlflow_fireworks.cli_hooks import hooks
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.outcome import Outcome
@@ -67,6 +68,9 @@ def emulator(arguments: tuple[str, ...]) -> None:
     from mlflow_fireworks.emulator.__main__ import main as run_emulator  # noqa: PLC0415 - only this command needs it
 
     sys.exit(run_emulator(list(arguments)))
+
+
+main.add_command(hooks)
 
 
 @main.group()

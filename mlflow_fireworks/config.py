@@ -44,7 +44,12 @@ def _read_bool(value: object) -> object:
     raise ValueError("needs true or false")
 
 
-def _read_duration(value: object) -> object:
+def read_duration(value: object) -> object:
+    """A duration such as `90s`, `30m`, `1h 30m` or a number, in seconds.
+
+    Raises:
+        ValueError: It is none.
+    """
     if isinstance(value, bool):
         raise ValueError("needs a duration such as 90s, 30m or 2h")  # noqa: TRY004 - pydantic wants ValueError
     if isinstance(value, int | float):
@@ -96,7 +101,7 @@ def _read_resumable(value: object) -> object:
 
 Resumable = Annotated[Literal["auto", "true", "false"], BeforeValidator(_read_resumable)]
 Bool = Annotated[bool, BeforeValidator(_read_bool)]
-Seconds = Annotated[float, BeforeValidator(_read_duration), Field(gt=0)]
+Seconds = Annotated[float, BeforeValidator(read_duration), Field(gt=0)]
 Bytes = Annotated[int, BeforeValidator(_read_bytes)]
 ShardSize = Annotated[int | Literal["auto", "off"], BeforeValidator(_read_shard_size)]
 KindOption = Annotated[Kind, BeforeValidator(_read_kind)]
@@ -316,7 +321,7 @@ def _default_word(kind: str, default: Any) -> str:
 
 
 def _type_word(annotation: Any, metadata: list[Any]) -> str:
-    words = {_read_duration: "duration", _read_bytes: "size", _read_shard_size: "size|auto|off"}
+    words = {read_duration: "duration", _read_bytes: "size", _read_shard_size: "size|auto|off"}
     for mark in metadata:
         if isinstance(mark, BeforeValidator) and mark.func in words:
             return words[mark.func]

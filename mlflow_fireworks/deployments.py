@@ -76,6 +76,14 @@ class Deployments:
             release(self.serving, name, _models_of(existing), cascade=config.cascade)
         self.pipeline.delete(name)
 
+    def release(self, name: str, endpoint: str) -> None:
+        """Take a deployment off one endpoint, whose GPUs go unless others are on it; the models stay.
+
+        Raises:
+            FireworksError: One line that says what happened and what to do.
+        """
+        release(self.serving, name, self._known_models(name), cascade=True, endpoint=endpoint)
+
     def list(self, endpoint: str | None) -> list[dict[str, Any]]:
         """All deployments, or those that an endpoint serves."""
         endpoints = list_endpoints(self.serving.deployments)

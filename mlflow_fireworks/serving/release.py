@@ -13,7 +13,7 @@ from mlflow_fireworks.waiting import Pending
 _LONGEST_GOODBYE_SECONDS = 300.0
 
 
-def release(run: ServingRun, name: str, models: Collection[str], *, cascade: bool) -> None:
+def release(run: ServingRun, name: str, models: Collection[str], *, cascade: bool, endpoint: str | None = None) -> None:
     """Make sure that nothing serves the models of a deployment.
 
     Args:
@@ -21,12 +21,15 @@ def release(run: ServingRun, name: str, models: Collection[str], *, cascade: boo
         name: The deployment, for messages.
         models: Full names of all its revisions.
         cascade: Take down what serves them.
+        endpoint: Look only at this endpoint; at all when None.
 
     Raises:
         FailedPreconditionError: Something serves them, and `cascade` is not set; all of it is named.
         ConflictError: What serves them is not the plugin's, or serves others too, and `force` is not set.
     """
     endpoints = list_endpoints(run.deployments)
+    if endpoint:
+        endpoints = {key: found for key, found in endpoints.items() if key == endpoint}
     places = find_places(endpoints.values(), models)
     if not places:
         return

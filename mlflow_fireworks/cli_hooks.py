@@ -1,0 +1,229 @@
+"""`mlflow-fireworks hooks …`: promotions with nobody at the keyboard."""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.progress import logger
+
+Command = Callable[..., None]
+_RULES = click.option(
+    "--rules",
+    "rules_path",
+    type=click.Path(path_type=Path),
+    default="hooks.yaml",
+    show_default=True,
+    envvar="MLFLOW_FIREWORKS_RULES",
+    help="The rule file.",
+)
+_QUEUE = click.option(
+    "--queue",
+    "queue_url",
+    envvar="MLFLOW_FIREWORKS_QUEUE",
+    help="SQLite file, or redis://… when several machines share the work. "
+    "[default: hooks.db in the plugin's state folder]",
+)
+_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+_WORKERS = click.option(
+    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Promotions at the same time."
+)
+_RECONCILE = click.option(
+    "--reconcile-every",
+    default="10m",
+    show_default=True,
+    help="Between looks at the registry for what no event told; 0 = never.",
+)
+_FIRST_PAUSE = click.option(
+    "--retry-after", default="10s", show_default=True, help="Before the second of five tries; then longer each time."
+)
+_LEASE = click.option(
+    "--lease", default="60s", show_default=True, help="On Redis, how long the work of a dead machine stays taken."
+)
+
+
+@click.group()
+def hooks() -> None:
+    """Promote by rules: when an alias or a tag is set in MLflow, or a branch moves on the Hugging Face Hub."""
+
+
+@hooks.command()
+@_RULES
+@click.option("--event", type=click.File("rb"), help="Body of a webhook, to see what would follow from it; - = stdin.")
+@_JSON
+def check(rules_path: Path, event: Any, as_json: bool) -> None:
+    """Explain what the rules would do to an event, or to the registry as it is now; change nothing."""
+    from mlflow_fireworks.hooks.receiver import plan_jobs  # noqa: PLC0415 - starlette, only for the hooks
+    from mlflow_fireworks.hooks.reconcile import compare  # noqa: PLC0415
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+
+    rules = load_rules(rules_path)
+    if event:
+        found = [(job, "") for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
+    else:
+        found = [(finding.job, finding.missing or "right") for finding in compare(rules, {})]
+    shown = [
+        {
+            "rule": job.rule,
+            "pointer": str(job.subject),
+            "version": job.version,
+            "action": job.action,
+            "deployment": job.deployment,
+            "endpoint": job.endpoint,
+            "target": job.target,
+            "missing": missing,
+        }
+        for job, missing in found
+    ]
+    if as_json:
+        click.echo(json.dumps(shown, indent=2))
+        return
+    for item in shown:
+        endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
+        about = f" ({item['missing']})" if item["missing"] else ""
+        click.echo(
+            f"{item['action']}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
+            f"on {item['target']}, by rule '{item['rule']}'{about}"
+        )
+    if not shown:
+        click.echo("nothing: no rule is about it")
+
+
+@hooks.command()
+@_RULES
+@_QUEUE
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 = a free one.")
+@_WORKERS
+@_RECONCILE
+@_FIRST_PAUSE
+@_LEASE
+@click.option("--max-queue", type=click.IntRange(min=1), default=1000, show_default=True, help="Then senders wait.")
+def serve(host: str, port: int, **how: Any) -> None:
+    """Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface."""
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+    from mlflow_fireworks.hooks.service import load_secrets  # noqa: PLC0415
+
+    secrets = load_secrets(load_rules(how["rules_path"]))
+    _make_service(**how).serve(secrets, host, port)
+    _leave()
+
+
+@hooks.command()
+@_RULES
+@_QUEUE
+@_WORKERS
+@_RECONCILE
+@_FIRST_PAUSE
+@_LEASE
+def worker(**how: Any) -> None:
+    """Do the work that other processes take in; any number may run on one Redis."""
+    service = _make_service(**how)
+    try:
+        service.wait()
+    except KeyboardInterrupt:
+        service.stop()
+    _leave()
+
+
+@hooks.command()
+@_RULES
+@_QUEUE
+@_JSON
+def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
+    """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
+    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
+    from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing  # noqa: PLC0415
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+
+    found = enqueue_missing(open_queue(_queue(queue_url)), load_rules(rules_path), dead_too=True)
+    _list_jobs(found, as_json)
+
+
+@hooks.command()
+@_QUEUE
+@_JSON
+def jobs(queue_url: str | None, as_json: bool) -> None:
+    """Show the jobs, newest first."""
+    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
+
+    _list_jobs(open_queue(_queue(queue_url)).ledger.jobs(), as_json)
+
+
+@hooks.command()
+@click.argument("job_id")
+@_QUEUE
+@_JSON
+def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
+    """Try a dead job again."""
+    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
+
+    _list_jobs([open_queue(_queue(queue_url)).retry(job_id)], as_json)
+
+
+def _list_jobs(found: list[Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
+        return
+    for job in found:
+        about = f"  {job.error}" if job.error else ""
+        click.echo(f"{job.id}  {job.state.value:<10}  {job.subject} = {job.version} -> {job.deployment}{about}")
+
+
+def _make_service(  # noqa: PLR0917 - click passes them by name
+    rules_path: Path,
+    queue_url: str | None,
+    workers: int,
+    reconcile_every: str,
+    retry_after: str,
+    lease: str,
+    max_queue: int = 1000,
+) -> Any:
+    from mlflow_fireworks.config import read_duration  # noqa: PLC0415
+    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+    from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service  # noqa: PLC0415
+
+    try:
+        seconds = [float(str(read_duration(text))) for text in (reconcile_every, retry_after, lease)]
+    except ValueError as error:
+        raise InvalidConfigError(f"--reconcile-every, --retry-after, --lease: {error}") from None
+    rules = load_rules(rules_path)
+    queue = open_queue(_queue(queue_url), max_queue, seconds[2])
+    if not logger.handlers:  # MLflow configures its loggers when it is imported
+        logging.basicConfig(level=logging.INFO)
+    return Service(
+        queue,
+        rules,
+        workers=workers,
+        reconcile_seconds=seconds[0],
+        first_pause_seconds=seconds[1],
+        sweep_seconds=min(SWEEP_SECONDS, seconds[2]),
+    )
+
+
+def _queue(url: str | None) -> str:
+    return url or str(state_folder() / "hooks.db")
+
+
+def _read_event(body: bytes) -> list[Any]:
+    from mlflow_fireworks.hooks.events import read_hub_event, read_mlflow_event  # noqa: PLC0415
+
+    try:
+        return read_mlflow_event(body, "check")
+    except InvalidConfigError:
+        return list(read_hub_event(body))
+
+
+def _leave() -> None:
+    """End now: uploads in other threads go on from where they were at the next start."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)

@@ -1,0 +1,231 @@
+"""What is to be promoted, what became of it, and where that is written down.
+
+::
+
+    QUEUED ─► RUNNING ─► DONE
+      ▲  │       ├─────► DEAD         after all tries; stays visible, and can be tried again by hand
+      │  │       └─────► SUPERSEDED   what it pointed to has moved on
+      └──┼─ a try failed
+         └─────────────► SUPERSEDED   a newer job for the same deployment came in
+
+A job says which pointer (an alias, a tag, a branch) a deployment follows, not which version: that is read when the
+work begins and again before it is finished. So events may come twice, late, or in the wrong order.
+"""
+
+import time
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Literal
+
+from huey.constants import EmptyData
+from huey.storage import BaseStorage
+from pydantic import BaseModel, ConfigDict, Field
+
+_KEPT_JOBS = 1000
+_KEPT_SECONDS = 24 * 3600.0
+"""An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
+
+
+class State(str, Enum):
+    """How far a job is."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    SUPERSEDED = "superseded"
+    DEAD = "dead"
+
+    @property
+    def is_final(self) -> bool:
+        """Whether nothing more happens by itself."""
+        return self not in (State.QUEUED, State.RUNNING)
+
+
+class Subject(BaseModel):
+    """A pointer in a registry that a deployment follows.
+
+    Args:
+        kind: `alias`, `tag` (the newest version that has it) or `version` (the newest one, or the one named) of a
+            registered MLflow model; `branch` or `hub_tag` of a Hugging Face repo.
+        name: The registered model, or the repo as `org/name`.
+        ref: The alias; `key=value`; a version number or ""; the branch; the tag.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    kind: Literal["alias", "tag", "version", "branch", "hub_tag"]
+    name: str
+    ref: str = ""
+
+    @property
+    def is_on_hub(self) -> bool:
+        """Whether it is a Hugging Face repo."""
+        return self.kind in ("branch", "hub_tag")
+
+    def __str__(self) -> str:
+        """For people: `models:/chat@champion`."""
+        if self.is_on_hub:
+            return f"hf:/{self.name}@{self.ref}"
+        if self.kind == "alias":
+            return f"models:/{self.name}@{self.ref}"
+        if self.kind == "tag":
+            return f"models:/{self.name} with tag {self.ref}"
+        return f"models:/{self.name}/{self.ref or 'latest'}"
+
+    def pin(self, version: str) -> str:
+        """The model URI of a version (or, on the Hub, of a commit) of it."""
+        return f"hf:/{self.name}@{version}" if self.is_on_hub else f"models:/{self.name}/{version}"
+
+
+class Progress(BaseModel):
+    """How far a running job is.
+
+    Args:
+        text: The step or the last thing it told.
+        step: Number of the step, from 1; 0 before the first.
+        steps: How many there are.
+        size: Bytes to move; 0 when none are moving.
+        moved: Bytes moved.
+        began: Unix time in seconds at which they began to move.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    text: str = ""
+    step: int = 0
+    steps: int = 0
+    size: int = 0
+    moved: int = 0
+    began: float = 0.0
+
+
+class Job(BaseModel):
+    """One promotion (or removal) to be done.
+
+    Args:
+        id: Made from what caused it, so that the same delivery is the same job.
+        action: `promote`, or `remove` when the pointer is gone.
+        rule: Name of the rule that asked for it.
+        subject: The pointer it follows.
+        version: The version or commit that the pointer showed when it was last read.
+        target: Deployment target, as for `mlflow deployments -t`.
+        deployment: Name on Fireworks.
+        endpoint: The endpoint to be moved, or None.
+        cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, …
+        state: How far it is.
+        attempts: Tries that failed.
+        crashes: Tries that ended with the worker's death.
+        created: Unix time in seconds.
+        updated: Unix time in seconds of the last change.
+        not_before: Unix time in seconds of the next try.
+        error: Why the last try failed, or why it was superseded; one line.
+        result: What `promote` returned.
+        progress: While it runs.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    id: str
+    action: Literal["promote", "remove"] = "promote"
+    rule: str
+    subject: Subject
+    version: str
+    target: str
+    deployment: str
+    endpoint: str | None = None
+    cause: str = "webhook"
+    state: State = State.QUEUED
+    attempts: int = 0
+    crashes: int = 0
+    created: float = Field(default_factory=time.time)
+    updated: float = Field(default_factory=time.time)
+    not_before: float = 0.0
+    error: str = ""
+    result: dict[str, Any] = {}
+    progress: Progress = Progress()
+
+    @property
+    def key(self) -> str:
+        """What only one job at a time may work on."""
+        return f"{self.target} {self.deployment}"
+
+
+class Ledger:
+    """All jobs, in the key-value part of huey's storage: SQLite and Redis alike, with the same code.
+
+    Whoever holds a job's key writes its record, so no record has two writers.
+
+    Args:
+        jobs: For the records.
+        heads: For the newest job of each key.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, jobs: BaseStorage, heads: BaseStorage, clock: Callable[[], float] = time.time) -> None:
+        self._jobs = jobs
+        self._heads = heads
+        self._clock = clock
+
+    def accept(self, job: Job) -> bool:
+        """Write a new job down; False when its id is known already."""
+        if not self._jobs.put_if_empty(job.id, _to_bytes(job)):
+            return False
+        self._heads.put_data(job.key, job.id.encode())
+        return True
+
+    def find(self, job_id: str) -> Job | None:
+        """One job."""
+        found = self._jobs.peek_data(job_id)
+        return None if found is EmptyData else _read(found)
+
+    def save(self, job: Job, **changes: Any) -> Job:
+        """Write a job's new state down.
+
+        Args:
+            job: As it was.
+            changes: Its new fields.
+
+        Returns:
+            The job as it is now.
+        """
+        job = job.model_copy(update={**changes, "updated": self._clock()})
+        self._jobs.put_data(job.id, _to_bytes(job))
+        return job
+
+    def is_newest(self, job: Job) -> bool:
+        """Whether no newer job came in for the same key."""
+        head = self._heads.peek_data(job.key)
+        return head is EmptyData or bytes(head) == job.id.encode()
+
+    def newest(self, key: str) -> Job | None:
+        """The newest job of a key."""
+        head = self._heads.peek_data(key)
+        return None if head is EmptyData else self.find(bytes(head).decode())
+
+    def jobs(self) -> list[Job]:
+        """All jobs, newest first."""
+        found = (_read(value) for value in self._jobs.result_items().values())
+        return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
+
+    def prune(self) -> None:
+        """Forget old jobs that are over; the newest of a key that succeeded stays, as the memory of what is where."""
+        done: set[str] = set()
+        for number, job in enumerate(self.jobs()):
+            last_done = job.state is State.DONE and job.key not in done
+            if last_done:
+                done.add(job.key)
+            old = number >= _KEPT_JOBS and self._clock() - job.updated > _KEPT_SECONDS
+            if old and job.state.is_final and not last_done:
+                self._jobs.delete_data(job.id)
+
+
+def _to_bytes(job: Job) -> bytes:
+    return job.model_dump_json().encode()
+
+
+def _read(value: bytes) -> Job | None:
+    """A record; None for one that a different release wrote in a way that this one cannot read."""
+    try:
+        return Job.model_validate_json(bytes(value))
+    except ValueError:
+        return None

@@ -1,0 +1,211 @@
+"""The receiver: checks a webhook, writes the job down and answers; the work comes later, from the queue.
+
+========================  ===========================================================================
+``202`` ``accepted``      the jobs are written down; their ids are in the answer
+``200`` ``duplicate``     they were before: a retry or a replay
+``200`` ``ignored``       no rule is about it; ``test`` for MLflow's test events
+``401``                   no signature, a wrong one, or too old
+``413``, ``422``          too large; not such an event
+``503``                   the queue is full or away: the sender tries again
+========================  ===========================================================================
+"""
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import SecretStr
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import BaseRoute, Route
+
+from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks.jobs import Job
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.progress import logger
+
+MAX_BODY_BYTES = 1 << 20
+OLDEST_SECONDS = 600
+"""MLflow signs once and retries with the same time; its backoff and our Retry-After stay far below this."""
+SKEW_SECONDS = 60
+_RETRY_AFTER_SECONDS = 5
+_TEST_MODEL = "example_model"
+"""MLflow 3.17, `webhooks/types.py`: what its test events are about; nothing else marks them."""
+
+
+@dataclass(frozen=True)
+class Secrets:
+    """What senders prove themselves with.
+
+    Args:
+        mlflow: Of the webhook on the MLflow server; None takes none of its events.
+        hub: Of the webhook on the Hugging Face Hub; None takes none of its events.
+    """
+
+    mlflow: SecretStr | None = None
+    hub: SecretStr | None = None
+
+
+def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
+    """The `X-MLflow-Signature` of a delivery.
+
+    Source: MLflow 3.17, `webhooks/delivery.py`, and captured deliveries.
+
+    Args:
+        secret: Of the webhook.
+        delivery_id: `X-MLflow-Delivery-Id`.
+        timestamp: `X-MLflow-Timestamp`, Unix time in seconds.
+        body: As sent.
+    """
+    digest = hmac.digest(secret.encode(), f"{delivery_id}.{timestamp}.".encode() + body, hashlib.sha256)
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+class Receiver:
+    """Takes webhooks.
+
+    Args:
+        queue: Takes the jobs.
+        rules: Say which.
+        secrets: Of the senders.
+        clock: Unix time in seconds.
+    """
+
+    def __init__(self, queue: Queue, rules: Rules, secrets: Secrets, clock: Callable[[], float] = time.time) -> None:
+        self._queue = queue
+        self._rules = rules
+        self._secrets = secrets
+        self._clock = clock
+
+    def routes(self) -> Sequence[BaseRoute]:
+        """The two addresses."""
+        return [
+            Route("/webhooks/mlflow", self._guarded(self._take_mlflow), methods=["POST"]),
+            Route("/webhooks/huggingface", self._guarded(self._take_hub), methods=["POST"]),
+        ]
+
+    async def _take_mlflow(self, request: Request) -> Response:
+        if self._secrets.mlflow is None:
+            return _answer(401, "no secret for MLflow's webhooks is set here")
+        body = await _read_body(request)
+        if body is None:
+            return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
+        headers = request.headers
+        delivery_id, timestamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
+        expected = sign(self._secrets.mlflow.get_secret_value(), delivery_id, timestamp, body)
+        if not delivery_id or not _is_same(headers.get("x-mlflow-signature", ""), expected):
+            return _answer(401, "the signature is missing or wrong; does the webhook have the same secret as this?")
+        age = self._clock() - int(timestamp) if timestamp.isdecimal() and len(timestamp) < 15 else None  # noqa: PLR2004
+        if age is None or not -SKEW_SECONDS <= age <= OLDEST_SECONDS:
+            return _answer(401, "too old, or from the future; are the clocks right?")
+        events = read_mlflow_event(body, delivery_id)
+        if any(event.subject.name == _TEST_MODEL for event in events):
+            return JSONResponse({"status": "test", "jobs": []})
+        return await self._take(events)
+
+    async def _take_hub(self, request: Request) -> Response:
+        if self._secrets.hub is None:
+            return _answer(401, "no secret for the Hub's webhooks is set here")
+        if not _is_same(request.headers.get("x-webhook-secret", ""), self._secrets.hub.get_secret_value()):
+            return _answer(401, "the secret is missing or wrong; does the webhook have the same secret as this?")
+        body = await _read_body(request)
+        if body is None:
+            return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
+        return await self._take(read_hub_event(body))
+
+    async def _take(self, events: Sequence[Event]) -> Response:
+        jobs = [job for event in events for job in plan_jobs(self._rules, event)]
+        if not jobs:
+            return JSONResponse({"status": "ignored", "jobs": []})
+        accepted = await run_in_threadpool(self._put, jobs)
+        if accepted is None:
+            return _busy("the queue is full")
+        ids = [job.id for job in jobs]
+        if accepted:
+            return JSONResponse({"status": "accepted", "jobs": ids}, 202)
+        return JSONResponse({"status": "duplicate", "jobs": ids})
+
+    def _put(self, jobs: Sequence[Job]) -> int | None:
+        """How many of the jobs are new; None when there is no room for them."""
+        if self._queue.is_full:
+            return None
+        return sum(self._queue.put(job) for job in jobs)
+
+    def _guarded(self, take: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+        async def endpoint(request: Request) -> Response:
+            try:
+                return await take(request)
+            except InvalidConfigError as error:
+                return _answer(422, error.message)
+            except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
+                logger.exception("a webhook could not be written down")
+                return _busy(f"the queue is away ({type(error).__name__})")
+
+        return endpoint
+
+
+def plan_jobs(rules: Rules, event: Event) -> list[Job]:
+    """What the rules make of an event. The same event makes jobs with the same ids."""
+    jobs = []
+    for rule in rules.matching(event):
+        if event.removed and (rule.when_removed == "keep" or rule.names_versions):
+            continue
+        job = rule.make_job(event.subject, event.version, "", "webhook")
+        job_id = hashlib.sha256(f"{event.id}\n{job.key}".encode()).hexdigest()[:16]
+        jobs.append(job.model_copy(update={"id": job_id, "action": "remove" if event.removed else "promote"}))
+    return jobs
+
+
+def make_app(routes: Sequence[BaseRoute], check: Callable[[], Mapping[str, Any]]) -> Starlette:
+    """The application.
+
+    Args:
+        routes: Beside `/healthz` and `/readyz`.
+        check: Tells whether the parts work: `ok`, and more for people. May take a moment.
+    """
+
+    async def health(_: Request) -> Response:
+        return JSONResponse({"ok": True})
+
+    async def ready(_: Request) -> Response:
+        try:
+            found = await run_in_threadpool(check)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
+            found = {"ok": False, "error": type(error).__name__}
+        return JSONResponse(dict(found), 200 if found["ok"] else 503)
+
+    return Starlette(routes=[*routes, Route("/healthz", health), Route("/readyz", ready)])
+
+
+async def _read_body(request: Request) -> bytes | None:
+    """The body; None when it is too large, which is found out before all of it is read."""
+    declared = request.headers.get("content-length", "0")
+    if not declared.isdecimal() or int(declared) > MAX_BODY_BYTES:
+        return None
+    body = bytearray()
+    async for part in request.stream():
+        body += part
+        if len(body) > MAX_BODY_BYTES:
+            return None
+    return bytes(body)
+
+
+def _is_same(given: str, expected: str) -> bool:
+    """Constant in time; headers may hold any Latin-1 character."""
+    return hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode())
+
+
+def _answer(status: int, error: str) -> Response:
+    return JSONResponse({"status": "refused", "error": error}, status)
+
+
+def _busy(error: str) -> Response:
+    return JSONResponse({"status": "busy", "error": error}, 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})

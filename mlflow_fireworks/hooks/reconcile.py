@@ -1,0 +1,121 @@
+"""Level-triggered: what the registry shows now against what is on Fireworks now, whatever events were lost."""
+
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from mlflow_fireworks.config import Config
+from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.hooks.jobs import Job, State, Subject
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.registry import find_subjects
+from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.revisions import Deployment
+from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
+from mlflow_fireworks.target import parse_target
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One pointer and whether Fireworks is where it points.
+
+    Args:
+        rule: The rule that is about it.
+        job: What would bring it there.
+        missing: Why it is not there, for a person; "" when it is.
+    """
+
+    rule: Rule
+    job: Job
+    missing: str = ""
+
+
+@dataclass(frozen=True)
+class _Account:
+    deployments: Mapping[str, Deployment]
+    endpoints: Mapping[str, Endpoint]
+
+
+def compare(rules: Rules, done: Mapping[str, Job]) -> Iterator[Finding]:
+    """Compare every pointer of every rule with Fireworks. Where two lead to one deployment, the first rule counts.
+
+    Args:
+        rules: The rules.
+        done: The last job that succeeded, by key: it knows which versions share their content.
+
+    Raises:
+        FireworksError: The registry or Fireworks cannot be asked.
+    """
+    accounts: dict[str, _Account] = {}
+    taken: dict[str, Subject] = {}
+    for rule in rules:
+        account = accounts.get(rule.target) or accounts.setdefault(rule.target, _look_at(rule.target))
+        for subject, version in find_subjects(rule):
+            job = rule.make_job(subject, version, uuid.uuid4().hex[:16], "reconcile")
+            if job.key in taken:
+                continue
+            taken[job.key] = job.subject
+            yield Finding(rule, job, _describe_missing(job, account, done.get(job.key)))
+    for key, job in done.items():
+        found = rules.find(job.rule)
+        if found and found.when_removed != "keep" and job.action == "promote" and key not in taken:
+            removal = job.model_copy(update=_FRESH | {"id": uuid.uuid4().hex[:16], "action": "remove"})
+            yield Finding(found, removal, f"{job.subject} is gone")
+
+
+_FRESH = {"cause": "reconcile", "state": State.QUEUED, "attempts": 0, "crashes": 0, "result": {}}
+
+
+def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
+    """Enqueue what is missing.
+
+    Args:
+        queue: Takes the jobs.
+        rules: The rules.
+        dead_too: Also try again what was given up on for the version that is still asked for.
+
+    Returns:
+        The jobs that were enqueued.
+
+    Raises:
+        FireworksError: The registry or Fireworks cannot be asked.
+    """
+    jobs = queue.ledger.jobs()
+    done: dict[str, Job] = {}
+    for job in jobs:
+        if job.state is State.DONE:
+            done.setdefault(job.key, job)
+    enqueued = []
+    for finding in compare(rules, done):
+        newest = queue.ledger.newest(finding.job.key)
+        waits = newest is not None and not newest.state.is_final
+        given_up = newest is not None and newest.state is State.DEAD and newest.version == finding.job.version
+        if finding.missing and not waits and (dead_too or not given_up):
+            queue.put(finding.job)
+            enqueued.append(finding.job)
+    queue.ledger.prune()
+    return enqueued
+
+
+def _look_at(target: str) -> _Account:
+    with open_deployments(parse_target(target), Config(progress="none")) as deployments:
+        return _Account(deployments.pipeline.deployments(), list_endpoints(deployments.serving.deployments))
+
+
+def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
+    existing = account.deployments.get(job.deployment)
+    if existing is None:
+        return f"there is no deployment '{job.deployment}'"
+    current = existing.current
+    if current.model.state != READY:
+        return f"'{job.deployment}' is {current.model.state}"
+    source = current.stamp.source if current.stamp else ""
+    same = done is not None and done.version == job.version and done.result.get("model") == current.model.name
+    if source != job.subject.pin(job.version) and not same:
+        return f"'{job.deployment}' holds {source or 'something this plugin did not make'}"
+    if job.endpoint:
+        endpoint = account.endpoints.get(job.endpoint)
+        if endpoint is None or not find_places([endpoint], {current.model.name}):
+            return f"endpoint '{job.endpoint}' does not serve {current.model.name}"
+    return ""

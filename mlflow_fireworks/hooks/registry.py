@@ -1,0 +1,117 @@
+"""What the registry's pointers show now: the truth that events only hint at."""
+
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+
+from huggingface_hub import HfApi
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.exceptions import MlflowException
+
+from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
+from mlflow_fireworks.artifacts.sources.wording import brief
+from mlflow_fireworks.errors import NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.jobs import Subject
+from mlflow_fireworks.hooks.rules import Rule
+
+
+def look_up(subject: Subject) -> Pinned | None:
+    """What a pointer shows; None when it is gone.
+
+    Raises:
+        UnavailableError: The registry or the Hub does not answer.
+    """
+    if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
+        version = _newest_version(subject)
+        return pin(subject.pin(version)) if version else None
+    uri = f"hf:/{subject.name}@{subject.ref}" if subject.is_on_hub else str(subject)
+    try:
+        return pin(uri)
+    except NotFoundError:
+        return None
+
+
+def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    """Every pointer that a rule is about, with the version it shows.
+
+    Of a rule about new versions only the newest of each model counts: what lies before the rule is history.
+
+    Raises:
+        UnavailableError: The registry or the Hub does not answer.
+    """
+    if rule.hub:
+        yield from _find_refs(rule)
+        return
+    for model in _find_models(rule.model or ""):
+        if rule.alias:
+            for alias, version in model.aliases.items():
+                subject = Subject(kind="alias", name=model.name, ref=alias)
+                if rule.matches(subject):
+                    yield subject, str(version)
+            continue
+        versions = _versions(model.name)
+        if rule.version and versions:
+            yield Subject(kind="version", name=model.name), str(versions[0].version)
+        key = (rule.tag or "").partition("=")[0]
+        seen: set[str] = set()
+        for version in versions if rule.tag else ():
+            subject = Subject(kind="tag", name=model.name, ref=f"{key}={version.tags.get(key)}")
+            if key in version.tags and subject.ref not in seen and rule.matches(subject):
+                seen.add(subject.ref)
+                yield subject, str(version.version)
+
+
+def _newest_version(subject: Subject) -> str | None:
+    key, _, value = subject.ref.partition("=")
+    for version in _versions(subject.name):
+        if subject.kind == "version" or version.tags.get(key) == value:
+            return str(version.version)
+    return None
+
+
+def _versions(name: str) -> list[ModelVersion]:
+    """All versions of a model, newest first."""
+    quoted = name.replace("'", "''")
+    found: list[ModelVersion] = []
+    token = None
+    try:
+        while True:
+            page = MlflowClient().search_model_versions(f"name='{quoted}'", page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: int(version.version), reverse=True)
+    except MlflowException as error:
+        raise UnavailableError(f"the registry does not list the versions of '{name}': {brief(error)}") from None
+
+
+def _find_models(pattern: str) -> Iterator[RegisteredModel]:
+    token = None
+    try:
+        while True:
+            page = MlflowClient().search_registered_models(page_token=token)
+            yield from (model for model in page if fnmatchcase(model.name, pattern))
+            token = page.token
+            if not token:
+                return
+    except MlflowException as error:
+        raise UnavailableError(f"the registry does not list its models: {brief(error)}; is it running?") from None
+
+
+def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    owner, _, name = (rule.hub or "").partition("/")
+    api = HfApi()
+    try:
+        exact = not any(mark in (rule.hub or "") for mark in "*?[")
+        repos = [rule.hub or ""] if exact else [item.id for item in api.list_models(author=owner)]
+        for repo in repos:
+            if not fnmatchcase(repo, f"{owner}/{name}"):
+                continue
+            refs = api.list_repo_refs(repo)
+            for kind, listed in (("branch", refs.branches), ("hub_tag", refs.tags)):
+                for ref in listed:
+                    subject = Subject.model_validate({"kind": kind, "name": repo, "ref": ref.name})
+                    if rule.matches(subject):
+                        yield subject, ref.target_commit
+    except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
+        raise UnavailableError(f"the Hugging Face Hub does not list what '{rule.hub}' means: {brief(error)}") from None

@@ -1,0 +1,265 @@
+"""The rule file: which pointers of which registry end on Fireworks, and how.
+
+::
+
+    rules:
+      - name: champions            # for messages; made from what follows when left out
+        model: "chat*"             # registered model of MLflow (glob) …
+        alias: champion            # … and its alias (glob), or  tag: stage=prod  or  version: created
+        target: fireworks:/acme    # as for mlflow deployments -t
+        deployment: "{model}"      # template of the name on Fireworks
+        endpoint: prod             # also move this endpoint
+        config: {watch_tunable: true}
+        when_removed: keep         # or release (take it off the endpoint), or delete
+        concurrency: 2             # of this rule at the same time
+      - hub: "acme/*"              # repo on the Hugging Face Hub (glob) …
+        branch: main               # … and its branch, or  tag: "prod-*"
+"""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from fnmatch import fnmatchcase
+from pathlib import Path
+from string import Formatter
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError
+from mlflow_fireworks.hooks.events import OWN_TAGS, Event
+from mlflow_fireworks.hooks.jobs import Job, Subject
+from mlflow_fireworks.serving.options import parse_both
+from mlflow_fireworks.target import check_name, parse_target, suggest_name
+
+_FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
+_NOT_IN_RULES = ("dry_run", "synchronous", "revision", "cascade", "force", "progress")
+
+
+class Rule(BaseModel):
+    """One rule. The fields are the keys of the file; see the module.
+
+    Args:
+        name: For messages, the status page and jobs.
+        model: Registered model of MLflow, a glob.
+        hub: Repo on the Hugging Face Hub, a glob of `org/name`.
+        alias: Alias of a version, a glob.
+        tag: `key=value` on a version (the value a glob); with `hub`, the name of a Git tag, a glob.
+        version: `created`: every new version.
+        branch: Branch on the Hub.
+        target: Deployment target, as for `mlflow deployments -t`.
+        deployment: Template of the deployment's name; `{model}`, `{version}`, `{alias}`, `{tag}`, `{value}`,
+            `{owner}`, `{repo}`, `{branch}` are filled in, and the whole is made a legal name.
+        endpoint: Is moved to the model once that is READY; None leaves endpoints alone.
+        config: Options as for `mlflow deployments -C`.
+        when_removed: What follows when the alias, tag or branch goes: `keep` everything, `release` the endpoint
+            (its GPUs go), or `delete` the deployment.
+        concurrency: How many promotions of this rule may run at the same time; None leaves it to the workers.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
+
+    name: str = ""
+    model: str | None = Field(default=None, min_length=1)
+    hub: str | None = Field(default=None, min_length=1)
+    alias: str | None = Field(default=None, min_length=1)
+    tag: str | None = Field(default=None, min_length=1)
+    version: Literal["created"] | None = None
+    branch: str | None = Field(default=None, min_length=1)
+    target: str = "fireworks"
+    deployment: str = ""
+    endpoint: str | None = None
+    config: dict[str, Any] = {}
+    when_removed: Literal["keep", "release", "delete"] = "keep"
+    concurrency: int | None = Field(default=None, ge=1)
+
+    @model_validator(mode="after")
+    def _check(self) -> "Rule":
+        if (self.model is None) == (self.hub is None):
+            raise ValueError("name either model: (a registered model) or hub: (a Hugging Face repo)")
+        triggers = ("alias", "tag", "version") if self.model else ("branch", "tag")
+        given = [word for word in ("alias", "tag", "version", "branch") if getattr(self, word) is not None]
+        if len(given) != 1 or given[0] not in triggers:
+            raise ValueError(
+                f"name one trigger: {', '.join(triggers)}" + (f" (found {', '.join(given)})" if given else "")
+            )
+        if self.model and self.tag is not None and not re.fullmatch(r"[^=]+=.+", self.tag):
+            raise ValueError("tag: write KEY=VALUE (VALUE may be *)")
+        if self.model and self.tag is not None and (self.tag.startswith(OWN_TAGS) or "*" in self.tag.partition("=")[0]):
+            raise ValueError(
+                f"tag: the key may not be a glob nor begin with {OWN_TAGS}, which promotions write themselves"
+            )
+        if self.when_removed == "release" and not self.endpoint:
+            raise ValueError("when_removed: release needs endpoint:")
+        self._check_template()
+        try:
+            parse_target(self.target, environ={})
+            parse_both(self.config, self.endpoint)
+            if self.endpoint:
+                check_name(self.endpoint)
+        except FireworksError as error:
+            raise ValueError(error.message) from None
+        if bad := [option for option in self.config if option in _NOT_IN_RULES]:
+            raise ValueError(f"config: {', '.join(bad)} has no place in a rule")
+        return self
+
+    def _check_template(self) -> None:
+        """Refuse a template that gives two things one name, by which they would overwrite each other for ever."""
+        try:
+            used = {field for _, field, _, _ in Formatter().parse(self.template) if field is not None}
+        except ValueError as error:
+            raise ValueError(f"deployment: {error}") from None
+        if unknown := sorted(used - set(_FIELDS)):
+            raise ValueError(f"deployment: {{{unknown[0]}}} is not known; use {', '.join(f'{{{f}}}' for f in _FIELDS)}")
+        wanted = [
+            (self.model, {"model"}, "model"),
+            (self.alias, {"alias"}, "alias"),
+            ((self.hub or "").partition("/")[0], {"owner"}, "owner of hub"),
+            ((self.hub or "").partition("/")[2], {"repo", "model"}, "repo of hub"),
+            (self.branch, {"branch", "version"}, "branch"),
+            (self.tag if self.hub else None, {"tag", "version"}, "tag"),
+            (None if self.hub else (self.tag or "").partition("=")[2], {"value", "version"}, "tag value"),
+        ]
+        for pattern, fields, what in wanted:
+            if pattern and re.search(r"[*?\[]", pattern) and not fields & used:
+                raise ValueError(
+                    f"deployment: '{self.template}' gives one name to everything that {what} '{pattern}' matches; "
+                    f"put {{{min(fields)}}} into it"
+                )
+
+    @property
+    def template(self) -> str:
+        """The template of the deployment's name, its default filled in."""
+        return self.deployment or "{model}"
+
+    @property
+    def title(self) -> str:
+        """Its name, or what it is about."""
+        trigger = (
+            f"version {self.version}"
+            if self.version
+            else next(f"{word} {getattr(self, word)}" for word in ("alias", "tag", "branch") if getattr(self, word))
+        )
+        return self.name or f"{self.model or self.hub} {trigger}"
+
+    @property
+    def names_versions(self) -> bool:
+        """Whether each version is a deployment of its own."""
+        return "{version}" in self.template
+
+    def matches(self, subject: Subject) -> bool:
+        """Whether a pointer is one that this rule is about."""
+        if not fnmatchcase(subject.name, (self.hub if subject.is_on_hub else self.model) or ""):
+            return False
+        match subject.kind:
+            case "alias":
+                return self.alias is not None and fnmatchcase(subject.ref, self.alias)
+            case "tag":
+                key, _, value = (self.tag or "").partition("=")
+                found_key, _, found = subject.ref.partition("=")
+                return self.hub is None and key == found_key and fnmatchcase(found, value)
+            case "version":
+                return self.version is not None
+            case "branch":
+                return self.branch is not None and fnmatchcase(subject.ref, self.branch)
+            case "hub_tag":
+                return self.hub is not None and self.tag is not None and fnmatchcase(subject.ref, self.tag)
+
+    def name_deployment(self, subject: Subject, version: str) -> str:
+        """The name on Fireworks of what a pointer shows.
+
+        Args:
+            subject: The pointer.
+            version: The version or commit that it shows; a commit is shortened to 12 digits.
+        """
+        owner, _, repo = subject.name.rpartition("/")
+        fields = {
+            "model": repo,
+            "repo": repo,
+            "owner": owner,
+            "version": version[:12],
+            "alias": subject.ref if subject.kind == "alias" else "",
+            "branch": subject.ref if subject.kind == "branch" else "",
+            "tag": subject.ref.partition("=")[0] if subject.kind in ("tag", "hub_tag") else "",
+            "value": subject.ref.partition("=")[2] if subject.kind == "tag" else "",
+        }
+        return suggest_name(self.template.format(**fields))
+
+    def make_job(self, subject: Subject, version: str, job_id: str, cause: str) -> Job:
+        """The promotion that this rule asks for when a pointer shows a version."""
+        if subject.kind == "version" and self.names_versions:
+            subject = subject.model_copy(update={"ref": version})
+        return Job(
+            id=job_id,
+            rule=self.title,
+            subject=subject,
+            version=version,
+            target=self.target,
+            deployment=self.name_deployment(subject, version),
+            endpoint=self.endpoint,
+            cause=cause,
+        )
+
+
+class Rules(BaseModel):
+    """A rule file."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    rules: tuple[Rule, ...] = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _check_titles(self) -> "Rules":
+        titles = [rule.title for rule in self.rules]
+        if twice := sorted({title for title in titles if titles.count(title) > 1}):
+            raise ValueError(f"two rules are called '{twice[0]}'; give them names")
+        return self
+
+    def __iter__(self) -> Iterator[Rule]:  # type: ignore[override]  # pydantic iterates over fields
+        """The rules, in the order of the file."""
+        return iter(self.rules)
+
+    def find(self, title: str) -> Rule | None:
+        """A rule by its title."""
+        return next((rule for rule in self.rules if rule.title == title), None)
+
+    def matching(self, event: Event) -> list[Rule]:
+        """The rules that an event is for."""
+        return [rule for rule in self.rules if rule.matches(event.subject)]
+
+
+def load_rules(path: Path) -> Rules:
+    """Read a rule file.
+
+    Args:
+        path: A YAML file.
+
+    Raises:
+        InvalidConfigError: It cannot be read or holds faults; all of them are named.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidConfigError(f"cannot read the rules {path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        where = getattr(error, "problem_mark", None)
+        line = f", line {where.line + 1}" if where else ""
+        raise InvalidConfigError(f"{path} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
+    if not isinstance(content, dict):
+        raise InvalidConfigError(f"{path} holds no rules; it begins with 'rules:' and a list")
+    try:
+        return Rules.model_validate(content)
+    except ValidationError as error:
+        faults = "; ".join(_describe(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
+        raise InvalidConfigError(f"{path}: {faults}") from None
+
+
+def _describe(place: Sequence[int | str], kind: str, message: str) -> str:
+    parts = [f"rule {part + 1}" if isinstance(part, int) else part for part in place if part != "rules"]
+    if kind == "extra_forbidden":
+        close = difflib.get_close_matches(str(place[-1]), Rule.model_fields, n=1)
+        message = "is not known" + (f"; did you mean '{close[0]}'?" if close else "")
+    return f"{', '.join(map(str, parts))}: ".lstrip(": ") + message.removeprefix("Value error, ").replace(
+        "Input should", "it should"
+    )

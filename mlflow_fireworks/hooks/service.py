@@ -1,0 +1,149 @@
+"""The running program: receiver, workers and the clock that reconciles, in one process."""
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import uvicorn
+from pydantic import SecretStr
+
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
+from mlflow_fireworks.hooks.reconcile import reconcile
+from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.worker import Worker, WorkerPool
+from mlflow_fireworks.progress import logger
+
+MLFLOW_SECRET = "MLFLOW_FIREWORKS_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
+HUB_SECRET = "MLFLOW_FIREWORKS_HUB_SECRET"  # noqa: S105 - the name of a variable
+SWEEP_SECONDS = 10.0
+_GOODBYE_SECONDS = 5
+
+
+def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secrets:
+    """The senders' secrets, as far as the rules need them.
+
+    Raises:
+        InvalidConfigError: One is missing. Without it anybody could have anything deployed.
+    """
+
+    def load(variable: str, needed: bool, sender: str) -> SecretStr | None:
+        if value := environ.get(variable, "").strip():
+            return SecretStr(value)
+        if needed:
+            raise InvalidConfigError(
+                f"set {variable} to the secret of {sender}'s webhook (make one with: openssl rand -hex 32)"
+            )
+        return None
+
+    return Secrets(
+        load(MLFLOW_SECRET, any(rule.model for rule in rules), "MLflow"),
+        load(HUB_SECRET, any(rule.hub for rule in rules), "the Hugging Face Hub"),
+    )
+
+
+class Service:
+    """Workers and the clock; with `serve`, the receiver too.
+
+    Args:
+        queue: The queue.
+        rules: The rules.
+        workers: Promotions at the same time; 0 leaves the work to other processes.
+        reconcile_seconds: Between looks at the registry; 0 never looks.
+        first_pause_seconds: Before a failed promotion's second try.
+        sweep_seconds: Between looks for work whose worker died.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        rules: Rules,
+        *,
+        workers: int,
+        reconcile_seconds: float,
+        first_pause_seconds: float,
+        sweep_seconds: float = SWEEP_SECONDS,
+    ) -> None:
+        self._queue = queue
+        self._rules = rules
+        self._pool = WorkerPool(Worker(queue, rules, first_pause_seconds), workers) if workers else None
+        self._reconcile_seconds = reconcile_seconds
+        self._sweep_seconds = sweep_seconds
+        self._over = threading.Event()
+
+    def start(self) -> None:
+        """Start the workers and the clock; what an earlier run left undone is taken up at once."""
+        self._queue.sweep()
+        if self._pool:
+            self._pool.start()
+        threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
+        threading.Thread(target=self._keep_reconciling, daemon=True).start()
+
+    def check(self) -> Mapping[str, Any]:
+        """Whether the queue answers and the workers live."""
+        alive = self._pool is None or self._pool.is_alive
+        return {"ok": alive, "workers": alive, "waiting": self._queue.waiting()}
+
+    def serve(self, secrets: Secrets, host: str, port: int) -> None:
+        """Take webhooks until the process is told to stop.
+
+        Args:
+            secrets: Of the senders.
+            host: Address to listen on.
+            port: Port; 0 takes a free one, which the log tells.
+        """
+        self.start()
+        app = make_app(Receiver(self._queue, self._rules, secrets).routes(), self.check)
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            log_level="info",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        )
+        self.stop()
+
+    def wait(self) -> None:
+        """Work until the process is told to stop."""
+        self.start()
+        self._over.wait()
+
+    def stop(self) -> None:
+        """Take no more work. What runs is left undone; the next start takes it up."""
+        self._over.set()
+        if self._pool:
+            self._pool.stop()
+
+    def _keep_reconciling(self) -> None:
+        if not self._reconcile_seconds:
+            return
+        first = threading.Event()
+
+        def look() -> None:
+            self._reconcile(dead_too=not first.is_set())
+            first.set()
+
+        self._attempt(look, self._reconcile_seconds)
+        self._every(self._reconcile_seconds, look)
+
+    def _reconcile(self, *, dead_too: bool) -> None:
+        with self._queue.locks.hold("reconcile") as held:
+            if held:
+                found = reconcile(self._queue, self._rules, dead_too=dead_too)
+                logger.info("looked at the registry: %d promotions were missing", len(found))
+
+    def _every(self, seconds: float, action: Callable[[], object]) -> None:
+        while not self._over.wait(seconds):
+            self._attempt(action, seconds)
+
+    def _attempt(self, action: Callable[[], object], seconds: float) -> None:
+        try:
+            action()
+        except FireworksError as error:
+            logger.warning("%s; trying again in %d s", error.message, seconds)
+        except Exception:  # noqa: BLE001 - the clock goes on, whatever it is
+            logger.exception("trying again in %d s", seconds)

@@ -1,0 +1,256 @@
+"""The work: one job from the queue to its end, tried again when it fails, taken up again when its worker died."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from huey.consumer import Consumer
+from mlflow.exceptions import MlflowException
+
+from mlflow_fireworks.artifacts.sources.pointer import Pinned
+from mlflow_fireworks.config import Config
+from mlflow_fireworks.errors import FireworksError, NotFoundError
+from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.registry import look_up
+from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.progress import Silent, logger
+from mlflow_fireworks.promotion import promote, write_failure
+from mlflow_fireworks.serving.options import parse_both
+from mlflow_fireworks.target import parse_target
+
+FIRST_PAUSE_SECONDS = 10.0
+_LONGEST_PAUSE_SECONDS = 900.0
+_SLOWER_EACH_TIME = 4
+_MAX_ATTEMPTS = 5
+_MAX_CRASHES = 20  # a job that kills its worker, by memory say, must not do so for ever
+_SLOT_SECONDS = 2.0
+_SECONDS_BETWEEN_SAVES = 1.0
+_HOPELESS = {"INVALID_PARAMETER_VALUE", "UNAUTHENTICATED", "PERMISSION_DENIED"}
+
+
+class _SupersededError(Exception):
+    """What the job is about has moved on; the text says how."""
+
+
+class Follower(Silent):
+    """A reporter that writes into the job's record, at most once a second, and into the log.
+
+    Args:
+        ledger: Holds the job.
+        job: The job.
+    """
+
+    def __init__(self, ledger: Ledger, job: Job) -> None:
+        self._ledger = ledger
+        self.job = job
+        self._lock = threading.Lock()
+        self._saved = 0.0
+        self._progress = Progress()
+
+    def step(self, number: int, total: int, text: str) -> None:
+        """Keep it, and put it into the log."""
+        logger.info("%s: [%d/%d] %s", self.job.deployment, number, total, text)
+        self._tell(at_once=True, step=number, steps=total, text=text, size=0, moved=0)
+
+    def note(self, text: str) -> None:
+        """Keep it, and put it into the log."""
+        logger.info("%s: %s", self.job.deployment, text.strip())
+        self._tell(text=text.strip())
+
+    def transfer_begins(self, doing: str, size: int) -> None:
+        """Begin to count."""
+        self._tell(at_once=True, text=doing, size=size, moved=0, began=time.time())
+
+    def bytes_moved(self, count: int) -> None:
+        """Count."""
+        self._tell(moved=count)
+
+    def _tell(self, *, at_once: bool = False, **changes: object) -> None:
+        with self._lock:
+            moved = changes.pop("moved", None)
+            if isinstance(moved, int):
+                changes["moved"] = 0 if "size" in changes else self._progress.moved + moved
+            self._progress = self._progress.model_copy(update=changes)
+            now = time.monotonic()
+            if at_once or now - self._saved >= _SECONDS_BETWEEN_SAVES:
+                self._saved = now
+                self.job = self._ledger.save(self.job, progress=self._progress)
+
+
+@dataclass(frozen=True)
+class Worker:
+    """Works jobs off.
+
+    Args:
+        queue: Where they come from.
+        rules: What they stand on.
+        first_pause_seconds: Before the second try; four times longer before each further one.
+    """
+
+    queue: Queue
+    rules: Rules
+    first_pause_seconds: float = FIRST_PAUSE_SECONDS
+
+    def work(self, job_id: str) -> None:
+        """Do a job, unless it is over, was superseded, or somebody else is at it."""
+        job = self.queue.ledger.find(job_id)
+        if job is None or job.state.is_final:
+            return
+        if job.state is State.QUEUED and not self.queue.ledger.is_newest(job):
+            self._supersede(job, "a newer promotion of the same deployment came in")
+            return
+        with self.queue.locks.hold(job.key) as held:
+            if not held:
+                return  # who holds it hands this one out when it is done
+            with self._slot(job) as free:
+                if free:
+                    self._work(job_id)
+                else:
+                    self.queue.hand_out(job_id, _SLOT_SECONDS)
+        newest = self.queue.ledger.newest(job.key)
+        if newest and newest.id != job_id and newest.state is State.QUEUED:
+            self.queue.hand_out(newest.id)
+
+    def _work(self, job_id: str) -> None:
+        ledger = self.queue.ledger
+        job = ledger.find(job_id)  # again: it may be over since
+        if job is None or job.state.is_final or (job.not_before > time.time()):
+            return
+        if not ledger.is_newest(job):
+            self._supersede(job, "a newer promotion of the same deployment came in")
+            return
+        crashes = job.crashes + (job.state is State.RUNNING)
+        if crashes > _MAX_CRASHES:
+            self._bury(job, f"the worker died {crashes} times while doing it; see its log, memory above all")
+            return
+        job = ledger.save(job, state=State.RUNNING, crashes=crashes, progress=Progress())
+        follower = Follower(ledger, job)
+        try:
+            rule = self.rules.find(job.rule)
+            if rule is None:
+                raise _SupersededError(f"rule '{job.rule}' is not in the rule file any more")  # noqa: TRY301
+            result = self._promote(rule, follower) if job.action == "promote" else self._remove(rule, follower)
+        except _SupersededError as reason:
+            self._supersede(follower.job, str(reason))
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is written down and tried again
+            self._try_later(follower.job, error)
+        else:
+            version = str(result.get("version") or follower.job.version)
+            ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+
+    def _promote(self, rule: Rule, follower: Follower) -> dict[str, object]:
+        job = follower.job
+
+        def look() -> Pinned:
+            pinned = look_up(job.subject)
+            if pinned is None:
+                raise _SupersededError(f"{job.subject} is gone")
+            name = rule.name_deployment(job.subject, pinned.version)
+            if name != job.deployment:
+                moved = rule.make_job(job.subject, pinned.version, f"{job.id}-{pinned.version}"[:64], job.cause)
+                self.queue.put(moved)
+                raise _SupersededError(f"{job.subject} shows {pinned.uri} now, which is '{name}'")
+            return pinned
+
+        return promote(
+            str(job.subject),
+            target=job.target,
+            name=job.deployment,
+            endpoint=job.endpoint,
+            config=rule.config,
+            reporter=follower,
+            look=look,
+        )
+
+    def _remove(self, rule: Rule, follower: Follower) -> dict[str, object]:
+        job = follower.job
+        if look_up(job.subject) is not None:
+            raise _SupersededError(f"{job.subject} is there again")
+        _, endpoint_options = parse_both(rule.config, rule.endpoint)
+        options = Config(cascade=True)
+        with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
+            if rule.when_removed == "delete":
+                deployments.delete(job.deployment, None)
+            elif rule.when_removed == "release" and rule.endpoint:
+                deployments.release(job.deployment, rule.endpoint)
+        return {"action": rule.when_removed}
+
+    def _try_later(self, job: Job, error: Exception) -> None:
+        message = error.message if isinstance(error, FireworksError) else f"{type(error).__name__}: {error}"
+        message = " ".join(message.split())[:1000]
+        attempts = job.attempts + 1
+        code = error.error_code if isinstance(error, MlflowException) else ""
+        if attempts >= _MAX_ATTEMPTS or code in _HOPELESS:
+            self._bury(job, message, attempts)
+            return
+        pause = min(self.first_pause_seconds * _SLOWER_EACH_TIME ** (attempts - 1), _LONGEST_PAUSE_SECONDS)
+        logger.warning("%s: %s; try %d of %d in %d s", job.deployment, message, attempts + 1, _MAX_ATTEMPTS, pause)
+        job = self.queue.ledger.save(
+            job,
+            state=State.QUEUED,
+            attempts=attempts,
+            error=message,
+            not_before=time.time() + pause,
+            progress=Progress(),
+        )
+        self.queue.hand_out(job.id, pause)
+
+    def _bury(self, job: Job, message: str, attempts: int | None = None) -> None:
+        logger.error(
+            "%s: %s; given up, try again with: mlflow-fireworks hooks retry %s", job.deployment, message, job.id
+        )
+        self.queue.ledger.save(
+            job,
+            state=State.DEAD,
+            attempts=job.attempts if attempts is None else attempts,
+            error=message,
+            progress=Progress(),
+        )
+        try:
+            pinned = look_up(job.subject)
+        except (FireworksError, NotFoundError):
+            return
+        if pinned is not None and job.action == "promote":
+            write_failure(pinned, job.deployment, message)
+
+    def _supersede(self, job: Job, reason: str) -> None:
+        self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
+
+    @contextmanager
+    def _slot(self, job: Job) -> Iterator[bool]:
+        """One of the places that the rule's `concurrency` allows."""
+        rule = self.rules.find(job.rule)
+        if rule is None or rule.concurrency is None:
+            yield True
+            return
+        for number in range(rule.concurrency):
+            with self.queue.locks.hold(f"slot {number} of {rule.title}") as free:
+                if free:
+                    yield True
+                    return
+        yield False
+
+
+class WorkerPool(Consumer):  # type: ignore[misc]  # huey ships no types
+    """huey's consumer inside a program that has signal handlers of its own.
+
+    Args:
+        worker: Does the jobs.
+        workers: How many at the same time.
+    """
+
+    def __init__(self, worker: Worker, workers: int) -> None:
+        worker.queue.work = worker.work
+        super().__init__(worker.queue.huey, workers=workers, periodic=False, max_delay=0.5)
+
+    def _set_signal_handlers(self) -> None:
+        """Leave the signals to the program."""
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether all of its threads live."""
+        return all(thread.is_alive() for _, thread in self.worker_threads) and self.scheduler.is_alive()

@@ -1,0 +1,75 @@
+"""Real programs for the tests of the hooks: `mlflow server` on a database, and `mlflow-fireworks hooks serve`."""
+
+import os
+import re
+import subprocess
+import sys
+
+import mlflow
+import pytest
+from checkpoints import make_llama
+from cryptography.fernet import Fernet
+from hooks_world import SECRET, VERSIONS, Hooks, Registry, answers, free_port, wait_until
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory):
+    """The address of an MLflow server that sends webhooks to loopback."""
+    folder = tmp_path_factory.mktemp("mlflow-server")
+    port = free_port()
+    environ = os.environ | {
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    }
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "a")]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
+    url = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(lambda: answers(f"{url}/health") or process.poll() is not None, "mlflow server answers")
+        assert process.poll() is None, (folder / "log").read_text()
+        yield url
+    finally:
+        os.killpg(process.pid, 15)
+        process.wait(30)
+
+
+@pytest.fixture(scope="session")
+def runs(mlflow_server, tmp_path_factory):
+    """Runs on the server, each with another checkpoint below `model`."""
+    client = mlflow.MlflowClient(mlflow_server)
+    folder = tmp_path_factory.mktemp("checkpoints")
+    experiment = client.create_experiment("hooks")
+    found = [client.create_run(experiment).info.run_id for _ in range(VERSIONS)]
+    for seed, run_id in enumerate(found):
+        client.log_artifacts(run_id, str(make_llama(folder / f"llama-{seed}", seed=seed)), "model")
+    return found
+
+
+@pytest.fixture
+def registry(mlflow_server, runs, request, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    client = mlflow.MlflowClient(mlflow_server)
+    name = re.sub(r"[^a-z0-9]+", "-", request.node.name.lower()).strip("-")[-50:].strip("-")
+    client.create_registered_model(name)
+    for run_id in runs:
+        client.create_model_version(name, f"runs:/{run_id}/model", run_id)
+    yield Registry(client, mlflow_server, name)
+    for webhook in client.list_webhooks():
+        client.delete_webhook(webhook.webhook_id)
+
+
+@pytest.fixture
+def hooks(fireworks, registry, tmp_path):
+    """Not started yet; the rule file follows the alias champion of the test's model."""
+    environ = os.environ | {"MLFLOW_FIREWORKS_WEBHOOK_SECRET": SECRET}
+    (tmp_path / "hooks.yaml").write_text(f"rules:\n- {{name: champions, model: {registry.name}, alias: champion}}\n")
+    hooks = Hooks(tmp_path, environ)
+    yield hooks
+    hooks.kill()
+    assert SECRET not in hooks.log
+    assert "fw_key" not in hooks.log

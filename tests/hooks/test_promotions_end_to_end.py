@@ -1,0 +1,171 @@
+"""A real MLflow server's webhooks to the real receiver: what a team sees when it moves an alias."""
+
+import json
+import time
+
+import pytest
+from hooks_world import SECRET, wait_until
+from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+
+from mlflow_fireworks.plugin import FireworksDeploymentClient
+
+ALIAS_SET = WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.CREATED)
+TAG_SET = WebhookEvent(WebhookEntity.MODEL_VERSION_TAG, WebhookAction.SET)
+
+
+def ready(registry, version):
+    return registry.tags(version).get("fireworks.state") == "READY"
+
+
+def alias_event(registry, version, alias="champion"):
+    data = {"name": registry.name, "alias": alias, "version": str(version)}
+    event = {"entity": "model_version_alias", "action": "created", "timestamp": "2026-11-24T00:00:00Z", "data": data}
+    return json.dumps(event).encode()
+
+
+def jobs_of(hooks):
+    return json.loads(hooks.command("jobs", "--json").stdout)
+
+
+def current(registry):
+    return FireworksDeploymentClient("fireworks").get_deployment(registry.name)
+
+
+def models_made(fireworks):
+    return [call for call in fireworks.calls("create_model") if call.status == 200]
+
+
+def test_moving_an_alias_ends_in_a_ready_model_and_keeps_the_old_version(fireworks, registry, hooks):
+    hooks.start("--reconcile-every", "0")
+    webhook = registry.client.create_webhook("promote", hooks.url, events=[ALIAS_SET, TAG_SET], secret=SECRET)
+    tested = registry.client.test_webhook(webhook.webhook_id)
+    assert (tested.success, tested.response_status) == (True, 200)
+    registry.promote(1)
+    wait_until(lambda: ready(registry, 1), "version 1 is READY")
+    registry.promote(2)
+    wait_until(lambda: ready(registry, 2), "version 2 is READY")
+    assert current(registry)["source"] == f"models:/{registry.name}/2"
+    assert registry.tags(1)["fireworks.model"].endswith(f"/{registry.name}")
+    assert registry.tags(2)["fireworks.revision"] == "2"
+    assert len(models_made(fireworks)) == 2
+    # The tags that were written back are events too, and caused nothing.
+    time.sleep(2)
+    assert {job["state"] for job in jobs_of(hooks)} == {"done"}
+    assert len(jobs_of(hooks)) == 2
+
+
+def test_deliveries_that_are_forged_old_large_or_odd_change_nothing(fireworks, registry, hooks):
+    hooks.start("--reconcile-every", "0")
+    body = alias_event(registry, 1)
+    refused = {
+        "forged": (hooks.deliver(body, secret="not the secret"), 401),
+        "unsigned": (hooks.deliver(body, **{"X-MLflow-Signature": ""}), 401),
+        "odd signature": (hooks.deliver(body, **{"X-MLflow-Signature": b"v1,\xe9"}), 401),
+        "another delivery's": (hooks.deliver(body, **{"X-MLflow-Delivery-Id": "d-2"}), 401),
+        "too old": (hooks.deliver(body, age=3600), 401),
+        "from the future": (hooks.deliver(body, age=-3600), 401),
+        "too large": (hooks.deliver(body + b" " * (1 << 20)), 413),
+        "not JSON": (hooks.deliver(b"{"), 422),
+        "not an event": (hooks.deliver(b'{"a": 1}'), 422),
+        "without a name": (hooks.deliver(body.replace(b'"name"', b'"title"')), 422),
+    }
+    assert {what: answer.status_code for what, (answer, _) in refused.items()} == {
+        what: status for what, (_, status) in refused.items()
+    }
+    ignored = [
+        hooks.deliver(alias_event(registry, 1, "nobody")),
+        hooks.deliver(b'{"entity":"x","action":"y","data":{}}'),
+    ]
+    assert [answer.json()["status"] for answer in ignored] == ["ignored", "ignored"]
+    assert jobs_of(hooks) == []
+    assert not fireworks.calls("create_model")
+
+
+def test_deliveries_doubled_reordered_and_replayed_after_a_restart_end_where_the_alias_points(
+    fireworks, registry, hooks
+):
+    hooks.start("--reconcile-every", "0")
+    registry.promote(3)  # no webhook exists: this delivery is dropped
+    accepted = hooks.deliver(alias_event(registry, 3), delivery_id="of 3")
+    assert (accepted.status_code, accepted.json()["status"]) == (202, "accepted")
+    doubled = hooks.deliver(alias_event(registry, 3), delivery_id="of 3")
+    assert (doubled.status_code, doubled.json()["status"]) == (200, "duplicate")
+    assert doubled.json()["jobs"] == accepted.json()["jobs"]
+    late = hooks.deliver(alias_event(registry, 1), delivery_id="of 1, late")  # the alias moved on since
+    assert late.status_code == 202
+    wait_until(lambda: ready(registry, 3), "version 3 is READY")
+    hooks.kill()
+    hooks.start("--reconcile-every", "0")
+    assert hooks.deliver(alias_event(registry, 3), delivery_id="of 3").json()["status"] == "duplicate"
+    wait_until(lambda: all(job["state"] in ("done", "superseded") for job in jobs_of(hooks)), "all work is done")
+    assert current(registry)["source"] == f"models:/{registry.name}/3"
+    assert len(models_made(fireworks)) == 1
+
+
+def test_reconciling_alone_brings_it_right(fireworks, registry, hooks):
+    registry.promote(2)
+    hooks.start("--reconcile-every", "1s")
+    wait_until(lambda: [job["state"] for job in jobs_of(hooks)] == ["done"], "version 2 is done")
+    registry.promote(4)
+    wait_until(lambda: ready(registry, 4), "version 4 is READY")
+    time.sleep(3)
+    assert len(jobs_of(hooks)) == 2  # what is right is left alone
+
+
+def test_a_killed_worker_loses_nothing_and_deploys_nothing_twice(fireworks, registry, hooks):
+    hooks.start("--reconcile-every", "0")
+    for number, pause in enumerate((0.0, 0.3, 0.7, 1.2), start=1):
+        registry.promote(number)
+        assert hooks.deliver(alias_event(registry, number), delivery_id=f"of {number}").status_code == 202
+        time.sleep(pause)
+        hooks.kill()
+        hooks.start("--reconcile-every", "0")
+    wait_until(lambda: ready(registry, 4), "version 4 is READY")
+    wait_until(lambda: all(job["state"] in ("done", "superseded") for job in jobs_of(hooks)), "all work is done")
+    assert current(registry)["source"] == f"models:/{registry.name}/4"
+    made = [call.path for call in models_made(fireworks)]
+    assert len(made) <= 4
+
+
+def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks, registry, hooks):
+    fireworks.fault("validate_upload", status=400, times=1000)
+    hooks.start("--reconcile-every", "0", "--retry-after", "0.1s")
+    registry.promote(1)
+    hooks.deliver(alias_event(registry, 1))
+    dead = wait_until(lambda: [job for job in jobs_of(hooks) if job["state"] == "dead"], "the job is dead")[0]
+    assert dead["error"]
+    assert registry.tags(1)["fireworks.state"] == "FAILED"
+    assert registry.tags(1)["fireworks.error"]
+    fireworks.reset()
+    retried = hooks.command("retry", dead["id"])
+    assert retried.returncode == 0, retried.stderr
+    wait_until(lambda: ready(registry, 1), "version 1 is READY")
+    assert (
+        "fireworks.error"
+        not in wait_until(
+            lambda: [tags for tags in [registry.tags(1)] if "fireworks.error" not in tags], "the error is taken away"
+        )[0]
+    )
+    assert hooks.command("retry", dead["id"]).returncode == 1
+
+
+def test_it_refuses_to_start_without_a_secret(hooks):
+    del hooks.environ["MLFLOW_FIREWORKS_WEBHOOK_SECRET"]
+    with pytest.raises(AssertionError, match="set MLFLOW_FIREWORKS_WEBHOOK_SECRET"):
+        hooks.start()
+
+
+def test_check_explains_an_event_and_the_registry(fireworks, registry, hooks, tmp_path):
+    registry.promote(2)
+    (tmp_path / "event.json").write_bytes(alias_event(registry, 1))
+    rules = ["--rules", str(tmp_path / "hooks.yaml")]
+    from click.testing import CliRunner
+
+    from mlflow_fireworks.cli import main
+
+    told = CliRunner().invoke(main, ["hooks", "check", *rules, "--event", str(tmp_path / "event.json")])
+    assert told.output.startswith(f"promote  models:/{registry.name}@champion = 1 -> {registry.name} on fireworks")
+    told = CliRunner().invoke(main, ["hooks", "check", *rules])
+    assert f"= 2 -> {registry.name} on fireworks" in told.output
+    assert "there is no deployment" in told.output
+    assert not fireworks.calls("create_model")
