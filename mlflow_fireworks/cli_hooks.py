@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,59 @@ def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
 
     _list_jobs([open_queue(_queue(queue_url)).retry(job_id)], as_json)
+
+
+@hooks.command()
+@_RULES
+@click.option("--url", required=True, help="Address of the receiver as MLflow and the Hub reach it, e.g. https://HOST.")
+@_JSON
+def register(rules_path: Path, url: str, as_json: bool) -> None:
+    """Make the webhooks that the rules need, on the MLflow server and on the Hub, and test them end to end.
+
+    Start `hooks serve` first. Running it again brings the webhooks up to date.
+    """
+    from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow  # noqa: PLC0415
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+    from mlflow_fireworks.hooks.service import load_secrets  # noqa: PLC0415
+
+    rules = load_rules(rules_path)
+    secrets = load_secrets(rules)
+    found = []
+    if secrets.mlflow and any(rule.model for rule in rules):
+        found.append(register_on_mlflow(rules, url, secrets.mlflow))
+    if secrets.hub and any(rule.hub for rule in rules):
+        found.append(register_on_hub(rules, url, secrets.hub))
+    if as_json:
+        click.echo(json.dumps([asdict(item) for item in found], indent=2))
+        return
+    for item in found:
+        what = "made" if item.made else "brought up to date"
+        click.echo(f"webhook {item.id} on {item.place} {what} and tested: {', '.join(item.events)} -> {item.url}")
+
+
+@hooks.command()
+@_RULES
+@click.option("--from-env", is_flag=True, help="The event is in WEBHOOK_PAYLOAD, as the Hub gives it to its jobs.")
+@click.option("--event", type=click.File("rb"), help="The event is the body of a webhook in this file; - = stdin.")
+@_JSON
+def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
+    """Do what the rules say about one event, here and now, without receiver or queue; for a job that was started by it.
+
+    The event is taken as it is: whoever may start this may also deploy.
+    """
+    from mlflow_fireworks.hooks.jobs import State  # noqa: PLC0415
+    from mlflow_fireworks.hooks.receiver import plan_jobs  # noqa: PLC0415
+    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
+    from mlflow_fireworks.hooks.worker import work_now  # noqa: PLC0415
+
+    body = os.environ.get("WEBHOOK_PAYLOAD", "").encode() if from_env else event.read() if event else b""
+    if not body:
+        raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
+    rules = load_rules(rules_path)
+    done = work_now(rules, [job for one in _read_event(body) for job in plan_jobs(rules, one)])
+    _list_jobs(done, as_json)
+    if any(job.state is State.DEAD for job in done):
+        sys.exit(1)
 
 
 def _list_jobs(found: list[Any], as_json: bool) -> None:

@@ -20,7 +20,7 @@ ROOMS = {
 LIBRARIES = {
     "mlflow": {"plugin", "cli", "errors", "opening", "gateway.client", "artifacts", "hooks"},
     "huggingface_hub": {"artifacts", "hooks"},
-    "httpx": {"http", "gateway", "transfer", "serving"},
+    "httpx": {"http", "gateway", "transfer", "serving", "hooks"},
 }
 
 

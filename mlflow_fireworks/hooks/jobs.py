@@ -207,6 +207,11 @@ class Ledger:
         found = (_read(value) for value in self._jobs.result_items().values())
         return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
 
+    def close(self) -> None:
+        """Let go of the storage."""
+        self._jobs.close()
+        self._heads.close()
+
     def prune(self) -> None:
         """Forget old jobs that are over; the newest of a key that succeeded stays, as the memory of what is where."""
         done: set[str] = set()

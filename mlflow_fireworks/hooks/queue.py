@@ -175,6 +175,11 @@ class Queue:
         self.ledger.save(dead, state=State.SUPERSEDED, error=f"{dead.error} (tried again as {job.id})")
         return job
 
+    def close(self) -> None:
+        """Let go of the storage."""
+        self.huey.storage.close()
+        self.ledger.close()
+
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
 

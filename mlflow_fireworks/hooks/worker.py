@@ -1,10 +1,12 @@
 """The work: one job from the queue to its end, tried again when it fails, taken up again when its worker died."""
 
+import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from huey.consumer import Consumer
 from mlflow.exceptions import MlflowException
@@ -13,7 +15,7 @@ from mlflow_fireworks.artifacts.sources.pointer import Pinned
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State
-from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.registry import look_up
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.opening import open_deployments
@@ -254,3 +256,30 @@ class WorkerPool(Consumer):  # type: ignore[misc]  # huey ships no types
     def is_alive(self) -> bool:
         """Whether all of its threads live."""
         return all(thread.is_alive() for _, thread in self.worker_threads) and self.scheduler.is_alive()
+
+
+def work_now(rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> list[Job]:
+    """Do jobs here, one after the other, with the same tries as a worker.
+
+    Args:
+        rules: What they stand on.
+        jobs: The jobs.
+        first_pause_seconds: Before a second try.
+
+    Returns:
+        The jobs as they ended.
+    """
+    done = []
+    with tempfile.TemporaryDirectory(prefix="mlflow-fireworks-") as folder:
+        queue = open_queue(str(Path(folder) / "queue.db"))
+        worker = Worker(queue, rules, first_pause_seconds)
+        for job in jobs:
+            queue.put(job)
+            now = job
+            while not now.state.is_final:
+                time.sleep(max(0.0, now.not_before - time.time()))
+                worker.work(job.id)
+                now = queue.ledger.find(job.id) or now
+            done.append(now)
+        queue.close()
+    return done

@@ -1,0 +1,159 @@
+"""Webhooks that lead to the receiver, made on the MLflow server and on the Hugging Face Hub, and tried at once."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+import mlflow
+from huggingface_hub import HfApi
+from huggingface_hub import errors as hub_errors
+from mlflow import MlflowClient
+from mlflow.entities.webhook import Webhook, WebhookAction, WebhookEntity, WebhookEvent
+from mlflow.exceptions import MlflowException
+from pydantic import SecretStr
+
+from mlflow_fireworks.artifacts.sources.wording import brief
+from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.hooks.rules import Rules
+
+NAME = "mlflow-fireworks"
+_SERVER_HINT = (
+    "an MLflow server sends to public https addresses only, unless MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true and "
+    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https are set for it; for secrets it needs "
+    "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
+)
+_ANSWER_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A webhook that leads to the receiver.
+
+    Args:
+        place: Where it was made.
+        id: Its id there.
+        url: Where it leads.
+        made: False when one with this address was there and was brought up to date.
+        events: What it tells of.
+    """
+
+    place: str
+    id: str
+    url: str
+    made: bool
+    events: tuple[str, ...]
+
+
+def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Registered:
+    """Make the webhook on the MLflow server, or bring the one with this address up to date, and let the server test it.
+
+    Args:
+        rules: Say which events are needed.
+        base_url: Address of the receiver as the MLflow server reaches it.
+        secret: The receiver's.
+
+    Raises:
+        InvalidConfigError: MLFLOW_TRACKING_URI names no server; only servers send webhooks.
+        UnavailableError: The server refused it, or its test event was not accepted.
+    """
+    where = mlflow.get_tracking_uri()
+    if not where.startswith(("http://", "https://")):
+        raise InvalidConfigError(
+            "only an MLflow server sends webhooks: set MLFLOW_TRACKING_URI to its http(s) address; without one, "
+            "`mlflow-fireworks hooks worker` finds what changed by looking (--reconcile-every)"
+        )
+    url = f"{base_url.rstrip('/')}/webhooks/mlflow"
+    events = _events(rules)
+    client = MlflowClient()
+    try:
+        existing = next((item for item in _list_webhooks(client) if item.url == url), None)
+        text = secret.get_secret_value()
+        if existing:
+            webhook = client.update_webhook(existing.webhook_id, events=[*events], secret=text, status="ACTIVE")
+        else:
+            webhook = client.create_webhook(NAME, url, events=[*events], secret=text)
+        tested = client.test_webhook(webhook.webhook_id)
+    except MlflowException as error:
+        raise UnavailableError(f"the MLflow server did not take the webhook: {brief(error)}; {_SERVER_HINT}") from None
+    if not tested.success:
+        why = f"it answered {tested.response_status}" if tested.response_status else tested.error_message
+        raise UnavailableError(
+            f"the webhook {webhook.webhook_id} is made, but its test did not reach {url}: {why}; is the receiver "
+            f"running there, with the same secret? ({_SERVER_HINT})"
+        )
+    return Registered(where, webhook.webhook_id, url, existing is None, tuple(str(event) for event in events))
+
+
+def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registered:
+    """Make the webhook on the Hugging Face Hub, or bring the one with this address up to date.
+
+    The Hub has no way to test a webhook. Instead an event that no rule is about is sent from here, with the secret.
+
+    Args:
+        rules: Say which repos are watched; a glob watches all repos of its owner.
+        base_url: Address of the receiver as the Hub reaches it.
+        secret: The receiver's.
+
+    Raises:
+        CredentialsError: There is no Hub token that may make webhooks.
+        UnavailableError: The Hub or the receiver does not answer, or the receiver refuses the secret.
+    """
+    url = f"{base_url.rstrip('/')}/webhooks/huggingface"
+    _try_receiver(url, secret)
+    watched: list[Any] = [
+        {"type": "org", "name": pattern.partition("/")[0]}
+        if any(mark in pattern for mark in "*?[")
+        else {"type": "model", "name": pattern}
+        for pattern in dict.fromkeys(rule.hub for rule in rules if rule.hub)
+    ]
+    api = HfApi()
+    try:
+        existing = next((item for item in api.list_webhooks() if item.url == url), None)
+        text = secret.get_secret_value()
+        if existing:
+            made = api.update_webhook(existing.id, url=url, watched=watched, domains=["repo"], secret=text)
+        else:
+            made = api.create_webhook(url=url, watched=watched, domains=["repo"], secret=text)
+    except hub_errors.LocalTokenNotFoundError:
+        raise CredentialsError("no Hugging Face token: set HF_TOKEN, or run `hf auth login`") from None
+    except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
+        raise UnavailableError(
+            f"the Hugging Face Hub did not take the webhook: {brief(error)}; may the token write webhooks?"
+        ) from None
+    return Registered("Hugging Face Hub", made.id, url, existing is None, tuple(item["name"] for item in watched))
+
+
+def _events(rules: Rules) -> list[WebhookEvent]:
+    alias, tag = WebhookEntity.MODEL_VERSION_ALIAS, WebhookEntity.MODEL_VERSION_TAG
+    wanted: dict[WebhookEvent, bool] = {
+        WebhookEvent(alias, WebhookAction.CREATED): any(rule.alias for rule in rules),
+        WebhookEvent(alias, WebhookAction.DELETED): any(rule.alias and rule.when_removed != "keep" for rule in rules),
+        WebhookEvent(tag, WebhookAction.SET): any(rule.model and rule.tag for rule in rules),
+        WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED): any(rule.version for rule in rules),
+    }
+    return [event for event, needed in wanted.items() if needed]
+
+
+def _list_webhooks(client: MlflowClient) -> Sequence[Webhook]:
+    found: list[Webhook] = []
+    token = None
+    while True:
+        page = client.list_webhooks(page_token=token)
+        found += page
+        token = page.token
+        if not token:
+            return found
+
+
+def _try_receiver(url: str, secret: SecretStr) -> None:
+    probe = {"event": {"action": "update", "scope": "repo.config"}, "repo": {"type": "model", "name": "example/none"}}
+    headers = {"X-Webhook-Secret": secret.get_secret_value()}
+    try:
+        answer = httpx.post(url, json=probe, headers=headers, timeout=_ANSWER_SECONDS)
+    except httpx.HTTPError as error:
+        raise UnavailableError(f"{url} does not answer ({type(error).__name__}); is the receiver running?") from None
+    if answer.status_code != httpx.codes.OK:
+        raise UnavailableError(
+            f"{url} answered {answer.status_code} to a test; is it this receiver, with the same secret?"
+        )

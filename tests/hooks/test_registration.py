@@ -1,0 +1,52 @@
+"""hooks register against a real MLflow server, and hooks run without any receiver."""
+
+import json
+
+from click.testing import CliRunner
+from hooks_world import SECRET, wait_until
+
+from mlflow_fireworks.cli import main
+
+
+def command(*arguments, **environ):
+    return CliRunner().invoke(main, ["hooks", *arguments], env=environ)
+
+
+def test_registering_makes_a_webhook_that_works_and_again_brings_it_up_to_date(fireworks, registry, hooks, tmp_path):
+    hooks.start("--reconcile-every", "0")
+    address = hooks.url.removesuffix("/webhooks/mlflow")
+    arguments = ["register", "--rules", str(tmp_path / "hooks.yaml"), "--url", address, "--json"]
+    (made,) = json.loads(command(*arguments, MLFLOW_FIREWORKS_WEBHOOK_SECRET=SECRET).stdout)
+    assert made["made"]
+    (again,) = json.loads(command(*arguments, MLFLOW_FIREWORKS_WEBHOOK_SECRET=SECRET).stdout)
+    assert (again["id"], again["made"]) == (made["id"], False)
+    assert len(registry.client.list_webhooks()) == 1
+    registry.promote(1)
+    wait_until(lambda: registry.tags(1).get("fireworks.state") == "READY", "version 1 is READY")
+
+
+def test_a_webhook_that_does_not_arrive_is_told_of(registry, hooks, tmp_path):
+    hooks.start("--reconcile-every", "0")
+    address = hooks.url.removesuffix("/webhooks/mlflow")
+    arguments = ["register", "--rules", str(tmp_path / "hooks.yaml"), "--url"]
+    wrong = command(*arguments, address, MLFLOW_FIREWORKS_WEBHOOK_SECRET="another secret")
+    assert wrong.exit_code == 1
+    assert "it answered 401" in wrong.output
+    assert "another secret" not in wrong.output
+    assert "set MLFLOW_FIREWORKS_WEBHOOK_SECRET" in command(*arguments, address).output
+    without = command(
+        *arguments, address, MLFLOW_FIREWORKS_WEBHOOK_SECRET=SECRET, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db"
+    )
+    assert "only an MLflow server sends webhooks" in without.output
+
+
+def test_an_event_is_worked_off_in_a_job_of_its_own(fireworks, registry, hooks, tmp_path):
+    registry.promote(2)
+    data = {"name": registry.name, "alias": "champion", "version": "2"}
+    payload = json.dumps({"entity": "model_version_alias", "action": "created", "data": data})
+    rules = ["--rules", str(tmp_path / "hooks.yaml")]
+    done = command("run", "--from-env", "--json", *rules, WEBHOOK_PAYLOAD=payload)
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout)[0]["state"] == "done"
+    assert registry.tags(2)["fireworks.state"] == "READY"
+    assert command("run", *rules).exit_code == 1
