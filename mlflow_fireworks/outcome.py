@@ -20,7 +20,7 @@ class Outcome:
     """What a run did and what is there now.
 
     Args:
-        action: created, resumed, updated or unchanged.
+        action: created, resumed, updated, restored or unchanged.
         account: Fireworks account.
         stamp: Deployment, revision, source and content.
         model: The model as Fireworks describes it; None after a dry run of something new.
@@ -72,7 +72,7 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "managed": deployment.is_managed,
         **describe_resource(current.model),
         "revisions": [f"{revision.model.model_id}:{revision.model.state}" for revision in deployment.revisions],
-        "pending": newest.model.model_id if newest is not current else None,
+        "pending": None if newest.is_ready else newest.model.model_id,
     }
 
 

@@ -11,7 +11,7 @@ command again goes on where the last run stopped.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.resolve import open_source, write_outcome
@@ -38,7 +38,7 @@ from mlflow_fireworks.plan import (
     plan_create,
     plan_update,
 )
-from mlflow_fireworks.revisions import Deployment, Revision, Stamp, group_deployments
+from mlflow_fireworks.revisions import Deployment, Revision, Stamp, group_deployments, text_of
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.target import check_name
 from mlflow_fireworks.waiting import Pending
@@ -75,7 +75,9 @@ class Pipeline:
             return self._carry_out(plan, source, manifest, origin)
 
     def update(self, name: str, model_uri: str, flavor: str | None = None) -> Outcome:
-        """Make new content the next revision of a deployment; the serving one stays as it is.
+        """Make content the current revision of a deployment: the next one, or the one that has it already.
+
+        The models of all other revisions stay as they are.
 
         Args:
             name: An existing deployment.
@@ -90,8 +92,12 @@ class Pipeline:
         taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
             plan = plan_update(_stamp(name, source, manifest), existing, taken)
-            if plan.action is Action.NOTHING and not self.run.config.dry_run:
-                self._change_metadata(existing.current)
+            if not self.run.config.dry_run:
+                revision = existing.current
+                if plan.action in {Action.RESUME, Action.RESTORE}:
+                    revision = self._take_turn(plan)
+                if plan.action in {Action.NOTHING, Action.RESTORE}:
+                    self._change_metadata(revision)
             return self._carry_out(plan, source, manifest, origin)
 
     def finish(self, name: str) -> Outcome:
@@ -104,7 +110,7 @@ class Pipeline:
             FireworksError: One line that says what happened and what to do.
         """
         existing = self.deployment(name)
-        revision = existing.newest if existing.newest.model.state == UPLOADING else existing.current
+        revision = existing.latest if existing.latest.model.state == UPLOADING else existing.current
         stamp = revision.stamp or Stamp(name, 1, "unknown", "unknown", "0")
         action = Action.NOTHING
         warnings: tuple[str, ...] = ()
@@ -200,7 +206,7 @@ class Pipeline:
     def _carry_out(self, plan: Plan, source: Source, manifest: Manifest, origin: ImportSource | None) -> Outcome:
         body = describe_model(manifest, self.run.config, plan.stamp, self._base_model(manifest))
         warnings: tuple[str, ...] = ()
-        if plan.action is not Action.NOTHING and not self.run.config.dry_run:
+        if plan.action not in {Action.NOTHING, Action.RESTORE} and not self.run.config.dry_run:
             try:
                 plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
             except KeyboardInterrupt:
@@ -210,9 +216,7 @@ class Pipeline:
                 raise
         model = self.run.gateway.find_model(plan.model_id)
         if model is None and not self.run.config.dry_run:
-            raise NotFoundError(
-                f"{self.run.gateway.resource_name(plan.model_id)} was deleted while it was being deployed"
-            )
+            raise self._deleted_meanwhile(plan)
         outcome = Outcome(
             plan.action,
             self.run.gateway.account,
@@ -225,6 +229,28 @@ class Pipeline:
         self._write_back(source, outcome)
         self._conclude(outcome)
         return outcome
+
+    def _deleted_meanwhile(self, plan: Plan) -> NotFoundError:
+        name = self.run.gateway.resource_name(plan.model_id)
+        return NotFoundError(f"{name} was deleted while it was being deployed")
+
+    def _take_turn(self, plan: Plan) -> Revision:
+        """Make a revision that is there the one asked for last, so that it is the current one as soon as it is READY.
+
+        This comes before its upload goes on, so that whoever finishes it, here or with `finish`, has no more to do.
+
+        Raises:
+            NotFoundError: It was deleted meanwhile.
+        """
+        existing = self.deployment(plan.stamp.deployment)  # as it is now: reading the content may have taken an hour
+        found = next((item for item in existing.revisions if item.model.model_id == plan.model_id), None)
+        if found is None or found.stamp is None:
+            raise self._deleted_meanwhile(plan)
+        if found is existing.latest:
+            return found
+        stamp = replace(found.stamp, turn=existing.latest.turn + 1)
+        description = stamp.describe(text_of(found.model.description))
+        return Revision(self.run.gateway.update_model(plan.model_id, {"description": description}), stamp)
 
     def _base_model(self, manifest: Manifest) -> str | None:
         if manifest.kind is not Kind.ADDON:

@@ -1,6 +1,6 @@
 """What is to be done, decided from what the account already has; no request, no side effect."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from typing import Any
@@ -9,7 +9,8 @@ from mlflow_fireworks.artifacts.lineage import to_url
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError
-from mlflow_fireworks.revisions import DESCRIPTION_MAX, Deployment, Revision, Stamp, model_id_of
+from mlflow_fireworks.gateway.wire import FAILED
+from mlflow_fireworks.revisions import Deployment, Revision, Stamp, model_id_of
 from mlflow_fireworks.target import check_name
 
 
@@ -20,6 +21,7 @@ class Action(str, Enum):
     RESUME = "resumed"
     CREATE = "created"
     UPDATE = "updated"
+    RESTORE = "restored"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Plan:
 
 
 def plan_create(stamp: Stamp, deployments: Mapping[str, Deployment], again: str) -> Plan:
-    """Decide what `create` does.
+    """Decide what `create` does: new, nothing, or go on with what was asked for last; going back is for `update`.
 
     Args:
         stamp: What is to be deployed, as revision 1.
@@ -56,9 +58,9 @@ def plan_create(stamp: Stamp, deployments: Mapping[str, Deployment], again: str)
         _refuse_foreign_id(stamp.deployment, deployments)
         return Plan(Action.CREATE, stamp)
     _refuse_unmanaged(existing)
-    same = _same_content(existing, stamp)
+    same = _find_same((existing.current, existing.latest), stamp)
     if same:
-        return same
+        return _plan_same(existing, same, stamp)
     held = existing.current
     raise ConflictError(
         f"deployment '{existing.name}' already exists with other content "
@@ -68,7 +70,9 @@ def plan_create(stamp: Stamp, deployments: Mapping[str, Deployment], again: str)
 
 
 def plan_update(stamp: Stamp, existing: Deployment, taken: set[str]) -> Plan:
-    """Decide what `update` with a model does: nothing, go on with an unfinished revision, or make the next one.
+    """Decide what `update` with a model does.
+
+    Nothing, go back to an earlier revision, go on with an unfinished one, or make the next one.
 
     Args:
         stamp: What is to be deployed.
@@ -76,14 +80,16 @@ def plan_update(stamp: Stamp, existing: Deployment, taken: set[str]) -> Plan:
         taken: All model ids of the account.
     """
     _refuse_unmanaged(existing)
-    same = _same_content(existing, stamp)
+    newest = existing.newest  # only a newest one that is FAILED is tried again, which quotes the reason
+    same = _find_same((item for item in existing.revisions if item is newest or item.model.state != FAILED), stamp)
     if same:
-        return same
-    number = existing.newest.number + 1
+        return _plan_same(existing, same, stamp)
+    number = newest.number + 1
     while model_id_of(existing.name, number) in taken:
         number += 1
     check_name(model_id_of(existing.name, number))
-    return Plan(Action.UPDATE, replace(stamp, revision=number))
+    turn = existing.latest.turn + 1
+    return Plan(Action.UPDATE, replace(stamp, revision=number, turn=None if number >= turn else turn))
 
 
 def settle_conflict(plan: Plan, found: Revision) -> Plan:
@@ -160,19 +166,21 @@ def describe_changes(config: Config, revision: Revision) -> dict[str, Any]:
     changes = {wire: getattr(config, option) for option, wire in names.items() if option in given}
     if "description" in given:
         text = config.description or ""
-        changes["description"] = revision.stamp.describe(text)[:DESCRIPTION_MAX] if revision.stamp else text
+        changes["description"] = revision.stamp.describe(text) if revision.stamp else text
     if config.hugging_face_url is not None:
         changes["huggingFaceUrl"] = to_url(config.hugging_face_url) or ""
     return changes
 
 
-def _same_content(existing: Deployment, stamp: Stamp) -> Plan | None:
-    """The plan when a revision with the same content is serving or unfinished."""
-    for revision in (existing.current, existing.newest):
-        if revision.stamp and revision.stamp.fingerprint == stamp.fingerprint:
-            action = Action.NOTHING if revision.is_ready else Action.RESUME
-            return Plan(action, replace(stamp, revision=revision.number))
-    return None
+def _find_same(revisions: Iterable[Revision], stamp: Stamp) -> Revision | None:
+    """The revision with the same content: a READY one before an unfinished one, the one asked for last first."""
+    same = [item for item in revisions if item.stamp and item.stamp.fingerprint == stamp.fingerprint]
+    return max(same, key=lambda item: (item.is_ready, item.turn, item.number), default=None)
+
+
+def _plan_same(existing: Deployment, same: Revision, stamp: Stamp) -> Plan:
+    action = Action.NOTHING if same is existing.current else Action.RESTORE
+    return Plan(action if same.is_ready else Action.RESUME, replace(stamp, revision=same.number))
 
 
 def _refuse_unmanaged(existing: Deployment) -> None:

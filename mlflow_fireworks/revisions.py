@@ -3,6 +3,9 @@
 A Fireworks model cannot change once it is READY, so new content under the same name becomes the next model:
 `chat`, `chat-r2`, `chat-r3`, … Which model belongs to which deployment, and what is in it, is written into the
 model's own description (the stamp), so that any machine sees the same state.
+
+Content that has been up before is not sent again: its revision only takes a new turn. So there are two orders, the one
+they were made in (their numbers) and the one they were last asked for in (their turns), which is the same until then.
 """
 
 import re
@@ -18,7 +21,7 @@ _SOURCE_MAX = 200
 _STAMP = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
-    r"(?: bytes=(?P<size>\d+))?"
+    r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?"
 )
 
 
@@ -33,6 +36,7 @@ class Stamp:
         flavor: The MLflow flavor the checkpoint was found in.
         fingerprint: Identifies the uploaded content.
         size: Its length in bytes, which Fireworks does not tell; None when it was not written down.
+        turn: When it was last asked for, counted like the revisions; None when that was when it was made.
     """
 
     deployment: str
@@ -41,15 +45,17 @@ class Stamp:
     flavor: str
     fingerprint: str
     size: int | None = None
+    turn: int | None = None
 
     def describe(self, text: str = "") -> str:
-        """The description: the user's text, then the stamp."""
+        """The description: the user's text, cut where it would be too long, then the stamp."""
         size = "" if self.size is None else f" bytes={self.size}"
+        turn = "" if self.turn is None else f" turn={self.turn}"
         stamp = (
             f"From {_shown_source(self.source)} ({re.sub(r'[()]', '', self.flavor)}) by mlflow-fireworks: "
-            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}"
+            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}"
         )
-        return f"{text}\n{stamp}" if text else stamp
+        return f"{text[: DESCRIPTION_MAX - len(stamp) - 1]}\n{stamp}" if text else stamp
 
 
 def read_stamp(description: str) -> Stamp | None:
@@ -65,7 +71,13 @@ def read_stamp(description: str) -> Stamp | None:
         parts["flavor"],
         parts["fingerprint"],
         int(parts["size"]) if parts["size"] else None,
+        int(parts["turn"]) if parts["turn"] else None,
     )
+
+
+def text_of(description: str) -> str:
+    """The user's part of a description."""
+    return _STAMP.sub("", description).strip()
 
 
 @dataclass(frozen=True)
@@ -86,6 +98,11 @@ class Revision:
         return self.stamp.revision if self.stamp else 1
 
     @property
+    def turn(self) -> int:
+        """When it was last asked for; its number when it was not asked for again since."""
+        return self.stamp.turn if self.stamp and self.stamp.turn is not None else self.number
+
+    @property
     def is_ready(self) -> bool:
         """Whether it can be deployed on GPUs."""
         return self.model.state == READY
@@ -104,15 +121,25 @@ class Deployment:
         return self.revisions[-1]
 
     @property
+    def latest(self) -> Revision:
+        """The one asked for last, READY or not."""
+        return max(self.revisions, key=_order)
+
+    @property
     def current(self) -> Revision:
-        """The highest READY one; before any is, the newest."""
+        """The READY one that was asked for last; before any is READY, the newest."""
         ready = [revision for revision in self.revisions if revision.is_ready]
-        return ready[-1] if ready else self.newest
+        return max(ready, key=_order, default=self.newest)
 
     @property
     def is_managed(self) -> bool:
         """Whether this plugin made all of it."""
         return all(revision.stamp for revision in self.revisions)
+
+
+def _order(revision: Revision) -> tuple[int, int]:
+    """Two machines may have taken the same turn; then all must see the same one ahead."""
+    return revision.turn, revision.number
 
 
 def group_deployments(models: Iterable[Model]) -> dict[str, Deployment]:

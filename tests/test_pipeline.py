@@ -20,6 +20,7 @@ from mlflow_fireworks.errors import (
     CheckpointError,
     ConflictError,
     DeadlineError,
+    FireworksError,
     InvalidConfigError,
     NotFoundError,
     PreflightError,
@@ -28,9 +29,11 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.gateway.client import Gateway
 from mlflow_fireworks.http import Retry
+from mlflow_fireworks.outcome import describe_deployment, summary_lines
 from mlflow_fireworks.pipeline import Pipeline
 from mlflow_fireworks.plan import Action
 from mlflow_fireworks.progress import Lines
+from mlflow_fireworks.revisions import read_stamp
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.waiting import Waiter
@@ -142,6 +145,152 @@ def test_new_content_is_the_next_revision_and_leaves_the_first_alone(account, ll
     assert account.gateway.find_model("chat") == first
     assert account.run().deployment("chat").current.model.model_id == "chat-r2"
     assert account.run().update("chat", str(tmp_path / "new")).action is Action.NOTHING
+
+
+@pytest.fixture
+def versions(llama, tmp_path):
+    """URIs of three models with different content."""
+    return [str(llama), *(str(make_llama(tmp_path / f"llama-{seed}", seed=seed)) for seed in (7, 8))]
+
+
+def current(account):
+    shown = describe_deployment(account.run().deployment("chat"))
+    return shown["revision"], shown["state"], shown["pending"]
+
+
+def cut_off_update(account, uri):
+    """An update that dies before a file of it has landed."""
+    account.emulator.fault("put_object", status=503, times=3)
+    with pytest.raises(TransferError, match="run the same command again"):
+        account.run(max_workers=1).update("chat", uri)
+
+
+def test_content_that_is_there_is_not_sent_again(account, versions):
+    first, second, third = versions
+    account.run(description="Ours.\nAsk Ann.").create("chat", first)
+    created = account.gateway.find_model("chat").description
+    steps = [
+        (second, Action.UPDATE, 2, None),
+        (first, Action.RESTORE, 1, 3),
+        (third, Action.UPDATE, 3, 4),
+        (second, Action.RESTORE, 2, 5),
+        (second, Action.NOTHING, 2, 5),
+    ]
+    for uri, action, number, turn in steps:
+        before = len(account.emulator.requests)
+        outcome = account.run().update("chat", uri)
+        result = outcome.to_dict()
+        assert (outcome.action, result["revision"], result["state"]) == (action, number, "READY")
+        assert read_stamp(outcome.model.description).turn == turn
+        assert current(account) == (number, "READY", None)
+        changes = [request.method for request in account.emulator.requests[before:] if request.method != "GET"]
+        if action is Action.RESTORE:
+            assert changes == ["PATCH"]
+        if action is Action.NOTHING:
+            assert changes == []
+    assert account.calls("create_model") == [3]
+    assert account.gateway.find_model("chat").description == f"{created} turn=3"
+
+
+def test_a_restored_revision_keeps_its_own_source_and_takes_new_metadata(account, versions, tmp_path):
+    first, second, _ = versions
+    account.run().create("chat", first)
+    account.run().update("chat", second)
+    stamp = account.run().deployment("chat").revisions[0].stamp
+    shutil.copytree(first, tmp_path / "copy")
+    options = {"description": "Back again.", "display_name": "Chat"}
+    assert account.run(**options).update("chat", str(tmp_path / "copy")).action is Action.RESTORE
+    restored = account.run().deployment("chat").current
+    assert restored.stamp == replace(stamp, turn=3)
+    assert restored.model.display_name == "Chat"
+    assert restored.model.description == restored.stamp.describe("Back again.")
+
+
+def test_a_dry_run_says_what_would_be_restored(account, versions):
+    first, second, _ = versions
+    account.run().create("chat", first)
+    account.run().update("chat", second)
+    before = len(account.emulator.requests)
+    outcome = account.run(dry_run=True).update("chat", first)
+    assert "DRY RUN  accounts/acme/models/chat: nothing was changed; it would be restored" in summary_lines(outcome)
+    assert {request.method for request in account.emulator.requests[before:]} == {"GET"}
+    assert current(account) == (2, "READY", None)
+
+
+def test_create_does_not_go_back(account, versions):
+    first, second, _ = versions
+    account.run().create("chat", first)
+    account.run().update("chat", second)
+    with pytest.raises(ConflictError, match="already exists with other content"):
+        account.run().create("chat", first)
+    assert current(account) == (2, "READY", None)
+
+
+@pytest.mark.parametrize(
+    "trouble", [{"drop": "reset", "act": True, "times": 3}, {"status": 403}], ids=["reply-lost", "refused"]
+)
+def test_going_back_that_was_cut_off_is_done_by_the_same_command(account, versions, trouble):
+    first, second, _ = versions
+    account.run().create("chat", first)
+    account.run().update("chat", second)
+    account.emulator.fault("update_model", **trouble)
+    with pytest.raises(FireworksError):
+        account.run().update("chat", first)
+    account.run().update("chat", first)
+    assert current(account) == (1, "READY", None)
+    assert account.run().deployment("chat").latest.turn == 3
+    assert account.calls("create_model") == [2]
+
+
+def test_an_unfinished_revision_in_the_middle_is_resumed(account, versions):
+    first, second, third = versions
+    account.run().create("chat", first)
+    cut_off_update(account, second)
+    assert current(account) == (1, "READY", "chat-r2")
+    account.run().update("chat", third)
+    assert current(account) == (3, "READY", None)
+    cut_off_update(account, second)  # whoever goes on from here, it has its turn already
+    assert current(account) == (3, "READY", None)
+    outcome = account.run().update("chat", second)
+    assert (outcome.action, outcome.to_dict()["revision"]) == (Action.RESUME, 2)
+    assert current(account) == (2, "READY", None)
+    assert account.run().deployment("chat").current.turn == 4
+    assert account.calls("create_model", "update_model") == [3, 1]
+
+
+def test_what_was_given_up_for_an_older_revision_is_not_finished_unasked(account, versions):
+    first, second, third = versions
+    account.run().create("chat", first)
+    account.run().update("chat", second)
+    cut_off_update(account, third)
+    assert account.run().update("chat", first).action is Action.RESTORE
+    assert current(account) == (1, "READY", "chat-r3")
+    assert account.run(display_name="Chat").finish("chat").to_dict()["model"] == "accounts/acme/models/chat"
+    account.run().update("chat", third)
+    assert current(account) == (3, "READY", None)
+
+
+def test_one_that_is_resumed_without_waiting_is_current_once_it_is_ready(versions):
+    first, second, third = versions
+    now = [1_800_000_000.0]
+    with open_account(landing_seconds=60, clock=lambda: now[0]) as account:
+
+        def update_and_land(uri):
+            account.run(synchronous=False).update("chat", uri)
+            now[0] += 61
+
+        account.run(synchronous=False).create("chat", first)
+        now[0] += 61
+        account.run().finish("chat")
+        cut_off_update(account, second)
+        update_and_land(third)
+        account.run().finish("chat")
+        assert current(account) == (3, "READY", None)
+        update_and_land(second)
+        assert current(account) == (3, "READY", None)
+        account.run().finish("chat")
+        assert current(account) == (2, "READY", None)
+        assert account.calls("create_model") == [3]
 
 
 def test_a_revision_steps_over_a_name_that_is_taken(account, llama, tmp_path):

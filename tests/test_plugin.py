@@ -125,6 +125,20 @@ def test_what_python_gets_back_is_plain_and_complete(fireworks, registry):
     assert caught.value.error_code == "RESOURCE_DOES_NOT_EXIST"
 
 
+def test_an_alias_that_moves_back_restores_the_revision(fireworks, registry):
+    client = get_deploy_client("fireworks")
+    quiet = {"progress": "none"}
+    client.create_deployment("chat", "models:/chat@champion", config=quiet)
+    for version, action in (("2", "updated"), ("1", "restored"), ("2", "restored"), ("2", "unchanged")):
+        registry.set_registered_model_alias("chat", "champion", version)
+        result = client.update_deployment("chat", "models:/chat@champion", config=quiet)
+        got = client.get_deployment("chat")
+        assert (result["action"], str(result["revision"]), result["state"]) == (action, version, "READY")
+        assert (got["source"], got["model"], got["pending"]) == (f"models:/chat/{version}", result["model"], None)
+        assert registry.get_model_version("chat", version).tags["fireworks.revision"] == version
+    assert len(fireworks.calls("create_model")) == 2
+
+
 def test_the_account_is_found_by_the_key(fireworks, registry, monkeypatch):
     monkeypatch.delenv("FIREWORKS_ACCOUNT_ID")
     result = get_deploy_client("fireworks").create_deployment("chat", "models:/chat/1")

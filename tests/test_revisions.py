@@ -3,7 +3,8 @@ from dataclasses import replace
 import pytest
 
 from mlflow_fireworks.gateway.wire import Model
-from mlflow_fireworks.revisions import Stamp, group_deployments, model_id_of, read_stamp
+from mlflow_fireworks.plan import plan_update
+from mlflow_fireworks.revisions import Revision, Stamp, group_deployments, model_id_of, read_stamp, text_of
 
 STAMP = Stamp("chat", 2, "models:/chat/7", "transformers", "0123456789abcdef")
 
@@ -13,9 +14,20 @@ def make_model(model_id, stamp=None, state="READY"):
 
 
 @pytest.mark.parametrize("size", [None, 0, 140_000_000_000])
-def test_a_stamp_survives_the_description(size):
-    stamp = replace(STAMP, size=size)
-    assert read_stamp(stamp.describe("Our support bot.\nAsk Ann (ann@example.com).")) == stamp
+@pytest.mark.parametrize("turn", [None, 3])
+def test_a_stamp_and_the_users_text_survive_the_description(size, turn):
+    stamp = replace(STAMP, size=size, turn=turn)
+    text = "Our support bot.\nAsk Ann (ann@example.com)."
+    assert read_stamp(stamp.describe(text)) == stamp
+    assert text_of(stamp.describe(text)) == text
+
+
+@pytest.mark.parametrize("size", ["", " bytes=5"])
+def test_a_stamp_without_a_turn_is_read_as_before(size):
+    written = f"From models:/chat/7 (transformers) by mlflow-fireworks: deployment=chat revision=2 content=0123{size}"
+    stamp = read_stamp(written)
+    assert (stamp.revision, stamp.turn, stamp.describe()) == (2, None, written)
+    assert Revision(make_model("chat-r2"), stamp).turn == 2
 
 
 def test_a_description_by_somebody_else_has_no_stamp():
@@ -32,6 +44,9 @@ def test_a_source_with_blanks_or_a_password_is_written_safely():
 def test_the_longest_description_fits():
     longest = Stamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16, 10**15)
     assert len(longest.describe("u" * 600)) <= 999
+    again = replace(longest, turn=12345)
+    assert len(again.describe("u" * 999)) == 999
+    assert read_stamp(again.describe("u" * 999)) == replace(again, source=read_stamp(longest.describe()).source)
 
 
 def test_revisions_are_grouped_and_the_highest_ready_one_is_current():
@@ -52,5 +67,44 @@ def test_revisions_are_grouped_and_the_highest_ready_one_is_current():
     assert not groups["other"].is_managed
 
 
+@pytest.mark.parametrize(
+    ("turns", "states", "current", "latest"),
+    [
+        ([4, None, None], ["READY", "READY", "READY"], 1, 1),
+        ([4, 5, None], ["READY", "READY", "READY"], 2, 2),
+        ([4, 5, None], ["READY", "UPLOADING", "READY"], 1, 2),
+        ([3, None, None], ["READY", "READY", "READY"], 3, 3),
+        ([5, 4, None], ["UPLOADING", "UPLOADING", "UPLOADING"], 3, 1),
+    ],
+    ids=["restored", "restored twice", "on its way", "two took a turn at once", "none is ready"],
+)
+def test_the_ready_one_that_was_asked_for_last_is_current(turns, states, current, latest):
+    stamps = [Stamp("chat", number, "s", "f", "ab", turn=turn) for number, turn in enumerate(turns, 1)]
+    made = zip(stamps, states, strict=True)
+    models = [make_model(model_id_of("chat", stamp.revision), stamp, state) for stamp, state in made]
+    chat = group_deployments(models)["chat"]
+    assert (chat.current.number, chat.latest.number, chat.newest.number) == (current, latest, 3)
+
+
 def test_the_first_revision_has_the_bare_name():
     assert (model_id_of("chat", 1), model_id_of("chat", 3)) == ("chat", "chat-r3")
+
+
+@pytest.mark.parametrize(
+    ("held", "action", "number"),
+    [
+        ("ab:READY cd:READY", "restored", 1),
+        ("ab:READY cd:READY ab:UPLOADING", "restored", 1),
+        ("ab:READY ab:READY cd:READY", "restored", 2),
+        ("ab:UPLOADING cd:READY", "resumed", 1),
+        ("ab:UPLOADING cd:READY ab:UPLOADING", "resumed", 3),
+        ("ab:FAILED cd:READY", "updated", 3),
+        ("cd:READY ab:FAILED", "resumed", 2),
+    ],
+)
+def test_what_an_update_to_the_content_ab_does(held, action, number):
+    models = []
+    for index, (content, state) in enumerate((item.split(":") for item in held.split()), 1):
+        models.append(make_model(model_id_of("chat", index), Stamp("chat", index, "s", "f", content), state))
+    plan = plan_update(Stamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set())
+    assert (plan.action.value, plan.stamp.revision) == (action, number)

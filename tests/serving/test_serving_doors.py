@@ -184,6 +184,18 @@ def test_an_update_says_which_endpoint_stays_behind(fireworks, client, llamas, c
     assert "endpoint 'prod' still serves accounts/acme/models/chat; move it with: " in caplog.text
 
 
+def test_an_endpoint_goes_back_with_the_content(fireworks, client, llamas):
+    client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
+    client.update_deployment("chat", llamas[1], config=QUIET, endpoint="prod")
+    back = client.update_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
+    assert (back["action"], back["address"].partition("#")[0]) == ("restored", "accounts/acme/models/chat")
+    assert client.get_endpoint("prod").model == "accounts/acme/models/chat"
+    assert client.predict("chat", {"prompt": "Hello"})["model"] == back["address"]
+    other = client.create_endpoint("other", {"model": "chat", **QUIET})
+    assert other["model"] == "accounts/acme/models/chat"
+    assert len(fireworks.calls("create_model")) == 2
+
+
 def test_tunability_is_waited_for(monkeypatch, llamas, caplog):
     with Emulator(tunability_seconds=1.5) as fireworks:
         monkeypatch.setenv("FIREWORKS_BASE_URL", fireworks.url)
