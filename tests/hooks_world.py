@@ -61,6 +61,11 @@ class Hooks:
     environ: dict
     port: int = field(default_factory=free_port)
     process: subprocess.Popen | None = None
+    client: httpx.Client = field(default_factory=httpx.Client)
+
+    @property
+    def queue(self):
+        return [] if "MLFLOW_FIREWORKS_QUEUE" in self.environ else ["--queue", str(self.folder / "hooks.db")]
 
     @property
     def url(self):
@@ -73,13 +78,17 @@ class Hooks:
 
     def start(self, *options):
         command = [COMMAND, "hooks", "serve", "--port", str(self.port)]
-        command += ["--rules", str(self.folder / "hooks.yaml"), "--queue", str(self.folder / "hooks.db")]
+        command += ["--rules", str(self.folder / "hooks.yaml"), *self.queue]
         with (self.folder / "hooks.log").open("ab") as log:
             self.process = subprocess.Popen([*command, *options], env=self.environ, stdout=log, stderr=log)
         ready = f"http://127.0.0.1:{self.port}/readyz"
         wait_until(lambda: answers(ready) or self.process.poll() is not None, "the receiver is ready")
         assert self.process.poll() is None, self.log
         return self
+
+    def close(self):
+        self.kill()
+        self.client.close()
 
     def kill(self):
         if self.process:
@@ -94,9 +103,8 @@ class Hooks:
             "X-MLflow-Timestamp": timestamp,
             "X-MLflow-Signature": sign(secret, delivery_id, timestamp, body),
         }
-        return httpx.post(self.url, content=body, headers=signed | headers, timeout=30)
+        return self.client.post(self.url, content=body, headers=signed | headers, timeout=30)
 
     def command(self, *arguments):
-        queue = ["--queue", str(self.folder / "hooks.db")]
-        command = [COMMAND, "hooks", *arguments, *queue]
+        command = [COMMAND, "hooks", *arguments, *self.queue]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120, check=False)

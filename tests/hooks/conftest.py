@@ -70,6 +70,6 @@ def hooks(fireworks, registry, tmp_path):
     (tmp_path / "hooks.yaml").write_text(f"rules:\n- {{name: champions, model: {registry.name}, alias: champion}}\n")
     hooks = Hooks(tmp_path, environ)
     yield hooks
-    hooks.kill()
+    hooks.close()
     assert SECRET not in hooks.log
     assert "fw_key" not in hooks.log
