@@ -95,16 +95,19 @@ def describe_resource(model: Model) -> dict[str, Any]:
 
 
 def describe_tags(outcome: Outcome) -> dict[str, str]:
-    """The outcome as tags for the registry's model version; empty when there is no model."""
+    """The outcome as tags for the registry's model version; empty when there is no model.
+
+    The state comes last, as they are written one by one: who waits for READY finds the rest.
+    """
     if outcome.model is None:
         return {}
     return {
-        "fireworks.state": outcome.model.state,
         "fireworks.model": outcome.model.name,
         "fireworks.deployment": outcome.stamp.deployment,
         "fireworks.revision": str(outcome.stamp.revision),
         "fireworks.hugging_face_url": outcome.model.hugging_face_url,
         "fireworks.updated": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "fireworks.state": outcome.model.state,
     }
 
 

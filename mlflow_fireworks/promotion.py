@@ -113,10 +113,10 @@ def write_failure(pinned: Pinned, name: str, message: str) -> str | None:
     return write_outcome(
         pinned.registered,
         {
-            "fireworks.state": "FAILED",
             "fireworks.deployment": name,
             "fireworks.error": message[:_TAG_MAX],
             "fireworks.updated": _now(),
+            "fireworks.state": "FAILED",
         },
     )
 
