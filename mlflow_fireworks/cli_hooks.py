@@ -251,7 +251,7 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         raise InvalidConfigError(f"--reconcile-every, --retry-after, --lease: {error}") from None
     rules = load_rules(rules_path)
     queue = open_queue(_queue(queue_url), max_queue, seconds[2])
-    if not logger.handlers:  # MLflow configures its loggers when it is imported
+    if not logger.hasHandlers():  # MLflow configures its loggers when it is imported
         logging.basicConfig(level=logging.INFO)
     return Service(
         queue,

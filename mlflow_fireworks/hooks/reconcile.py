@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow_fireworks.config import Config
+from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.hooks.jobs import Job, State, Subject
-from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.queue import Queue, again
 from mlflow_fireworks.hooks.registry import find_subjects
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.opening import open_deployments
@@ -40,35 +41,43 @@ class _Account:
 def compare(rules: Rules, done: Mapping[str, Job]) -> Iterator[Finding]:
     """Compare every pointer of every rule with Fireworks. Where two lead to one deployment, the first rule counts.
 
+    A rule whose registry or account cannot be asked does not hold the others up, but nothing is removed then.
+
     Args:
         rules: The rules.
         done: The last job that succeeded, by key: it knows which versions share their content.
 
     Raises:
-        FireworksError: The registry or Fireworks cannot be asked.
+        UnavailableError: At the end: the registry or Fireworks could not be asked for some rules, which are named.
     """
     accounts: dict[str, _Account] = {}
-    taken: dict[str, Subject] = {}
+    taken: set[str] = set()
+    there: set[Subject] = set()
+    unanswered: list[str] = []
     for rule in rules:
-        account = accounts.get(rule.target) or accounts.setdefault(rule.target, _look_at(rule.target))
-        for subject, version in find_subjects(rule):
-            job = rule.make_job(subject, version, uuid.uuid4().hex[:16], "reconcile")
-            if job.key in taken:
-                continue
-            taken[job.key] = job.subject
-            yield Finding(rule, job, _describe_missing(job, account, done.get(job.key)))
+        try:
+            account = accounts.get(rule.target) or accounts.setdefault(rule.target, _look_at(rule.target))
+            for subject, version in find_subjects(rule):
+                job = rule.make_job(subject, version, uuid.uuid4().hex[:16], "reconcile")
+                there.add(job.subject)
+                if job.key not in taken:
+                    taken.add(job.key)
+                    yield Finding(rule, job, _describe_missing(job, account, done.get(job.key)))
+        except FireworksError as error:  # noqa: PERF203 - each rule for itself
+            unanswered.append(f"rule '{rule.title}': {error.message}")
+    if unanswered:
+        raise UnavailableError("; ".join(unanswered))
     for key, job in done.items():
         found = rules.find(job.rule)
-        if found and found.when_removed != "keep" and job.action == "promote" and key not in taken:
-            removal = job.model_copy(update=_FRESH | {"id": uuid.uuid4().hex[:16], "action": "remove"})
+        if found is None or found.when_removed == "keep" or job.action != "promote" or key in taken:
+            continue
+        if found.matches(job.subject) and job.subject not in there:  # else only the rule has changed
+            removal = again(job, "reconcile").model_copy(update={"action": "remove"})
             yield Finding(found, removal, f"{job.subject} is gone")
 
 
-_FRESH = {"cause": "reconcile", "state": State.QUEUED, "attempts": 0, "crashes": 0, "result": {}}
-
-
 def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
-    """Enqueue what is missing.
+    """Enqueue what is missing, as far as the registries answer.
 
     Args:
         queue: Takes the jobs.
@@ -79,8 +88,9 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
         The jobs that were enqueued.
 
     Raises:
-        FireworksError: The registry or Fireworks cannot be asked.
+        UnavailableError: As `compare`; what was found missing for the other rules is enqueued.
     """
+    queue.ledger.prune()
     jobs = queue.ledger.jobs()
     done: dict[str, Job] = {}
     for job in jobs:
@@ -94,7 +104,6 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
         if finding.missing and not waits and (dead_too or not given_up):
             queue.put(finding.job)
             enqueued.append(finding.job)
-    queue.ledger.prune()
     return enqueued
 
 

@@ -14,8 +14,8 @@ from mlflow.exceptions import MlflowException
 from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.sources.wording import brief
-from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, UnavailableError
-from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.errors import CredentialsError, FireworksError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.hooks.rules import Rules, is_glob
 
 NAME = "mlflow-fireworks"
 _SERVER_HINT = (
@@ -101,27 +101,45 @@ def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registere
     """
     url = f"{base_url.rstrip('/')}/webhooks/huggingface"
     _try_receiver(url, secret)
-    watched: list[Any] = [
-        {"type": "org", "name": pattern.partition("/")[0]}
-        if any(mark in pattern for mark in "*?[")
-        else {"type": "model", "name": pattern}
-        for pattern in dict.fromkeys(rule.hub for rule in rules if rule.hub)
-    ]
     api = HfApi()
     try:
+        patterns = dict.fromkeys(rule.hub for rule in rules if rule.hub)
+        # Two rules may watch all repos of one owner.
+        watched = list({item["name"]: item for item in (_watch(api, pattern) for pattern in patterns)}.values())
         existing = next((item for item in api.list_webhooks() if item.url == url), None)
         text = secret.get_secret_value()
         if existing:
             made = api.update_webhook(existing.id, url=url, watched=watched, domains=["repo"], secret=text)
+            if made.disabled:
+                api.enable_webhook(made.id)
         else:
             made = api.create_webhook(url=url, watched=watched, domains=["repo"], secret=text)
-    except hub_errors.LocalTokenNotFoundError:
-        raise CredentialsError("no Hugging Face token: set HF_TOKEN, or run `hf auth login`") from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
-        raise UnavailableError(
-            f"the Hugging Face Hub did not take the webhook: {brief(error)}; may the token write webhooks?"
-        ) from None
+        raise _explain_refusal(error) from None
     return Registered("Hugging Face Hub", made.id, url, existing is None, tuple(item["name"] for item in watched))
+
+
+def _watch(api: HfApi, pattern: str) -> Any:
+    """What the Hub is to watch for one rule; it has one word for organizations and another for users."""
+    owner = pattern.partition("/")[0]
+    if not is_glob(pattern):
+        return {"type": "model", "name": pattern}
+    try:
+        api.get_organization_overview(owner)
+    except hub_errors.HfHubHTTPError as error:
+        if error.response.status_code != httpx.codes.NOT_FOUND:
+            raise
+        return {"type": "user", "name": owner}
+    return {"type": "org", "name": owner}
+
+
+def _explain_refusal(error: Exception) -> FireworksError:
+    status = error.response.status_code if isinstance(error, hub_errors.HfHubHTTPError) else None
+    if status == httpx.codes.UNAUTHORIZED:
+        return CredentialsError("the Hugging Face Hub knows no such token: set HF_TOKEN, or run `hf auth login`")
+    if status == httpx.codes.FORBIDDEN:
+        return CredentialsError("the Hugging Face token may not write webhooks; make one that may, and set HF_TOKEN")
+    return UnavailableError(f"the Hugging Face Hub did not take the webhook: {brief(error)}")
 
 
 def _events(rules: Rules) -> list[WebhookEvent]:
@@ -153,7 +171,7 @@ def _try_receiver(url: str, secret: SecretStr) -> None:
         answer = httpx.post(url, json=probe, headers=headers, timeout=_ANSWER_SECONDS)
     except httpx.HTTPError as error:
         raise UnavailableError(f"{url} does not answer ({type(error).__name__}); is the receiver running?") from None
-    if answer.status_code != httpx.codes.OK:
+    if answer.status_code != httpx.codes.OK or '"ignored"' not in answer.text:
         raise UnavailableError(
             f"{url} answered {answer.status_code} to a test; is it this receiver, with the same secret?"
         )

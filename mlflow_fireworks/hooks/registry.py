@@ -4,21 +4,23 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 
 from huggingface_hub import HfApi
+from huggingface_hub import errors as hub_errors
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
 from mlflow_fireworks.artifacts.sources.wording import brief
-from mlflow_fireworks.errors import NotFoundError, UnavailableError
+from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rules import Rule, is_glob
 
 
 def look_up(subject: Subject) -> Pinned | None:
-    """What a pointer shows; None when it is gone.
+    """What a pointer shows; None when it is gone. A repo that may not be read does not count as gone.
 
     Raises:
+        CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
     if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
@@ -37,6 +39,7 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
     Of a rule about new versions only the newest of each model counts: what lies before the rule is history.
 
     Raises:
+        CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
     if rule.hub:
@@ -71,12 +74,11 @@ def _newest_version(subject: Subject) -> str | None:
 
 def _versions(name: str) -> list[ModelVersion]:
     """All versions of a model, newest first."""
-    quoted = name.replace("'", "''")
     found: list[ModelVersion] = []
     token = None
     try:
         while True:
-            page = MlflowClient().search_model_versions(f"name='{quoted}'", page_token=token)
+            page = MlflowClient().search_model_versions(f"name={_quote(name)}", page_token=token)
             found += page
             token = page.token
             if not token:
@@ -85,11 +87,17 @@ def _versions(name: str) -> list[ModelVersion]:
         raise UnavailableError(f"the registry does not list the versions of '{name}': {brief(error)}") from None
 
 
+def _quote(name: str) -> str:
+    """For MLflow's filters, which know both quotes and no way to escape them (MLflow 3.17, `search_utils.py`)."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
 def _find_models(pattern: str) -> Iterator[RegisteredModel]:
+    wanted = None if is_glob(pattern) else f"name={_quote(pattern)}"
     token = None
     try:
         while True:
-            page = MlflowClient().search_registered_models(page_token=token)
+            page = MlflowClient().search_registered_models(filter_string=wanted, page_token=token)
             yield from (model for model in page if fnmatchcase(model.name, pattern))
             token = page.token
             if not token:
@@ -102,10 +110,9 @@ def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
     owner, _, name = (rule.hub or "").partition("/")
     api = HfApi()
     try:
-        exact = not any(mark in (rule.hub or "") for mark in "*?[")
-        repos = [rule.hub or ""] if exact else [item.id for item in api.list_models(author=owner)]
+        repos = [item.id for item in api.list_models(author=owner)] if is_glob(name) else [rule.hub or ""]
         for repo in repos:
-            if not fnmatchcase(repo, f"{owner}/{name}"):
+            if not fnmatchcase(repo, rule.hub or ""):
                 continue
             refs = api.list_repo_refs(repo)
             for kind, listed in (("branch", refs.branches), ("hub_tag", refs.tags)):
@@ -113,5 +120,9 @@ def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
                     subject = Subject.model_validate({"kind": kind, "name": repo, "ref": ref.name})
                     if rule.matches(subject):
                         yield subject, ref.target_commit
+    except hub_errors.RepositoryNotFoundError:
+        raise CredentialsError(
+            f"{rule.hub} is not on the Hugging Face Hub, or may not be read; check its name and HF_TOKEN"
+        ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
         raise UnavailableError(f"the Hugging Face Hub does not list what '{rule.hub}' means: {brief(error)}") from None

@@ -76,19 +76,10 @@ class Rule(BaseModel):
 
     @model_validator(mode="after")
     def _check(self) -> "Rule":
-        if (self.model is None) == (self.hub is None):
-            raise ValueError("name either model: (a registered model) or hub: (a Hugging Face repo)")
-        triggers = ("alias", "tag", "version") if self.model else ("branch", "tag")
-        given = [word for word in ("alias", "tag", "version", "branch") if getattr(self, word) is not None]
-        if len(given) != 1 or given[0] not in triggers:
+        self._check_trigger()
+        if self.when_removed != "keep" and self.names_versions:
             raise ValueError(
-                f"name one trigger: {', '.join(triggers)}" + (f" (found {', '.join(given)})" if given else "")
-            )
-        if self.model and self.tag is not None and not re.fullmatch(r"[^=]+=.+", self.tag):
-            raise ValueError("tag: write KEY=VALUE (VALUE may be *)")
-        if self.model and self.tag is not None and (self.tag.startswith(OWN_TAGS) or "*" in self.tag.partition("=")[0]):
-            raise ValueError(
-                f"tag: the key may not be a glob nor begin with {OWN_TAGS}, which promotions write themselves"
+                "when_removed: with {version} in deployment: each version has one of its own, and all of them are kept"
             )
         if self.when_removed == "release" and not self.endpoint:
             raise ValueError("when_removed: release needs endpoint:")
@@ -104,6 +95,24 @@ class Rule(BaseModel):
             raise ValueError(f"config: {', '.join(bad)} has no place in a rule")
         return self
 
+    def _check_trigger(self) -> None:
+        if (self.model is None) == (self.hub is None):
+            raise ValueError("name either model: (a registered model) or hub: (a Hugging Face repo)")
+        triggers = ("alias", "tag", "version") if self.model else ("branch", "tag")
+        given = [word for word in ("alias", "tag", "version", "branch") if getattr(self, word) is not None]
+        if self.hub and (self.hub.count("/") != 1 or is_glob(self.hub.partition("/")[0])):
+            raise ValueError("hub: write OWNER/REPO; only REPO may be a glob, since the Hub tells of one owner's repos")
+        if len(given) != 1 or given[0] not in triggers:
+            raise ValueError(
+                f"name one trigger: {', '.join(triggers)}" + (f" (found {', '.join(given)})" if given else "")
+            )
+        if self.model and self.tag is not None and not re.fullmatch(r"[^=]+=.+", self.tag):
+            raise ValueError("tag: write KEY=VALUE (VALUE may be *)")
+        if self.model and self.tag is not None and (self.tag.startswith(OWN_TAGS) or "*" in self.tag.partition("=")[0]):
+            raise ValueError(
+                f"tag: the key may not be a glob nor begin with {OWN_TAGS}, which promotions write themselves"
+            )
+
     def _check_template(self) -> None:
         """Refuse a template that gives two things one name, by which they would overwrite each other for ever."""
         try:
@@ -115,14 +124,13 @@ class Rule(BaseModel):
         wanted = [
             (self.model, {"model"}, "model"),
             (self.alias, {"alias"}, "alias"),
-            ((self.hub or "").partition("/")[0], {"owner"}, "owner of hub"),
             ((self.hub or "").partition("/")[2], {"repo", "model"}, "repo of hub"),
             (self.branch, {"branch", "version"}, "branch"),
             (self.tag if self.hub else None, {"tag", "version"}, "tag"),
             (None if self.hub else (self.tag or "").partition("=")[2], {"value", "version"}, "tag value"),
         ]
         for pattern, fields, what in wanted:
-            if pattern and re.search(r"[*?\[]", pattern) and not fields & used:
+            if pattern and is_glob(pattern) and not fields & used:
                 raise ValueError(
                     f"deployment: '{self.template}' gives one name to everything that {what} '{pattern}' matches; "
                     f"put {{{min(fields)}}} into it"
@@ -173,6 +181,19 @@ class Rule(BaseModel):
             subject: The pointer.
             version: The version or commit that it shows; a commit is shortened to 12 digits.
         """
+        return suggest_name(self._fill(subject, version))
+
+    def outline(self) -> str:
+        """Target and name on Fireworks with the globs left in: rules of one outline would overwrite each other."""
+        kind = "alias" if self.alias else "version" if self.version else "branch" if self.branch else "tag"
+        subject = Subject(
+            kind="hub_tag" if self.hub and self.tag else kind,  # type: ignore[arg-type]  # one of the four words
+            name=self.hub or self.model or "",
+            ref=self.alias or self.branch or self.tag or "",
+        )
+        return f"{self.target} {self._fill(subject, '')}"
+
+    def _fill(self, subject: Subject, version: str) -> str:
         owner, _, repo = subject.name.rpartition("/")
         fields = {
             "model": repo,
@@ -184,7 +205,7 @@ class Rule(BaseModel):
             "tag": subject.ref.partition("=")[0] if subject.kind in ("tag", "hub_tag") else "",
             "value": subject.ref.partition("=")[2] if subject.kind == "tag" else "",
         }
-        return suggest_name(self.template.format(**fields))
+        return self.template.format(**fields)
 
     def make_job(self, subject: Subject, version: str, job_id: str, cause: str) -> Job:
         """The promotion that this rule asks for when a pointer shows a version."""
@@ -214,6 +235,13 @@ class Rules(BaseModel):
         titles = [rule.title for rule in self.rules]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f"two rules are called '{twice[0]}'; give them names")
+        outlines: dict[str, str] = {}
+        for rule in self.rules:
+            if not rule.names_versions and (other := outlines.setdefault(rule.outline(), rule.title)) != rule.title:
+                raise ValueError(
+                    f"rules '{other}' and '{rule.title}' lead to one deployment and would overwrite each other; "
+                    "give one of them another deployment:"
+                )
         return self
 
     def __iter__(self) -> Iterator[Rule]:  # type: ignore[override]  # pydantic iterates over fields
@@ -227,6 +255,11 @@ class Rules(BaseModel):
     def matching(self, event: Event) -> list[Rule]:
         """The rules that an event is for."""
         return [rule for rule in self.rules if rule.matches(event.subject)]
+
+
+def is_glob(pattern: str) -> bool:
+    """Whether it matches more than itself."""
+    return any(mark in pattern for mark in "*?[")
 
 
 def load_rules(path: Path) -> Rules:

@@ -41,6 +41,9 @@ def load(tmp_path):
         ("{model: chat, alias: a, endpoint: Not Legal}", "cannot be a Fireworks name"),
         ("{model: chat, alias: a, when_removed: release}", "needs endpoint"),
         ("{model: chat, alias: a, when_removed: vanish}", "when_removed"),
+        ("{model: chat, alias: a, deployment: 'v-{version}', when_removed: delete}", "all of them are kept"),
+        ("{hub: gpt2, branch: main}", "write OWNER/REPO"),
+        ("{hub: '*/chat', branch: main, deployment: '{owner}'}", "only REPO may be a glob"),
         ("{model: chat, alias: a, concurrency: 0}", "concurrency"),
     ],
 )
@@ -60,6 +63,21 @@ def test_a_file_without_rules_is_refused(load, text):
 def test_two_rules_of_one_name_are_refused(load):
     with pytest.raises(InvalidConfigError, match="two rules are called 'chat alias a'"):
         load("rules:\n- {model: chat, alias: a}\n- {model: chat, alias: a}\n")
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "{model: chat, alias: b}",
+        "{model: chat, tag: stage=prod}",
+        "{hub: acme/chat, branch: main}",
+        "{model: x, alias: b, deployment: chat}",
+    ],
+)
+def test_two_rules_that_would_overwrite_each_other_are_refused(load, other):
+    with pytest.raises(InvalidConfigError, match=r"'chat alias a' and '.*' lead to one deployment"):
+        load(f"rules:\n- {{model: chat, alias: a}}\n- {other}\n")
+    load(f"rules:\n- {{model: chat, alias: a}}\n- {other[:-1]}, target: 'fireworks:/other'}}\n")
 
 
 def jobs_for(rules, subject, version="7", **event):
@@ -85,7 +103,7 @@ def test_a_tag_and_a_new_version_are_triggers(load):
 
 
 def test_a_removed_alias_does_what_the_rule_says(load):
-    rules = load("rules:\n- {model: chat, alias: a, when_removed: delete}\n- {model: chat, alias: b}\n")
+    rules = load("rules:\n- {model: chat, alias: a, when_removed: delete}\n- {model: chat, alias: b, deployment: b}\n")
     (job,) = jobs_for(rules, {"kind": "alias", "name": "chat", "ref": "a"}, "", removed=True)
     assert job.action == "remove"
     assert not jobs_for(rules, {"kind": "alias", "name": "chat", "ref": "b"}, "", removed=True)

@@ -11,7 +11,7 @@ from mlflow.store.artifact.utils.models import get_model_name_and_version
 
 from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
 from mlflow_fireworks.artifacts.sources.wording import brief
-from mlflow_fireworks.errors import InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, UnavailableError
 
 _MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
 _HUB = re.compile(r"hf:/{0,2}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<ref>.+))?")
@@ -44,7 +44,8 @@ def pin(uri: str) -> Pinned:
         uri: `models:/name@alias`, `models:/name/version`, `hf:/org/name[@ref]`; anything else is taken as it is.
 
     Raises:
-        NotFoundError: The alias, version, repo or ref is not there.
+        NotFoundError: The alias, version or ref is not there.
+        CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
     if match := _MODEL.fullmatch(uri):
@@ -83,8 +84,13 @@ def _pin_on_hub(uri: str, match: re.Match[str]) -> Pinned:
         return Pinned(f"hf:/{repo}@{ref}", name, ref)
     try:
         commit = HfApi().model_info(repo, revision=ref, timeout=_ANSWER_SECONDS).sha
-    except (hub_errors.RevisionNotFoundError, hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
-        raise NotFoundError(f"{uri} is not on the Hugging Face Hub, or may not be read (HF_TOKEN)") from None
+    except hub_errors.RevisionNotFoundError:
+        raise NotFoundError(f"{uri} is not on the Hugging Face Hub") from None
+    except (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
+        # The Hub answers the same for a repo that is gone and for one that the token may not see.
+        raise CredentialsError(
+            f"{uri} is not on the Hugging Face Hub, or may not be read; check its name and HF_TOKEN"
+        ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
         raise UnavailableError(f"the Hugging Face Hub does not answer for {uri}: {brief(error)}") from None
     if commit is None:
