@@ -180,6 +180,16 @@ def test_end_of_the_upload_ends_the_fetching_and_frees_the_disk(shelf, tmp_path)
     assert len(shelf.fetched) == FILES_AHEAD
 
 
+def test_file_that_arrives_after_the_end_of_the_upload_does_not_stay(shelf, tmp_path):
+    shelf = shelf()
+    shelf.open.clear()
+    with fetched_ahead(parts_of(shelf.store, dict.fromkeys(FILES, SIZE))):
+        shelf.wait_until(lambda: len(shelf.fetched) == FILES_AHEAD)
+    shelf.open.set()
+    shelf.wait_until(lambda: not fetchers())
+    assert disk_used(tmp_path) == 0
+
+
 def test_store_closed_under_a_fetch_leaves_nothing(shelf, tmp_path):
     """As after Ctrl-C, when nobody waits for the threads."""
     shelf = shelf()

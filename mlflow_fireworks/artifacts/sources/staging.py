@@ -350,6 +350,8 @@ class FetchedStore:
                 if path is None:
                     copy.error = error
                     self._drop(name)
+                elif copy.is_ahead and self._uses_left.get(name, 0) < 1:
+                    self._drop(name)  # it came after the upload's end: nobody will ask for it
                 self._changed.notify_all()
         return path
 
