@@ -1,5 +1,6 @@
 """What the tests of the hooks share: a registry on a real MLflow server, and `hooks serve` as a process."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -36,6 +37,13 @@ def answers(url):
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def alias_event(registry, version, alias="champion"):
+    """The body of the webhook that MLflow sends when an alias is set."""
+    data = {"name": registry.name, "alias": alias, "version": str(version)}
+    event = {"entity": "model_version_alias", "action": "created", "timestamp": "2026-11-24T00:00:00Z", "data": data}
+    return json.dumps(event).encode()
 
 
 @dataclass

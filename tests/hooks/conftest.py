@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import mlflow
 import pytest
+import redis
 from checkpoints import make_llama
 from cryptography.fernet import Fernet
 from hooks_world import SECRET, VERSIONS, Hooks, Registry, answers, free_port, wait_until
@@ -73,3 +75,28 @@ def hooks(fireworks, registry, tmp_path):
     hooks.close()
     assert SECRET not in hooks.log
     assert "fw_key" not in hooks.log
+
+
+@pytest.fixture
+def redis_url(tmp_path):
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(tmp_path), "--save", ""]
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not installed")
+    process = subprocess.Popen([*command, "--requirepass", "a-password"], stdout=subprocess.DEVNULL)
+    url = f"redis://:a-password@127.0.0.1:{port}/0"
+    client = redis.Redis.from_url(url)
+
+    def is_up():
+        try:
+            return client.ping()
+        except redis.RedisError:
+            return False
+
+    try:
+        wait_until(is_up, "Redis answers")
+        yield url
+    finally:
+        client.close()
+        process.terminate()
+        process.wait(30)

@@ -4,7 +4,7 @@ import json
 import time
 
 import pytest
-from hooks_world import SECRET, wait_until
+from hooks_world import SECRET, alias_event, wait_until
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
@@ -15,12 +15,6 @@ TAG_SET = WebhookEvent(WebhookEntity.MODEL_VERSION_TAG, WebhookAction.SET)
 
 def ready(registry, version):
     return registry.tags(version).get("fireworks.state") == "READY"
-
-
-def alias_event(registry, version, alias="champion"):
-    data = {"name": registry.name, "alias": alias, "version": str(version)}
-    event = {"entity": "model_version_alias", "action": "created", "timestamp": "2026-11-24T00:00:00Z", "data": data}
-    return json.dumps(event).encode()
 
 
 def jobs_of(hooks):
@@ -110,21 +104,6 @@ def test_reconciling_alone_brings_it_right(fireworks, registry, hooks):
     wait_until(lambda: ready(registry, 4), "version 4 is READY")
     time.sleep(3)
     assert len(jobs_of(hooks)) == 2  # what is right is left alone
-
-
-def test_a_killed_worker_loses_nothing_and_deploys_nothing_twice(fireworks, registry, hooks):
-    hooks.start("--reconcile-every", "0")
-    for number, pause in enumerate((0.0, 0.3, 0.7, 1.2), start=1):
-        registry.promote(number)
-        assert hooks.deliver(alias_event(registry, number), delivery_id=f"of {number}").status_code == 202
-        time.sleep(pause)
-        hooks.kill()
-        hooks.start("--reconcile-every", "0")
-    wait_until(lambda: ready(registry, 4), "version 4 is READY")
-    wait_until(lambda: all(job["state"] in ("done", "superseded") for job in jobs_of(hooks)), "all work is done")
-    assert current(registry)["source"] == f"models:/{registry.name}/4"
-    made = [call.path for call in models_made(fireworks)]
-    assert len(made) <= 4
 
 
 def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks, registry, hooks):
