@@ -135,7 +135,7 @@ class Worker:
             rule = self.rules.find(job.rule)
             if rule is None:
                 raise _SupersededError(f"rule '{job.rule}' is not in the rule file any more")  # noqa: TRY301
-            result = self._promote(rule, follower) if job.action == "promote" else self._remove(rule, follower)
+            result = self._follow(rule, follower)
         except _SupersededError as reason:
             self._supersede(follower.job, str(reason))
         except Exception as error:  # noqa: BLE001 - whatever it is, it is written down and tried again
@@ -143,6 +143,14 @@ class Worker:
         else:
             version = str(result.get("version") or follower.job.version)
             ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+
+    def _follow(self, rule: Rule, follower: Follower) -> dict[str, object]:
+        """Do what the pointer asks for now: the event may be older than one that came in before it."""
+        there = look_up(follower.job.subject) is not None
+        if not there and rule.when_removed == "keep":
+            raise _SupersededError(f"{follower.job.subject} is gone")
+        follower.job = self.queue.ledger.save(follower.job, action="promote" if there else "remove")
+        return self._promote(rule, follower) if there else self._remove(rule, follower)
 
     def _promote(self, rule: Rule, follower: Follower) -> dict[str, object]:
         job = follower.job
@@ -170,8 +178,6 @@ class Worker:
 
     def _remove(self, rule: Rule, follower: Follower) -> dict[str, object]:
         job = follower.job
-        if look_up(job.subject) is not None:
-            raise _SupersededError(f"{job.subject} is there again")
         _, endpoint_options = parse_both(rule.config, rule.endpoint)
         options = Config(cascade=True)
         with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
@@ -220,6 +226,7 @@ class Worker:
             write_failure(pinned, job.deployment, message)
 
     def _supersede(self, job: Job, reason: str) -> None:
+        logger.info("%s: %s; nothing to do for job %s", job.deployment, reason, job.id)
         self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
 
     @contextmanager
