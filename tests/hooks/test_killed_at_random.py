@@ -167,8 +167,9 @@ def test_every_alias_ends_where_it_points_and_nothing_is_lost_or_deployed_twice(
     made = [call for call in fireworks.calls("create_model") if call.status == 200]
     assert len(made) == len(models) == len(set(models))
     print(  # noqa: T201 - the figures of the long form
-        f"\n{len(lives)} processes: {PROMOTIONS} promotions, {killer.kills} kills, {dict(states)}, {len(models)} models made, "
-        f"{sum(job.crashes for job in jobs.values())} tries cut off, {time.monotonic() - began:.0f} s"
+        f"\n{len(lives)} processes, {killer.kills} kills, {PROMOTIONS} promotions: {dict(states)},",
+        f"{len(models)} models made, {sum(job.crashes for job in jobs.values())} tries cut off,",
+        f"{time.monotonic() - began:.0f} s",
     )
 
 
