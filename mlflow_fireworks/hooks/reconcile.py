@@ -93,13 +93,14 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
     queue.ledger.prune()
     jobs = queue.ledger.jobs()
     done: dict[str, Job] = {}
+    busy = {job.key for job in jobs if not job.state.is_final}  # it may end after Fireworks was looked at
     for job in jobs:
         if job.state is State.DONE:
             done.setdefault(job.key, job)
     enqueued = []
     for finding in compare(rules, done):
         newest = queue.ledger.newest(finding.job.key)
-        waits = newest is not None and not newest.state.is_final
+        waits = finding.job.key in busy or (newest is not None and not newest.state.is_final)
         given_up = newest is not None and newest.state is State.DEAD and newest.version == finding.job.version
         if finding.missing and not waits and (dead_too or not given_up):
             queue.put(finding.job)
