@@ -43,15 +43,17 @@ _TEST_MODEL = "example_model"
 
 @dataclass(frozen=True)
 class Secrets:
-    """What senders prove themselves with.
+    """What senders and people prove themselves with.
 
     Args:
         mlflow: Of the webhook on the MLflow server; None takes none of its events.
         hub: Of the webhook on the Hugging Face Hub; None takes none of its events.
+        people: Of those who may try a dead job again on the page; None: nobody.
     """
 
     mlflow: SecretStr | None = None
     hub: SecretStr | None = None
+    people: SecretStr | None = None
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
@@ -76,26 +78,35 @@ class Receiver:
         queue: Takes the jobs.
         rules: Say which.
         secrets: Of the senders.
+        count: Is told the sender and the status of every answer.
         clock: Unix time in seconds.
     """
 
-    def __init__(self, queue: Queue, rules: Rules, secrets: Secrets, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        queue: Queue,
+        rules: Rules,
+        secrets: Secrets,
+        count: Callable[[str, int], None] = lambda _sender, _status: None,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
         self._queue = queue
         self._rules = rules
         self._secrets = secrets
+        self._count = count
         self._clock = clock
 
     def routes(self) -> Sequence[BaseRoute]:
         """The two addresses."""
         return [
-            Route("/webhooks/mlflow", self._guarded(self._take_mlflow), methods=["POST"]),
-            Route("/webhooks/huggingface", self._guarded(self._take_hub), methods=["POST"]),
+            Route("/webhooks/mlflow", self._guarded("mlflow", self._take_mlflow), methods=["POST"]),
+            Route("/webhooks/huggingface", self._guarded("huggingface", self._take_hub), methods=["POST"]),
         ]
 
     async def _take_mlflow(self, request: Request) -> Response:
         if self._secrets.mlflow is None:
             return _answer(401, "no secret for MLflow's webhooks is set here")
-        body = await _read_body(request)
+        body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
             return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
         headers = request.headers
@@ -116,7 +127,7 @@ class Receiver:
             return _answer(401, "no secret for the Hub's webhooks is set here")
         if not _is_same(request.headers.get("x-webhook-secret", ""), self._secrets.hub.get_secret_value()):
             return _answer(401, "the secret is missing or wrong; does the webhook have the same secret as this?")
-        body = await _read_body(request)
+        body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
             return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
         return await self._take(read_hub_event(body))
@@ -139,15 +150,19 @@ class Receiver:
             return None
         return sum(self._queue.put(job) for job in jobs)
 
-    def _guarded(self, take: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
+    def _guarded(
+        self, sender: str, take: Callable[[Request], Awaitable[Response]]
+    ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
-                return await take(request)
+                answer = await take(request)
             except InvalidConfigError as error:
-                return _answer(422, error.message)
+                answer = _answer(422, error.message)
             except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
                 logger.exception("a webhook could not be written down")
-                return _busy(f"the queue is away ({type(error).__name__})")
+                answer = _busy(f"the queue is away ({type(error).__name__})")
+            self._count(sender, answer.status_code)
+            return answer
 
         return endpoint
 
@@ -185,15 +200,20 @@ def make_app(routes: Sequence[BaseRoute], check: Callable[[], Mapping[str, Any]]
     return Starlette(routes=[*routes, Route("/healthz", health), Route("/readyz", ready)])
 
 
-async def _read_body(request: Request) -> bytes | None:
-    """The body; None when it is too large, which is found out before all of it is read."""
+async def read_body(request: Request, most: int) -> bytes | None:
+    """The body; None when it is too large, which is found out before all of it is read.
+
+    Args:
+        request: The request.
+        most: Bytes that are not too many.
+    """
     declared = request.headers.get("content-length", "0")
-    if not declared.isdecimal() or int(declared) > MAX_BODY_BYTES:
+    if not declared.isdecimal() or int(declared) > most:
         return None
     body = bytearray()
     async for part in request.stream():
         body += part
-        if len(body) > MAX_BODY_BYTES:
+        if len(body) > most:
             return None
     return bytes(body)
 

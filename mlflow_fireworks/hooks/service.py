@@ -6,27 +6,32 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import uvicorn
+from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError
+from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
 from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.status import StatusPage
 from mlflow_fireworks.hooks.worker import Worker, WorkerPool
 from mlflow_fireworks.progress import logger
 
 MLFLOW_SECRET = "MLFLOW_FIREWORKS_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 HUB_SECRET = "MLFLOW_FIREWORKS_HUB_SECRET"  # noqa: S105 - the name of a variable
+TOKEN = "MLFLOW_FIREWORKS_HOOKS_TOKEN"  # noqa: S105 - the name of a variable
+_TOKEN_MIN = 16
 SWEEP_SECONDS = 10.0
 _GOODBYE_SECONDS = 5
 
 
 def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secrets:
-    """The senders' secrets, as far as the rules need them.
+    """The senders' secrets, as far as the rules need them, and the token of the page's button, if there is one.
 
     Raises:
-        InvalidConfigError: One is missing. Without it anybody could have anything deployed.
+        InvalidConfigError: One is missing, without which anybody could have anything deployed; or the token is short.
     """
 
     def load(variable: str, needed: bool, sender: str) -> SecretStr | None:
@@ -38,9 +43,15 @@ def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secre
             )
         return None
 
+    token = environ.get(TOKEN, "").strip()
+    if token and len(token) < _TOKEN_MIN:
+        raise InvalidConfigError(
+            f"{TOKEN} is shorter than {_TOKEN_MIN} characters; make one with: openssl rand -hex 32"
+        )
     return Secrets(
         load(MLFLOW_SECRET, any(rule.model for rule in rules), "MLflow"),
         load(HUB_SECRET, any(rule.hub for rule in rules), "the Hugging Face Hub"),
+        SecretStr(token) if token else None,
     )
 
 
@@ -87,7 +98,7 @@ class Service:
         return {"ok": alive, "workers": alive, "waiting": self._queue.waiting()}
 
     def serve(self, secrets: Secrets, host: str, port: int) -> None:
-        """Take webhooks until the process is told to stop.
+        """Take webhooks, and show people what becomes of them, until the process is told to stop.
 
         Args:
             secrets: Of the senders.
@@ -95,16 +106,23 @@ class Service:
             port: Port; 0 takes a free one, which the log tells.
         """
         self.start()
-        app = make_app(Receiver(self._queue, self._rules, secrets).routes(), self.check)
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            log_level="info",
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GOODBYE_SECONDS,
+        metrics = CollectorRegistry()
+        metrics.register(JobFigures(self._queue))
+        receiver = Receiver(self._queue, self._rules, secrets, DeliveryFigures(metrics).count)
+        page = StatusPage(self._queue, metrics, secrets.people, lambda: server.should_exit)
+        app = make_app([*receiver.routes(), *page.routes()], self.check)
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app,
+                host=host,
+                port=port,
+                log_level="info",
+                access_log=False,
+                server_header=False,
+                timeout_graceful_shutdown=_GOODBYE_SECONDS,
+            )
         )
+        server.run()
         self.stop()
 
     def wait(self) -> None:

@@ -346,12 +346,10 @@ class FetchedStore:
             raise
         finally:
             with self._changed:
-                copy.path = path
-                if path is None:
-                    copy.error = error
+                copy.path, copy.error = path, None if path else error
+                too_late = copy.is_ahead and self._uses_left.get(name, 0) < 1  # for the upload, which has ended
+                if path is None or too_late:
                     self._drop(name)
-                elif copy.is_ahead and self._uses_left.get(name, 0) < 1:
-                    self._drop(name)  # it came after the upload's end: nobody will ask for it
                 self._changed.notify_all()
         return path
 

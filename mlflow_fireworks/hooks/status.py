@@ -1,0 +1,256 @@
+"""What people see of the hooks: a page that is right without JavaScript and live with it, and the same as JSON.
+
+The page shows names of models and deployments, and errors; no keys, no signed URLs.
+"""
+
+import asyncio
+import hmac
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from pydantic import SecretStr
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
+from starlette.routing import BaseRoute, Route
+
+from mlflow_fireworks.errors import ConflictError, NotFoundError
+from mlflow_fireworks.hooks.jobs import Job, State
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.receiver import read_body
+from mlflow_fireworks.progress import format_bytes
+
+MAX_VIEWERS = 100
+_LOOK_SECONDS = 1.0
+_HEARTBEAT_SECONDS = 15.0
+_MAX_FORM_BYTES = 4096
+_HISTORY = 50
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All jobs at one moment.
+
+    Args:
+        taken: Unix time in seconds.
+        waiting: Ids that wait for a worker.
+        jobs: Newest first.
+    """
+
+    taken: float
+    waiting: int
+    jobs: tuple[Job, ...]
+
+    @cached_property
+    def promoted(self) -> list[Job]:
+        """The last job of each deployment that put something there."""
+        last: dict[str, Job] = {}
+        for job in sorted(self.jobs, key=lambda job: job.updated):
+            if job.state is State.DONE:
+                last[job.key] = job
+        return sorted((job for job in last.values() if job.action == "promote"), key=lambda job: job.key)
+
+    @cached_property
+    def unfinished(self) -> list[Job]:
+        """What runs, then what waits; the oldest first."""
+        found = [job for job in reversed(self.jobs) if not job.state.is_final]
+        return sorted(found, key=lambda job: job.state is not State.RUNNING)
+
+    @cached_property
+    def dead(self) -> list[Job]:
+        """What was given up and not followed by anything newer for the same deployment."""
+        newest: dict[str, Job] = {}
+        for job in self.jobs:
+            newest.setdefault(job.key, job)
+        return [job for job in self.jobs if job.state is State.DEAD and newest[job.key] is job]
+
+    @property
+    def history(self) -> list[Job]:
+        """The last jobs that are over."""
+        return [job for job in self.jobs if job.state.is_final][:_HISTORY]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For scripts."""
+        lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
+        found = {name: [job.model_dump(mode="json") for job in jobs] for name, jobs in lists.items()}
+        return {"taken": self.taken, "waiting": self.waiting, **found}
+
+
+def take_snapshot(queue: Queue) -> Snapshot:
+    """Read all jobs; waits for the storage."""
+    return Snapshot(time.time(), queue.waiting(), tuple(queue.ledger.jobs()))
+
+
+class StatusPage:
+    """The page, its live updates, its JSON, `/metrics`, and the button that tries a dead job again.
+
+    Args:
+        queue: What is shown.
+        metrics: What `/metrics` tells.
+        token: Lets people retry; None: nobody may, over the network.
+        is_over: Tells that the server is about to end, so that it need not wait for those who look.
+    """
+
+    def __init__(
+        self,
+        queue: Queue,
+        metrics: CollectorRegistry,
+        token: SecretStr | None = None,
+        is_over: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._queue = queue
+        self._metrics = metrics
+        self._token = token
+        self._is_over = is_over
+        self._viewers = 0
+        self._lock = asyncio.Lock()
+        self._shown: tuple[float, str] = (0.0, "")
+        environment = Environment(
+            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+        )
+        environment.filters |= {"bytes": format_bytes, "exact": _exact}
+        self._template = environment.get_template("page.html")
+
+    def routes(self) -> list[BaseRoute]:
+        """Its addresses."""
+        return [
+            Route("/", self._page),
+            Route("/events", self._events),
+            Route("/status.json", self._json),
+            Route("/metrics", self._tell_metrics),
+            Route("/jobs/{job_id}/retry", self._retry, methods=["POST"]),
+        ]
+
+    async def _page(self, _: Request) -> Response:
+        return await self._show()
+
+    async def _show(self, message: str = "", status: int = 200) -> Response:
+        nonce = secrets.token_urlsafe(16)
+        content = await run_in_threadpool(self._render, nonce=nonce, message=message)
+        policy = (
+            f"default-src 'none'; script-src 'nonce-{nonce}'; style-src 'nonce-{nonce}'; connect-src 'self'; "
+            "img-src data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+        )
+        return HTMLResponse(content, status, {**_HEADERS, "Content-Security-Policy": policy})
+
+    def _render(self, *, nonce: str = "", message: str = "", only_live: bool = False) -> str:
+        snapshot = take_snapshot(self._queue)
+        return self._template.render(
+            snapshot=snapshot,
+            nonce=nonce,
+            message=message,
+            only_live=only_live,
+            can_retry=self._token is not None,
+            ago=lambda moment: describe_age(snapshot.taken - moment),
+            rate=lambda job: _describe_rate(job, snapshot.taken),
+        )
+
+    async def _json(self, _: Request) -> Response:
+        snapshot = await run_in_threadpool(take_snapshot, self._queue)
+        return JSONResponse(snapshot.to_dict(), headers=_HEADERS)
+
+    async def _tell_metrics(self, _: Request) -> Response:
+        told = await run_in_threadpool(generate_latest, self._metrics)
+        return Response(told, media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
+
+    async def _events(self, _: Request) -> Response:
+        if self._viewers >= MAX_VIEWERS:
+            return JSONResponse({"error": f"{MAX_VIEWERS} pages are open already; reload by hand"}, 503)
+        return StreamingResponse(self._stream(), media_type="text/event-stream", headers=_HEADERS)
+
+    async def _stream(self) -> AsyncIterator[str]:
+        """The changing part of the page, whenever it changed; a comment when nothing was said for a while."""
+        self._viewers += 1
+        try:
+            sent, told = "", time.monotonic()
+            yield ": hello\n\n"
+            while not self._is_over():
+                content = await self._live()
+                if content != sent:
+                    sent, told = content, time.monotonic()
+                    lines = "".join(f"data: {line}\n" for line in content.splitlines())
+                    yield f"event: status\n{lines}\n"
+                elif time.monotonic() - told >= _HEARTBEAT_SECONDS:
+                    told = time.monotonic()
+                    yield ": still here\n\n"
+                await asyncio.sleep(_LOOK_SECONDS)
+        finally:
+            self._viewers -= 1
+
+    async def _live(self) -> str:
+        """The changing part, made once a second for all who look."""
+        async with self._lock:
+            made, content = self._shown
+            if time.monotonic() - made >= _LOOK_SECONDS / 2:
+                content = await run_in_threadpool(self._render, only_live=True)
+                self._shown = (time.monotonic(), content)
+            return content
+
+    async def _retry(self, request: Request) -> Response:
+        authorization = request.headers.get("authorization", "")
+        by_script = authorization[:7].lower() == "bearer "
+        given = authorization[7:].strip()
+        if not by_script:
+            body = await read_body(request, _MAX_FORM_BYTES)
+            if body is None:
+                return await self._show("That was not the form of this page.", 413)
+            given = parse_qs(body.decode("latin-1")).get("token", [""])[0]
+
+        async def refuse(status: int, text: str) -> Response:
+            return JSONResponse({"error": text}, status) if by_script else await self._show(text, status)
+
+        if self._token is None:
+            return await refuse(
+                403, "No token is set for this button: set MLFLOW_FIREWORKS_HOOKS_TOKEN where `hooks serve` runs."
+            )
+        if not hmac.compare_digest(given.encode(), self._token.get_secret_value().encode()):
+            return await refuse(403, "The token is wrong. It is what MLFLOW_FIREWORKS_HOOKS_TOKEN was set to.")
+        try:
+            job = await run_in_threadpool(self._queue.retry, request.path_params["job_id"])
+        except NotFoundError as error:
+            return await refuse(404, error.message)
+        except ConflictError as error:
+            return await refuse(409, error.message)
+        return JSONResponse({"id": job.id}, 202) if by_script else RedirectResponse("/", 303)
+
+
+def describe_age(seconds: float) -> str:
+    """How long ago, for people.
+
+    Args:
+        seconds: Since then.
+    """
+    for unit, name in ((_DAY, "day"), (_HOUR, "h"), (_MINUTE, "min")):
+        if seconds >= unit:
+            count = int(seconds // unit)
+            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''} ago"
+    return "just now"
+
+
+def _describe_rate(job: Job, now: float) -> str:
+    """Bytes a second, and how long it will take at that."""
+    progress, seconds = job.progress, now - job.progress.began
+    if not progress.moved or seconds <= 0:
+        return ""
+    rate = progress.moved / seconds
+    left = (progress.size - progress.moved) / rate
+    for unit, name in ((_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
+        if left >= unit:
+            return f"{format_bytes(int(rate))}/s, {int(left // unit)} {name} left"
+    return f"{format_bytes(int(rate))}/s"
+
+
+def _exact(moment: float) -> str:
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -1,0 +1,285 @@
+"""The status page, as scripts, Prometheus and people in a real browser see it."""
+
+import shutil
+import threading
+import time
+from contextlib import closing
+
+import httpx
+import pytest
+import uvicorn
+from hooks_world import free_port, wait_until
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
+from pydantic import SecretStr
+
+from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
+from mlflow_fireworks.hooks.metrics import JobFigures
+from mlflow_fireworks.hooks.queue import open_queue
+from mlflow_fireworks.hooks.receiver import make_app
+from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.service import load_secrets
+from mlflow_fireworks.hooks.status import MAX_VIEWERS, StatusPage, describe_age
+
+TOKEN = "a token for the people"
+NASTY = "<script>document.title='broken'</script>"
+MIB = 1 << 20
+
+
+def job(job_id, deployment, state=State.DONE, **fields):
+    subject = Subject(kind="alias", name=fields.pop("model", "chat"), ref="champion")
+    known = {"rule": "champions", "version": "7", "target": "fireworks:/acme", "created": time.time() - 300}
+    return Job(id=job_id, subject=subject, deployment=deployment, state=state, **(known | fields))
+
+
+@pytest.fixture
+def queue(tmp_path):
+    with closing(open_queue(str(tmp_path / "queue.db"))) as queue:
+        yield queue
+
+
+class Site:
+    def __init__(self, queue, token=TOKEN):
+        metrics = CollectorRegistry()
+        metrics.register(JobFigures(queue))
+        page = StatusPage(queue, metrics, SecretStr(token) if token else None, lambda: self.server.should_exit)
+        self.queue = queue
+        self.port = free_port()
+        app = make_app(page.routes(), lambda: {"ok": True})
+        self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))
+        self.thread = threading.Thread(target=self.server.run)
+        self.client = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=30)
+
+    def __enter__(self):
+        self.thread.start()
+        wait_until(lambda: self.server.started, "the server listens")
+        return self
+
+    def __exit__(self, *_):
+        self.client.close()
+        self.server.should_exit = True
+        self.thread.join(30)
+        assert not self.thread.is_alive()
+
+    def put(self, *jobs):
+        for one in jobs:
+            assert self.queue.ledger.accept(one)
+
+
+@pytest.fixture
+def site(queue):
+    with Site(queue) as site:
+        yield site
+
+
+def fill(site):
+    site.put(
+        job("d1", "chat", result={"state": "READY", "model": "accounts/acme/models/chat-r2", "endpoint": "prod"}),
+        job("d2", "embed", State.DEAD, error="the registry does not answer; is it running?", attempts=5),
+        job(
+            "d3",
+            "vision-72b",
+            State.RUNNING,
+            progress=Progress(
+                text="uploading 31 files", step=3, steps=4, size=140 << 30, moved=52 << 30, began=time.time() - 260
+            ),
+        ),
+        job("d4", "rerank", State.QUEUED),
+        job("d5", "old", State.SUPERSEDED, error="a newer promotion of the same deployment came in"),
+    )
+
+
+def test_page_and_json_tell_what_is_where_what_runs_and_what_failed(site):
+    fill(site)
+    page = site.client.get("/")
+    for text in ("1 promotion failed", "is it running?", "vision-72b", "52.0 GiB of 140.0 GiB", "endpoint prod"):
+        assert text in page.text, text
+    assert len(page.content) < 30_000
+    told = site.client.get("/status.json").json()
+    names = {part: [found["id"] for found in told[part]] for part in ("failures", "queue", "promoted")}
+    assert names == {"failures": ["d2"], "queue": ["d3", "d4"], "promoted": ["d1"]}
+    assert told["queue"][0]["progress"]["moved"] == 52 << 30
+
+
+def test_text_from_outside_stays_text_and_nothing_may_be_loaded(site):
+    site.put(job("x", NASTY, State.DEAD, error=NASTY, model=NASTY))
+    page = site.client.get("/")
+    assert NASTY not in page.text
+    assert "&lt;script&gt;document" in page.text
+    assert page.headers["content-security-policy"].startswith("default-src 'none'")
+    assert page.headers["cache-control"] == "no-store"
+    assert "unsafe" not in page.headers["content-security-policy"]
+
+
+def test_only_the_token_tries_a_dead_job_again(site):
+    fill(site)
+    post = site.client.post
+    assert post("/jobs/d2/retry", data={"token": "wrong"}).status_code == 403
+    assert post("/jobs/d2/retry", data={}).status_code == 403
+    assert post("/jobs/d2/retry", data={"token": "é" * 20}).status_code == 403
+    assert post("/jobs/d2/retry", data={"token": "x" * 10_000}).status_code == 413
+    bearer = {"Authorization": f"Bearer {TOKEN}"}
+    assert post("/jobs/none/retry", headers=bearer).status_code == 404
+    assert post("/jobs/d1/retry", headers=bearer).status_code == 409
+    accepted = post("/jobs/d2/retry", headers=bearer)
+    assert accepted.status_code == 202
+    assert site.queue.ledger.find(accepted.json()["id"]).deployment == "embed"
+    assert site.queue.waiting() == 1
+    site.put(job("d6", "other", State.DEAD))
+    back = post("/jobs/d6/retry", data={"token": TOKEN})
+    assert (back.status_code, back.headers["location"]) == (303, "/")
+
+
+def test_without_a_token_nobody_may(queue):
+    with Site(queue, token=None) as site:
+        fill(site)
+        assert "hooks retry d2" in site.client.get("/").text
+        assert site.client.post("/jobs/d2/retry", data={"token": ""}).status_code == 403
+        assert site.client.post("/jobs/d2/retry", headers={"Authorization": "Bearer None"}).status_code == 403
+
+
+def test_a_short_token_is_refused():
+    rules = Rules.model_validate({"rules": [{"model": "chat", "alias": "a"}]})
+    environ = {"MLFLOW_FIREWORKS_WEBHOOK_SECRET": "s", "MLFLOW_FIREWORKS_HOOKS_TOKEN": "short"}
+    with pytest.raises(InvalidConfigError, match="shorter than 16"):
+        load_secrets(rules, environ)
+
+
+def test_prometheus_reads_the_figures(site):
+    fill(site)
+    answer = site.client.get("/metrics")
+    figures = {
+        (
+            sample.name.removeprefix("mlflow_fireworks_"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+    assert figures["jobs", "dead"] == 1
+    assert figures["failures",] == 1
+    assert figures["moved_bytes", "vision-72b", "fireworks:/acme"] == 52 << 30
+    assert figures["last_success_timestamp_seconds", "chat", "fireworks:/acme"] > time.time() - 60
+    assert figures["oldest_unfinished_seconds",] >= 300
+
+
+def test_changes_are_sent_and_open_pages_do_not_hold_the_server_up(site):
+    with site.client.stream("GET", "/events") as stream:
+        lines = stream.iter_lines()
+        read_until(lines, "All well")
+        site.put(job("n", "newcomer", State.DEAD, error="no"))
+        read_until(lines, "newcomer")
+        site.server.should_exit = True
+        began = time.monotonic()
+        for _ in lines:
+            pass
+        site.thread.join(30)
+        assert time.monotonic() - began < 20
+
+
+def read_until(lines, text):
+    for line in lines:
+        if text in line:
+            return
+    raise AssertionError(f"the stream ended without {text}")
+
+
+def test_too_many_open_pages_are_told_to_reload(queue, monkeypatch):
+    monkeypatch.setattr("mlflow_fireworks.hooks.status.MAX_VIEWERS", 1)
+    with Site(queue) as site, site.client.stream("GET", "/events") as stream:
+        lines = stream.iter_lines()
+        read_until(lines, "All well")
+        assert site.client.get("/events").status_code == 503
+    assert MAX_VIEWERS >= 100
+
+
+@pytest.mark.parametrize(
+    ("seconds", "told"),
+    [(5, "just now"), (61, "1 min ago"), (7300, "2 h ago"), (90_000, "1 day ago"), (2e5, "2 days ago")],
+)
+def test_ages(seconds, told):
+    assert describe_age(seconds) == told
+
+
+# In the browser.
+
+selenium = pytest.importorskip("selenium.webdriver")
+needs_browser = pytest.mark.skipif(shutil.which("chromedriver") is None, reason="chromium-driver is not installed")
+FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
+FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
+
+
+@pytest.fixture
+def browse(tmp_path):
+    opened = []
+
+    def browse(site, width=1280, height=900, *, javascript=True, dark=False):
+        options = selenium.ChromeOptions()
+        options.binary_location = shutil.which("chromium")
+        for flag in [*FLAGS, f"--user-data-dir={tmp_path / f'chromium-{len(opened)}'}"]:
+            options.add_argument(flag)
+        if not javascript:
+            options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        driver = selenium.Chrome(options, selenium.ChromeService(shutil.which("chromedriver")))
+        opened.append(driver)
+        metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        scheme = [{"name": "prefers-color-scheme", "value": "dark" if dark else "light"}]
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": scheme})
+        driver.get(f"http://127.0.0.1:{site.port}/")
+        return driver
+
+    yield browse
+    for driver in opened:
+        driver.quit()
+
+
+def element(driver, css):
+    return driver.find_element("css selector", css)
+
+
+@needs_browser
+@pytest.mark.parametrize("size", [(360, 740, False), (1280, 900, True)])
+def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path):
+    width, height, dark = size
+    fill(site)
+    site.put(job("long", "a-" + "very" * 15, State.DEAD, error=NASTY + "x" * 300, model="m" * 200))
+    driver = browse(site, width, height, dark=dark)
+    wait_until(lambda: element(driver, "#connection").text == "live", "the page is live")
+    assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert driver.title == "Promotions to Fireworks"
+    assert driver.get_log("browser") == []
+    driver.save_screenshot(str(tmp_path / f"page-{width}.png"))
+
+
+@needs_browser
+def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, browse):
+    fill(site)
+    driver = browse(site)
+    wait_until(lambda: element(driver, "#connection").text == "live", "the page is live")
+    field = element(driver, "#retry input")
+    field.send_keys("not the token")
+    running = site.queue.ledger.find("d3")
+    site.queue.ledger.save(running, progress=running.progress.model_copy(update={"moved": 70 << 30}))
+    wait_until(lambda: "70.0 GiB of 140.0 GiB" in element(driver, "#queue").text, "the bytes are shown")
+    assert field.get_property("value") == "not the token"
+    assert driver.switch_to.active_element == field
+    element(driver, "li.dead button").click()
+    assert "The token is wrong" in wait_until(lambda: element(driver, "#message").text, "the page says why not")
+    element(driver, "#retry input").send_keys(TOKEN)
+    element(driver, "li.dead button").click()
+    wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")
+    assert "All well" in element(driver, "#state").text
+    assert not element(driver, "#retry").is_displayed()
+
+
+@needs_browser
+def test_page_is_right_without_javascript(site, browse):
+    fill(site)
+    driver = browse(site, javascript=False)
+    assert element(driver, "#connection").text.startswith("as of")
+    element(driver, "#retry input").send_keys(TOKEN)
+    element(driver, "li.dead button").click()
+    wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")
