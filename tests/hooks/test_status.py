@@ -259,7 +259,7 @@ def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, brows
     fill(site)
     driver = browse(site)
     wait_until(lambda: element(driver, "#connection").text == "live", "the page is live")
-    field = element(driver, "#retry input")
+    field = element(driver, "#retry [name=token]")
     field.send_keys("not the token")
     running = site.queue.ledger.find("d3")
     site.queue.ledger.save(running, progress=running.progress.model_copy(update={"moved": 70 << 30}))
@@ -268,7 +268,7 @@ def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, brows
     assert driver.switch_to.active_element == field
     element(driver, "li.dead button").click()
     assert "The token is wrong" in wait_until(lambda: element(driver, "#message").text, "the page says why not")
-    element(driver, "#retry input").send_keys(TOKEN)
+    element(driver, "#retry [name=token]").send_keys(TOKEN)
     element(driver, "li.dead button").click()
     wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")
     assert "All well" in element(driver, "#state").text
@@ -280,6 +280,6 @@ def test_page_is_right_without_javascript(site, browse):
     fill(site)
     driver = browse(site, javascript=False)
     assert element(driver, "#connection").text.startswith("as of")
-    element(driver, "#retry input").send_keys(TOKEN)
+    element(driver, "#retry [name=token]").send_keys(TOKEN)
     element(driver, "li.dead button").click()
     wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")

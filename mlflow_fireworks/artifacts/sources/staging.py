@@ -346,7 +346,7 @@ class FetchedStore:
             raise
         finally:
             with self._changed:
-                copy.path, copy.error = path, None if path else error
+                copy.path, copy.error = path, error if path is None else None
                 too_late = copy.is_ahead and self._uses_left.get(name, 0) < 1  # for the upload, which has ended
                 if path is None or too_late:
                     self._drop(name)
