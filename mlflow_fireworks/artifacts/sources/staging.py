@@ -313,7 +313,7 @@ class FetchedStore:
 
     def _fetch_ahead(self) -> None:
         while next_one := self._take_next():
-            with suppress(FireworksError):  # who needs the file tries again, and tells
+            with suppress(FireworksError, OSError):  # who needs the file tries again, and tells; or all is closed
                 self._bring(*next_one)
 
     def _take_next(self) -> tuple[str, _Copy] | None:
