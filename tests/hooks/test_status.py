@@ -3,7 +3,7 @@
 import shutil
 import threading
 import time
-from contextlib import closing
+from contextlib import closing, suppress
 
 import httpx
 import pytest
@@ -12,6 +12,8 @@ from hooks_world import free_port, wait_until
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
+from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
@@ -204,7 +206,6 @@ def test_ages(seconds, told):
 
 # In the browser.
 
-selenium = pytest.importorskip("selenium.webdriver")
 needs_browser = pytest.mark.skipif(shutil.which("chromedriver") is None, reason="chromium-driver is not installed")
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync"]
 FLAGS += ["--disable-background-networking", "--disable-component-update", "--disable-dev-shm-usage"]
@@ -215,14 +216,14 @@ def browse(tmp_path):
     opened = []
 
     def browse(site, width=1280, height=900, *, javascript=True, dark=False):
-        options = selenium.ChromeOptions()
+        options = webdriver.ChromeOptions()
         options.binary_location = shutil.which("chromium")
         for flag in [*FLAGS, f"--user-data-dir={tmp_path / f'chromium-{len(opened)}'}"]:
             options.add_argument(flag)
         if not javascript:
             options.add_experimental_option("prefs", {"profile.managed_default_content_settings.javascript": 2})
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-        driver = selenium.Chrome(options, selenium.ChromeService(shutil.which("chromedriver")))
+        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         opened.append(driver)
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 500}
         driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
@@ -240,6 +241,23 @@ def element(driver, css):
     return driver.find_element("css selector", css)
 
 
+def text_of(driver, css):
+    """What an element says; nothing while it is being replaced, by the next page or by a live change."""
+    with suppress(WebDriverException):
+        return element(driver, css).text
+    return ""
+
+
+def click(driver, css):
+    def clicked():
+        with suppress(StaleElementReferenceException):
+            element(driver, css).click()
+            return True
+        return False
+
+    wait_until(clicked, f"{css} is clicked")
+
+
 @needs_browser
 @pytest.mark.parametrize("size", [(360, 740, False), (1280, 900, True)])
 def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path):
@@ -247,7 +265,7 @@ def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path)
     fill(site)
     site.put(job("long", "a-" + "very" * 15, State.DEAD, error=NASTY + "x" * 300, model="m" * 200))
     driver = browse(site, width, height, dark=dark)
-    wait_until(lambda: element(driver, "#connection").text == "live", "the page is live")
+    wait_until(lambda: text_of(driver, "#connection") == "live", "the page is live")
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
     assert driver.title == "Promotions to Fireworks"
     assert driver.get_log("browser") == []
@@ -258,21 +276,21 @@ def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path)
 def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, browse):
     fill(site)
     driver = browse(site)
-    wait_until(lambda: element(driver, "#connection").text == "live", "the page is live")
+    wait_until(lambda: text_of(driver, "#connection") == "live", "the page is live")
     field = element(driver, "#retry [name=token]")
     field.send_keys("not the token")
     running = site.queue.ledger.find("d3")
     site.queue.ledger.save(running, progress=running.progress.model_copy(update={"moved": 70 << 30}))
-    wait_until(lambda: "70.0 GiB of 140.0 GiB" in element(driver, "#queue").text, "the bytes are shown")
+    wait_until(lambda: "70.0 GiB of 140.0 GiB" in text_of(driver, "#queue"), "the bytes are shown")
     assert field.get_property("value") == "not the token"
     assert driver.switch_to.active_element == field
-    element(driver, "li.dead button").click()
-    assert "The token is wrong" in wait_until(lambda: element(driver, "#message").text, "the page says why not")
+    click(driver, "li.dead button")
+    assert "The token is wrong" in wait_until(lambda: text_of(driver, "#message"), "the page says why not")
     element(driver, "#retry [name=token]").send_keys(TOKEN)
-    element(driver, "li.dead button").click()
-    wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")
-    assert "All well" in element(driver, "#state").text
-    assert not element(driver, "#retry").is_displayed()
+    click(driver, "li.dead button")
+    wait_until(lambda: "embed" in text_of(driver, "#queue"), "the job is in the queue again")
+    wait_until(lambda: "All well" in text_of(driver, "#state"), "the state is good")
+    wait_until(lambda: not element(driver, "#retry").is_displayed(), "nothing is left to try again")
 
 
 @needs_browser
@@ -281,5 +299,5 @@ def test_page_is_right_without_javascript(site, browse):
     driver = browse(site, javascript=False)
     assert element(driver, "#connection").text.startswith("as of")
     element(driver, "#retry [name=token]").send_keys(TOKEN)
-    element(driver, "li.dead button").click()
-    wait_until(lambda: "embed" in element(driver, "#queue").text, "the job is in the queue again")
+    click(driver, "li.dead button")
+    wait_until(lambda: "embed" in text_of(driver, "#queue"), "the job is in the queue again")
