@@ -25,6 +25,9 @@ from mlflow_fireworks.progress import logger
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
 _NAME = "mlflow-fireworks"
+_REDIS_WRITERS = 10
+_REDIS_ANSWER_SECONDS = 10.0
+_REDIS_CONNECT_SECONDS = 5.0
 
 
 class Locks:
@@ -120,12 +123,17 @@ class Queue:
         ledger: Holds the jobs.
         locks: Keep two workers from one deployment.
         max_waiting: Ids that may wait before new work is refused.
+        writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
+            which is longer than waiting for one's turn.
     """
 
-    def __init__(self, huey: Huey, ledger: Ledger, locks: Locks, max_waiting: int = MAX_WAITING) -> None:
+    def __init__(
+        self, huey: Huey, ledger: Ledger, locks: Locks, max_waiting: int = MAX_WAITING, writers: int = 1
+    ) -> None:
         self.huey = huey
         self.ledger = ledger
         self.locks = locks
+        self.writers = writers
         self.work: Callable[[str], None] = _nobody_works
         self._max_waiting = max_waiting
         self._task = huey.task(name="work")(self._work)
@@ -242,7 +250,10 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     except ImportError:
         raise InvalidConfigError("a queue on Redis needs: pip install 'mlflow-fireworks[redis]'") from None
     try:
-        pool = redis.ConnectionPool.from_url(url)
+        # Older clients wait for ever. What the URL says about it counts.
+        pool = redis.ConnectionPool.from_url(
+            url, socket_timeout=_REDIS_ANSWER_SECONDS, socket_connect_timeout=_REDIS_CONNECT_SECONDS
+        )
         client = redis.Redis(connection_pool=pool)
         client.ping()
     except ValueError:
@@ -253,7 +264,7 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     ledger = Ledger(
         RedisStorage(f"{_NAME}-jobs", connection_pool=pool), RedisStorage(f"{_NAME}-heads", connection_pool=pool)
     )
-    return Queue(huey, ledger, RedisLocks(client, lease_seconds), max_waiting)
+    return Queue(huey, ledger, RedisLocks(client, lease_seconds), max_waiting, _REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

@@ -10,6 +10,7 @@
 ========================  ===========================================================================
 """
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -95,6 +96,7 @@ class Receiver:
         self._secrets = secrets
         self._count = count
         self._clock = clock
+        self._turn = asyncio.Semaphore(queue.writers)
 
     def routes(self) -> Sequence[BaseRoute]:
         """The two addresses."""
@@ -136,7 +138,8 @@ class Receiver:
         jobs = [job for event in events for job in plan_jobs(self._rules, event)]
         if not jobs:
             return JSONResponse({"status": "ignored", "jobs": []})
-        accepted = await run_in_threadpool(self._put, jobs)
+        async with self._turn:
+            accepted = await run_in_threadpool(self._put, jobs)
         if accepted is None:
             return _busy("the queue is full")
         ids = [job.id for job in jobs]
