@@ -69,7 +69,7 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
     if event:
         found = [(job, "") for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
     else:
-        found = [(finding.job, finding.missing or "right") for finding in compare(rules, {})]
+        found = [(finding.job, finding.missing or "right") for finding in compare(rules, ())]
     shown = [
         {
             "rule": job.rule,

@@ -18,16 +18,18 @@ class Event:
     """A pointer that was set or removed.
 
     Args:
-        id: Names the delivery: the same on every retry and replay of it.
+        id: The same on every retry and replay of the delivery.
         subject: The pointer.
         version: The version or commit it was set to; "" when it was removed.
         removed: Whether it was removed.
+        recurs: Whether another event may have the same id, since it names what happened and not the delivery.
     """
 
     id: str
     subject: Subject
     version: str
     removed: bool = False
+    recurs: bool = False
 
 
 def read_mlflow_event(body: bytes, delivery_id: str) -> list[Event]:
@@ -102,7 +104,7 @@ def read_hub_event(body: bytes) -> list[Event]:
             subject = Subject(kind="hub_tag", name=name, ref=ref.removeprefix(_TAGS))
         else:
             continue
-        events.append(Event(f"{name} {ref} {old} {new}", subject, new, removed=not new))
+        events.append(Event(f"{name} {ref} {old} {new}", subject, new, removed=not new, recurs=True))
     return events
 
 

@@ -12,6 +12,7 @@ A job says which pointer (an alias, a tag, a branch) a deployment follows, not w
 work begins and again before it is finished. So events may come twice, late, or in the wrong order.
 """
 
+import hashlib
 import time
 from collections.abc import Callable
 from enum import Enum
@@ -112,6 +113,7 @@ class Job(BaseModel):
         deployment: Name on Fireworks.
         endpoint: The endpoint to be moved, or None.
         cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, …
+        recurs: Whether its id may come again for something new, as when a branch goes from A to B, back, and to B.
         state: How far it is.
         attempts: Tries that failed.
         crashes: Tries that ended with the worker's death.
@@ -134,6 +136,7 @@ class Job(BaseModel):
     deployment: str
     endpoint: str | None = None
     cause: str = "webhook"
+    recurs: bool = False
     state: State = State.QUEUED
     attempts: int = 0
     crashes: int = 0
@@ -148,6 +151,15 @@ class Job(BaseModel):
     def key(self) -> str:
         """What only one job at a time may work on."""
         return f"{self.target} {self.deployment}"
+
+    def asks_for_the_same_as(self, other: "Job") -> bool:
+        """Whether both want one thing done with one version."""
+        return (self.action, self.version) == (other.action, other.version)
+
+
+def name_job(*causes: str) -> str:
+    """The id of the job that something causes: the same for the same causes."""
+    return hashlib.sha256("\n".join(causes).encode()).hexdigest()[:16]
 
 
 class Ledger:
@@ -167,11 +179,19 @@ class Ledger:
         self._clock = clock
 
     def accept(self, job: Job) -> bool:
-        """Write a new job down; False when its id is known already."""
+        """Write a new job down; False when its id is known already, and not for something that has passed."""
         if not self._jobs.put_if_empty(job.id, _to_bytes(job)):
-            return False
+            if not (job.recurs and self._has_passed(job.id)):
+                return False
+            self._jobs.put_data(job.id, _to_bytes(job))
         self._heads.put_data(job.key, job.id.encode())
         return True
+
+    def _has_passed(self, job_id: str) -> bool:
+        known = self.find(job_id)
+        if known is None or not known.state.is_final:
+            return False
+        return known.state is State.DEAD or not self.is_newest(known)
 
     def find(self, job_id: str) -> Job | None:
         """One job."""
@@ -193,9 +213,12 @@ class Ledger:
         return job
 
     def is_newest(self, job: Job) -> bool:
-        """Whether no newer job came in for the same key."""
-        head = self._heads.peek_data(job.key)
-        return head is EmptyData or bytes(head) == job.id.encode()
+        """Whether no newer job came in for the same key.
+
+        The head alone does not tell: whoever wrote the job down may have died before it made it the head.
+        """
+        head = self.newest(job.key)
+        return head is None or head.id == job.id or head.created < job.created
 
     def newest(self, key: str) -> Job | None:
         """The newest job of a key."""

@@ -28,7 +28,7 @@ from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
-from mlflow_fireworks.hooks.jobs import Job
+from mlflow_fireworks.hooks.jobs import Job, name_job
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.progress import logger
@@ -177,8 +177,9 @@ def plan_jobs(rules: Rules, event: Event) -> list[Job]:
         if event.removed and (rule.when_removed == "keep" or rule.names_versions):
             continue
         job = rule.make_job(event.subject, event.version, "", "webhook")
-        job_id = hashlib.sha256(f"{event.id}\n{job.key}".encode()).hexdigest()[:16]
-        jobs.append(job.model_copy(update={"id": job_id, "action": "remove" if event.removed else "promote"}))
+        job_id = name_job(event.id, job.key)
+        action = "remove" if event.removed else "promote"
+        jobs.append(job.model_copy(update={"id": job_id, "action": action, "recurs": event.recurs}))
     return jobs
 
 

@@ -1,7 +1,7 @@
 """Level-triggered: what the registry shows now against what is on Fireworks now, whatever events were lost."""
 
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow_fireworks.config import Config
@@ -38,18 +38,20 @@ class _Account:
     endpoints: Mapping[str, Endpoint]
 
 
-def compare(rules: Rules, done: Mapping[str, Job]) -> Iterator[Finding]:
+def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
     """Compare every pointer of every rule with Fireworks. Where two lead to one deployment, the first rule counts.
 
     A rule whose registry or account cannot be asked does not hold the others up, but nothing is removed then.
 
     Args:
         rules: The rules.
-        done: The last job that succeeded, by key: it knows which versions share their content.
+        jobs: What is remembered, newest first: which versions share their content, and what is there of pointers that
+            are gone.
 
     Raises:
         UnavailableError: At the end: the registry or Fireworks could not be asked for some rules, which are named.
     """
+    done = _newest_of_each(job for job in jobs if job.state is State.DONE)
     accounts: dict[str, _Account] = {}
     taken: set[str] = set()
     there: set[Subject] = set()
@@ -67,9 +69,9 @@ def compare(rules: Rules, done: Mapping[str, Job]) -> Iterator[Finding]:
             unanswered.append(f"rule '{rule.title}': {error.message}")
     if unanswered:
         raise UnavailableError("; ".join(unanswered))
-    for key, job in done.items():
+    for job in _find_promoted(jobs):
         found = rules.find(job.rule)
-        if found is None or found.when_removed == "keep" or job.action != "promote" or key in taken:
+        if found is None or found.when_removed == "keep" or job.key in taken:
             continue
         if found.matches(job.subject) and job.subject not in there:  # else only the rule has changed
             removal = again(job, "reconcile").model_copy(update={"action": "remove"})
@@ -92,20 +94,33 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
     """
     queue.ledger.prune()
     jobs = queue.ledger.jobs()
-    done: dict[str, Job] = {}
     busy = {job.key for job in jobs if not job.state.is_final}  # it may end after Fireworks was looked at
-    for job in jobs:
-        if job.state is State.DONE:
-            done.setdefault(job.key, job)
     enqueued = []
-    for finding in compare(rules, done):
+    for finding in compare(rules, jobs):
         newest = queue.ledger.newest(finding.job.key)
         waits = finding.job.key in busy or (newest is not None and not newest.state.is_final)
-        given_up = newest is not None and newest.state is State.DEAD and newest.version == finding.job.version
+        given_up = newest is not None and newest.state is State.DEAD and newest.asks_for_the_same_as(finding.job)
         if finding.missing and not waits and (dead_too or not given_up):
             queue.put(finding.job)
             enqueued.append(finding.job)
     return enqueued
+
+
+def _newest_of_each(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The first job of each key."""
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.key, job)
+    return found
+
+
+def _find_promoted(jobs: Iterable[Job]) -> Iterator[Job]:
+    """The last promotion of each key of which something may be on Fireworks, be it half a model."""
+
+    def counts(job: Job) -> bool:
+        return job.state is State.DONE or (job.state is State.DEAD and job.action == "promote")
+
+    return (job for job in _newest_of_each(filter(counts, jobs)).values() if job.action == "promote")
 
 
 def _look_at(target: str) -> _Account:

@@ -86,11 +86,15 @@ class Rule(BaseModel):
         self._check_template()
         try:
             parse_target(self.target, environ={})
-            parse_both(self.config, self.endpoint)
             if self.endpoint:
                 check_name(self.endpoint)
         except FireworksError as error:
             raise ValueError(error.message) from None
+        try:
+            parse_both(self.config, self.endpoint)
+        except FireworksError as error:  # its words are the command line's
+            text = error.message.replace("-C ", "").replace("--endpoint NAME", "endpoint: NAME to the rule")
+            raise ValueError(f"config: {text}") from None
         if bad := [option for option in self.config if option in _NOT_IN_RULES]:
             raise ValueError(f"config: {', '.join(bad)} has no place in a rule")
         return self

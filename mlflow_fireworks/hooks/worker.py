@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_fireworks.artifacts.sources.pointer import Pinned
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import FireworksError, NotFoundError
-from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State
+from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.registry import look_up
 from mlflow_fireworks.hooks.rules import Rule, Rules
@@ -36,6 +36,10 @@ _HOPELESS = {"INVALID_PARAMETER_VALUE", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 class _SupersededError(Exception):
     """What the job is about has moved on; the text says how."""
+
+
+class _GoneError(Exception):
+    """The pointer that the job follows is gone."""
 
 
 class Follower(Silent):
@@ -130,6 +134,7 @@ class Worker:
             self._bury(job, f"the worker died {crashes} times while doing it; see its log, memory above all")
             return
         job = ledger.save(job, state=State.RUNNING, crashes=crashes, progress=Progress())
+        logger.info("%s: job %s begins: %s, by %s (rule %s)", job.deployment, job.id, job.subject, job.cause, job.rule)
         follower = Follower(ledger, job)
         try:
             rule = self.rules.find(job.rule)
@@ -146,23 +151,23 @@ class Worker:
 
     def _follow(self, rule: Rule, follower: Follower) -> dict[str, object]:
         """Do what the pointer asks for now: the event may be older than one that came in before it."""
-        there = look_up(follower.job.subject) is not None
-        if not there and rule.when_removed == "keep":
-            raise _SupersededError(f"{follower.job.subject} is gone")
-        follower.job = self.queue.ledger.save(follower.job, action="promote" if there else "remove")
-        return self._promote(rule, follower) if there else self._remove(rule, follower)
+        try:
+            return self._promote(rule, follower)
+        except _GoneError:
+            if rule.when_removed == "keep":
+                raise _SupersededError(f"{follower.job.subject} is gone") from None
+            return self._remove(rule, follower)
 
     def _promote(self, rule: Rule, follower: Follower) -> dict[str, object]:
-        job = follower.job
+        job = follower.job = self.queue.ledger.save(follower.job, action="promote")
 
         def look() -> Pinned:
             pinned = look_up(job.subject)
             if pinned is None:
-                raise _SupersededError(f"{job.subject} is gone")
+                raise _GoneError
             name = rule.name_deployment(job.subject, pinned.version)
             if name != job.deployment:
-                moved = rule.make_job(job.subject, pinned.version, f"{job.id}-{pinned.version}"[:64], job.cause)
-                self.queue.put(moved)
+                self.queue.put(rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause))
                 raise _SupersededError(f"{job.subject} shows {pinned.uri} now, which is '{name}'")
             return pinned
 
@@ -177,7 +182,7 @@ class Worker:
         )
 
     def _remove(self, rule: Rule, follower: Follower) -> dict[str, object]:
-        job = follower.job
+        job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
         _, endpoint_options = parse_both(rule.config, rule.endpoint)
         options = Config(cascade=True)
         with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:

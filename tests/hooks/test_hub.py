@@ -153,6 +153,28 @@ def test_a_push_during_a_promotion_ends_at_the_newer_commit(fireworks, hub, hook
     assert f"hf:/{REPO}@main moved from hf:/{REPO}@" in hooks.log
 
 
+def test_a_branch_that_goes_back_and_forth_is_followed_each_time_and_a_dead_event_may_be_replayed(
+    fireworks, hub, hooks, contents
+):
+    hooks.start(*NEVER, "--retry-after", "0.1s")
+    watch(hooks, hub)
+    first = hub.push(REPO, contents[1])
+    wait_until(lambda: shows(first), "the first commit is READY")
+    fireworks.fault("validate_upload", status=400, times=1000)
+    second = hub.push(REPO, contents[2])
+    wait_until(lambda: [job for job in jobs_of(hooks) if job["state"] == "dead"], "the second push is given up")
+    fireworks.reset()
+    moved = {"ref": "refs/heads/main", "oldSha": first, "newSha": second}
+    hub.tell(REPO, {"event": {"action": "update", "scope": "repo.content"}, "updatedRefs": [moved]})
+    assert hub.answers[-1].json()["status"] == "accepted"  # replayed on the Hub's page
+    wait_until(lambda: shows(second), "the second commit is READY")
+    for sha in (first, second):  # the second of these has the id of the push above
+        wait_until(lambda: all(job["state"] == "done" for job in jobs_of(hooks)), "all work is done")
+        hub.point(REPO, "refs/heads/main", sha)
+        assert hub.answers[-1].json()["status"] == "accepted"
+        wait_until(lambda sha=sha: shows(sha), "the branch is followed")
+
+
 def test_events_that_are_forged_doubled_or_about_other_things_change_nothing(fireworks, hub, hooks, contents):
     write_rules(
         hooks,

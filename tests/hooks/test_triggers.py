@@ -59,6 +59,11 @@ def sources():
     return {item["name"]: item["source"].rpartition("/")[2] for item in found if item["state"] == "READY"}
 
 
+def everything():
+    """The deployments there are, in whatever state."""
+    return [item["name"] for item in FireworksDeploymentClient("fireworks").list_deployments()]
+
+
 def endpoints():
     return {item["name"]: item["model"] for item in FireworksDeploymentClient("fireworks").list_endpoints()}
 
@@ -126,6 +131,31 @@ def test_an_alias_that_goes_does_what_its_rule_says(fireworks, registry, hooks, 
     wait_until(lambda: sources().get("deleted") == "3", "it is there again")
     finish(hooks)
     assert sources()["deleted"] == "3"
+
+
+def test_an_alias_that_goes_during_its_first_promotion_leaves_nothing_though_no_event_tells_of_it(
+    fireworks, registry, hooks, write_rules
+):
+    write_rules("alias: '*', deployment: '{alias}', when_removed: delete")
+    hooks.start(*NEVER)
+    fireworks.fault("put_object", stall_seconds=2)
+    registry.promote(1, "brief")
+    deliver(hooks, registry, 1, "brief", name="brief")
+    wait_until(lambda: fireworks.calls("get_upload_endpoint"), "the upload begins")
+    registry.client.delete_registered_model_alias(registry.name, "brief")
+    (job,) = finish(hooks)
+    assert (job["state"], job["action"]) == ("done", "remove")
+    assert everything() == []
+    # Given up half-way, and gone then: looking finds it.
+    fireworks.fault("validate_upload", status=400, times=1000)
+    registry.promote(1, "broken")
+    deliver(hooks, registry, 1, "broken", name="broken")
+    assert finish(hooks)[0]["state"] == "dead"
+    assert everything() == ["broken"]
+    registry.client.delete_registered_model_alias(registry.name, "broken")
+    looked = hooks.command("reconcile", "--json", "--rules", str(hooks.folder / "hooks.yaml"))
+    assert [(job["action"], job["deployment"]) for job in json.loads(looked.stdout)] == [("remove", "broken")]
+    wait_until(lambda: everything() == [], "what was left is gone")
 
 
 def test_of_two_events_the_older_may_come_last(fireworks, registry, hooks, write_rules):
