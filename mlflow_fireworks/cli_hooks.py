@@ -66,16 +66,17 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
     from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
 
     rules = load_rules(rules_path)
+    found: list[tuple[Any, str | None]]
     if event:
-        found = [(job, "") for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
+        found = [(job, None) for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
     else:
-        found = [(finding.job, finding.missing or "right") for finding in compare(rules, ())]
+        found = [(finding.job, finding.missing) for finding in compare(rules, ())]
     shown = [
         {
             "rule": job.rule,
             "pointer": str(job.subject),
             "version": job.version,
-            "action": job.action,
+            "action": "none" if missing == "" else job.action,
             "deployment": job.deployment,
             "endpoint": job.endpoint,
             "target": job.target,
@@ -88,13 +89,13 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
         return
     for item in shown:
         endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
-        about = f" ({item['missing']})" if item["missing"] else ""
+        about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
         click.echo(
-            f"{item['action']}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
+            f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
             f"on {item['target']}, by rule '{item['rule']}'{about}"
         )
     if not shown:
-        click.echo("nothing: no rule is about it")
+        click.echo("nothing: no rule is about " + ("this event" if event else "anything that is in the registry now"))
 
 
 @hooks.command()

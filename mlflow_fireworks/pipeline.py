@@ -14,8 +14,9 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
-from mlflow_fireworks.artifacts.sources.resolve import open_source, write_outcome
+from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
+from mlflow_fireworks.artifacts.sources.versions import write_outcome
 from mlflow_fireworks.bucket import find_origin
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.delivery import Cargo, deliver, validate

@@ -5,7 +5,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
-from mlflow_fireworks.artifacts.sources.resolve import write_outcome
+from mlflow_fireworks.artifacts.sources.versions import retag_versions, write_outcome
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, UnavailableError
@@ -73,7 +73,8 @@ def promote(
                 _write_failure(pinned, options, name, error)
                 raise
             if now == pinned:
-                _write_success(pinned, options, result, started)
+                if warning := _write_success(pinned, options, result, started):
+                    deployments.pipeline.run.reporter.warn(warning)
                 return result | {"pointer": model_uri, "version": pinned.version}
             say(f"{model_uri} moved from {pinned.uri} to {now.uri} meanwhile; going on with that")
             pinned = now
@@ -121,6 +122,22 @@ def write_failure(pinned: Pinned, name: str, message: str) -> str | None:
     )
 
 
+def write_removal(model: str, name: str, *, deleted: bool) -> str | None:
+    """Say on the registry's versions that a deployment is gone, or is not on an endpoint any more.
+
+    Args:
+        model: The registered model.
+        name: The deployment.
+        deleted: Whether the deployment itself is gone.
+
+    Returns:
+        As `write_failure`.
+    """
+    tags = _OFF_ENDPOINT | ({"fireworks.updated": _now(), "fireworks.state": "DELETED"} if deleted else {})
+    return retag_versions(model, {"fireworks.deployment": name}, tags)
+
+
+_OFF_ENDPOINT: dict[str, str | None] = {"fireworks.endpoint": None, "fireworks.address": None}
 # MLflow 3.17, `utils/validation.py`: a model version tag holds up to 100,000 characters; a page should not.
 _TAG_MAX = 1000
 
@@ -130,13 +147,18 @@ def _write_failure(pinned: Pinned, options: Config, name: str, error: FireworksE
         write_failure(pinned, name, error.message)
 
 
-def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], started: str) -> None:
-    if not options.registry_tags or options.dry_run:
-        return
+def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], started: str) -> str | None:
+    """Write it on the version, and take the endpoint off those that had it before; what could not be written."""
+    if pinned.registered is None or not options.registry_tags or options.dry_run:
+        return None
     tags = {"fireworks.started": started, "fireworks.updated": _now(), "fireworks.error": None}
-    if result.get("endpoint"):
-        tags |= {"fireworks.endpoint": result["endpoint"], "fireworks.address": result["address"]}
-    write_outcome(pinned.registered, tags)
+    if endpoint := result.get("endpoint"):
+        tags |= {"fireworks.endpoint": endpoint, "fireworks.address": result["address"]}
+    warning = write_outcome(pinned.registered, tags)
+    if endpoint and not warning:
+        name, marks = pinned.registered.name, {"fireworks.endpoint": endpoint}
+        warning = retag_versions(name, marks, _OFF_ENDPOINT, but=pinned.version)
+    return warning
 
 
 def _now() -> str:

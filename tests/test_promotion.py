@@ -74,6 +74,8 @@ def test_an_endpoint_follows_the_alias(fireworks, registry):
     served = FireworksDeploymentClient("fireworks").get_endpoint("prod")
     assert served["model"].endswith("/chat-model-r2")
     assert tags_of(registry, "2")["fireworks.endpoint"] == "prod"
+    assert tags_of(registry, "1")["fireworks.state"] == "READY"
+    assert "fireworks.endpoint" not in tags_of(registry, "1")  # it is not there any more
 
 
 def test_an_alias_that_moves_meanwhile_is_followed_before_the_endpoint_moves(fireworks, registry):

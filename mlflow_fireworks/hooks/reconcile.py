@@ -9,7 +9,7 @@ from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import Queue, again
-from mlflow_fireworks.hooks.registry import find_subjects
+from mlflow_fireworks.hooks.registry import find_subjects, has_home
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.revisions import Deployment
@@ -73,7 +73,8 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
         found = rules.find(job.rule)
         if found is None or found.when_removed == "keep" or job.key in taken:
             continue
-        if found.matches(job.subject) and job.subject not in there:  # else only the rule has changed
+        only_the_rule_changed = job.subject in there or not found.matches(job.subject)
+        if not only_the_rule_changed and has_home(job.subject):
             removal = again(job, "reconcile").model_copy(update={"action": "remove"})
             yield Finding(found, removal, f"{job.subject} is gone")
 

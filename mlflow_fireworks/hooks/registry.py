@@ -6,10 +6,11 @@ from fnmatch import fnmatchcase
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry import RegisteredModel
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
+from mlflow_fireworks.artifacts.sources.versions import is_registered, list_versions, quote
 from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
@@ -33,6 +34,18 @@ def look_up(subject: Subject) -> Pinned | None:
         return None
 
 
+def has_home(subject: Subject) -> bool:
+    """Whether the model that a pointer was on is still there.
+
+    Where it is not, this may be another registry, or an empty one: nothing is removed for that. A repo of the Hub that
+    is not there is an error already when it is looked up.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    return subject.is_on_hub or is_registered(subject.name)
+
+
 def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
     """Every pointer that a rule is about, with the version it shows.
 
@@ -52,7 +65,7 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
                 if rule.matches(subject):
                     yield subject, str(version)
             continue
-        versions = _versions(model.name)
+        versions = list_versions(model.name)
         if rule.version and versions:
             yield Subject(kind="version", name=model.name), str(versions[0].version)
         key = (rule.tag or "").partition("=")[0]
@@ -66,34 +79,14 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
 
 def _newest_version(subject: Subject) -> str | None:
     key, _, value = subject.ref.partition("=")
-    for version in _versions(subject.name):
+    for version in list_versions(subject.name):
         if subject.kind == "version" or version.tags.get(key) == value:
             return str(version.version)
     return None
 
 
-def _versions(name: str) -> list[ModelVersion]:
-    """All versions of a model, newest first."""
-    found: list[ModelVersion] = []
-    token = None
-    try:
-        while True:
-            page = MlflowClient().search_model_versions(f"name={_quote(name)}", page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda version: int(version.version), reverse=True)
-    except MlflowException as error:
-        raise UnavailableError(f"the registry does not list the versions of '{name}': {brief(error)}") from None
-
-
-def _quote(name: str) -> str:
-    """For MLflow's filters, which know both quotes and no way to escape them (MLflow 3.17, `search_utils.py`)."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
-
-
 def _find_models(pattern: str) -> Iterator[RegisteredModel]:
-    wanted = None if is_glob(pattern) else f"name={_quote(pattern)}"
+    wanted = None if is_glob(pattern) else f"name={quote(pattern)}"
     token = None
     try:
         while True:

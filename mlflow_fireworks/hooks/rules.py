@@ -232,10 +232,12 @@ class Rules(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    rules: tuple[Rule, ...] = Field(min_length=1)
+    rules: tuple[Rule, ...]
 
     @model_validator(mode="after")
     def _check_titles(self) -> "Rules":
+        if not self.rules:
+            raise ValueError("rules: is empty; without rules there is nothing to do")
         titles = [rule.title for rule in self.rules]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
             raise ValueError(f"two rules are called '{twice[0]}'; give them names")

@@ -12,15 +12,14 @@ from huey.consumer import Consumer
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned
-from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
 from mlflow_fireworks.hooks.queue import Queue, open_queue
-from mlflow_fireworks.hooks.registry import look_up
+from mlflow_fireworks.hooks.registry import has_home, look_up
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import Silent, logger
-from mlflow_fireworks.promotion import promote, write_failure
+from mlflow_fireworks.promotion import promote, write_failure, write_removal
 from mlflow_fireworks.serving.options import parse_both
 from mlflow_fireworks.target import parse_target
 
@@ -156,6 +155,11 @@ class Worker:
         except _GoneError:
             if rule.when_removed == "keep":
                 raise _SupersededError(f"{follower.job.subject} is gone") from None
+            if not has_home(follower.job.subject):
+                raise _SupersededError(
+                    f"'{follower.job.subject.name}' is not in the registry at all, so nothing was removed; "
+                    "mlflow deployments delete does it"
+                ) from None
             return self._remove(rule, follower)
 
     def _promote(self, rule: Rule, follower: Follower) -> dict[str, object]:
@@ -183,13 +187,16 @@ class Worker:
 
     def _remove(self, rule: Rule, follower: Follower) -> dict[str, object]:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
-        _, endpoint_options = parse_both(rule.config, rule.endpoint)
-        options = Config(cascade=True)
+        options, endpoint_options = parse_both({**rule.config, "cascade": True}, rule.endpoint)
         with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
             if rule.when_removed == "delete":
                 deployments.delete(job.deployment, None)
             elif rule.when_removed == "release" and rule.endpoint:
                 deployments.release(job.deployment, rule.endpoint)
+        if options.registry_tags and not job.subject.is_on_hub:
+            deleted = rule.when_removed == "delete"
+            if warning := write_removal(job.subject.name, job.deployment, deleted=deleted):
+                follower.warn(warning)
         return {"action": rule.when_removed}
 
     def _try_later(self, job: Job, error: Exception) -> None:

@@ -6,8 +6,9 @@ import mlflow
 import pytest
 from source_world import PLAIN, WEIGHTS, Remembers, build_world, picture
 
-from mlflow_fireworks.artifacts.sources.resolve import open_source, write_outcome
+from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Hint, RegisteredVersion
+from mlflow_fireworks.artifacts.sources.versions import write_outcome
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"

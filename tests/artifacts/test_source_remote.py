@@ -15,8 +15,9 @@ from counting_proxy import CountingProxy
 from moto.server import ThreadedMotoServer
 from source_world import PLAIN, WEIGHTS, build_world, picture
 
-from mlflow_fireworks.artifacts.sources.resolve import open_source, write_outcome
+from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
+from mlflow_fireworks.artifacts.sources.versions import write_outcome
 from mlflow_fireworks.errors import SourceError
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"

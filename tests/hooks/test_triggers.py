@@ -114,15 +114,18 @@ def test_an_alias_that_goes_does_what_its_rule_says(fireworks, registry, hooks, 
     )
     hooks.start(*NEVER)
     connect(registry, hooks)
-    for alias in ("kept", "released", "deleted"):
-        registry.promote(1, alias)
+    for number, alias in enumerate(("kept", "released", "deleted"), 1):
+        registry.promote(number, alias)
     wait_until(lambda: len(sources()) == 3 and "prod" in endpoints(), "all three are READY, one on an endpoint")
     assert endpoints()["prod"].endswith("/released")
     finish(hooks)
+    assert registry.tags(2)["fireworks.endpoint"] == "prod"
     for alias in ("kept", "released", "deleted"):
         registry.client.delete_registered_model_alias(registry.name, alias)
     wait_until(lambda: set(sources()) == {"kept", "released"} and not endpoints(), "what was to go is gone")
     assert all(job["state"] == "done" for job in finish(hooks))
+    assert [registry.tags(number)["fireworks.state"] for number in (1, 2, 3)] == ["READY", "READY", "DELETED"]
+    assert "fireworks.endpoint" not in registry.tags(2)
     # Set again, deleted and set once more at once: MLflow's ten senders bring it in any order.
     for _ in range(2):
         registry.promote(2, "deleted")
@@ -156,6 +159,22 @@ def test_an_alias_that_goes_during_its_first_promotion_leaves_nothing_though_no_
     looked = hooks.command("reconcile", "--json", "--rules", str(hooks.folder / "hooks.yaml"))
     assert [(job["action"], job["deployment"]) for job in json.loads(looked.stdout)] == [("remove", "broken")]
     wait_until(lambda: everything() == [], "what was left is gone")
+
+
+def test_a_registry_in_which_the_whole_model_is_missing_removes_nothing(fireworks, registry, hooks, write_rules):
+    write_rules("alias: champion, deployment: chat, when_removed: delete")
+    hooks.start(*NEVER)
+    registry.promote(1)
+    deliver(hooks, registry, 1, name="set")
+    wait_until(lambda: sources() == {"chat": "1"}, "version 1 is READY")
+    finish(hooks)
+    registry.client.rename_registered_model(registry.name, f"{registry.name}-2")  # or another, or an empty registry
+    looked = hooks.command("reconcile", "--json", "--rules", str(hooks.folder / "hooks.yaml"))
+    assert json.loads(looked.stdout) == []
+    deliver(hooks, registry, None, name="deleted")
+    assert finish(hooks)[0]["error"].startswith(f"'{registry.name}' is not in the registry at all")
+    assert sources() == {"chat": "1"}
+    registry.client.rename_registered_model(f"{registry.name}-2", registry.name)
 
 
 def test_of_two_events_the_older_may_come_last(fireworks, registry, hooks, write_rules):

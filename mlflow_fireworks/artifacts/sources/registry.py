@@ -174,32 +174,6 @@ def find_in_run(uri: str, reporter: Reporter) -> Place:
     )
 
 
-def write_outcome(registered: RegisteredVersion | None, tags: Mapping[str, str | None]) -> str | None:
-    """Put tags on a registered version, to say what became of it.
-
-    Args:
-        registered: The version; None does nothing.
-        tags: Names and values; one that is None is taken away.
-
-    Returns:
-        None when all tags are written, else one line for a warning: a model that is READY stays so when the
-        registry does not take a tag.
-    """
-    if registered is None:
-        return None
-    try:
-        client = MlflowClient()
-        there = client.get_model_version(registered.name, registered.version).tags
-        for key, value in tags.items():
-            if value is not None:
-                client.set_model_version_tag(registered.name, registered.version, key, value)
-            elif key in there:
-                client.delete_model_version_tag(registered.name, registered.version, key)
-    except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
-        return f"the registry did not take the tags for models:/{registered.name}/{registered.version}: {brief(error)}"
-    return None
-
-
 def _logged_place(client: MlflowClient, logged: LoggedModel, folder: str, run: Run | None = None) -> Place:
     run_id = logged.source_run_id
     if run is None and run_id:

@@ -1,7 +1,4 @@
-"""From a model URI to a `Source`: resolved once, pinned, listed. Nothing big moves here.
-
-`write_outcome` is the way back: what became of a registered version.
-"""
+"""From a model URI to a `Source`: resolved once, pinned, listed. Nothing big moves here."""
 
 import re
 from collections.abc import Mapping
@@ -18,14 +15,12 @@ from mlflow_fireworks.artifacts.sources.artifact_repository import (
 )
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
-from mlflow_fireworks.artifacts.sources.registry import Place, find_in_run, find_model, write_outcome
+from mlflow_fireworks.artifacts.sources.registry import Place, find_in_run, find_model
 from mlflow_fireworks.artifacts.sources.source import Source, Store
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
-
-__all__ = ["open_source", "write_outcome"]
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a Windows drive
 _MLMODEL = "MLmodel"
