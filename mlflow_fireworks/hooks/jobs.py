@@ -16,12 +16,15 @@ import hashlib
 import time
 from collections.abc import Callable
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
+RecordT = TypeVar("RecordT", bound=BaseModel)
+
+_COMPARISON = "comparison"  # no job's key: those hold a space
 _KEPT_JOBS = 1000
 _KEPT_SECONDS = 24 * 3600.0
 """An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
@@ -157,6 +160,20 @@ class Job(BaseModel):
         return (self.action, self.version) == (other.action, other.version)
 
 
+class Comparison(BaseModel):
+    """The last time that the registry was compared with Fireworks.
+
+    Args:
+        error: Why it could not be done for all rules; "" when it was.
+        succeeded: Unix time in seconds of the last one without an error; 0 when there was none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    error: str = ""
+    succeeded: float = 0.0
+
+
 def name_job(*causes: str) -> str:
     """The id of the job that something causes: the same for the same causes."""
     return hashlib.sha256("\n".join(causes).encode()).hexdigest()[:16]
@@ -196,7 +213,7 @@ class Ledger:
     def find(self, job_id: str) -> Job | None:
         """One job."""
         found = self._jobs.peek_data(job_id)
-        return None if found is EmptyData else _read(found)
+        return None if found is EmptyData else _read(Job, found)
 
     def save(self, job: Job, **changes: Any) -> Job:
         """Write a job's new state down.
@@ -227,8 +244,23 @@ class Ledger:
 
     def jobs(self) -> list[Job]:
         """All jobs, newest first."""
-        found = (_read(value) for value in self._jobs.result_items().values())
+        found = (_read(Job, value) for value in self._jobs.result_items().values())
         return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
+
+    def comparison(self) -> Comparison | None:
+        """How the last comparison with the registry went; None before the first."""
+        found = self._heads.peek_data(_COMPARISON)
+        return None if found is EmptyData else _read(Comparison, found)
+
+    def save_comparison(self, error: str) -> None:
+        """Write down how a comparison went.
+
+        Args:
+            error: Why it could not be done; "" when it was.
+        """
+        last = self.comparison() or Comparison()
+        now = Comparison(error=error, succeeded=last.succeeded if error else self._clock())
+        self._heads.put_data(_COMPARISON, _to_bytes(now))
 
     def close(self) -> None:
         """Let go of the storage."""
@@ -236,24 +268,28 @@ class Ledger:
         self._heads.close()
 
     def prune(self) -> None:
-        """Forget old jobs that are over; the newest of a key that succeeded stays, as the memory of what is where."""
+        """Forget old jobs that are over.
+
+        Of each key the last that succeeded stays, as the memory of what is where, and a failure that nothing followed.
+        """
         done: set[str] = set()
         for number, job in enumerate(self.jobs()):
             last_done = job.state is State.DONE and job.key not in done
             if last_done:
                 done.add(job.key)
             old = number >= _KEPT_JOBS and self._clock() - job.updated > _KEPT_SECONDS
-            if old and job.state.is_final and not last_done:
+            failure = job.state is State.DEAD and self.is_newest(job)
+            if old and job.state.is_final and not last_done and not failure:
                 self._jobs.delete_data(job.id)
 
 
-def _to_bytes(job: Job) -> bytes:
-    return job.model_dump_json().encode()
+def _to_bytes(record: BaseModel) -> bytes:
+    return record.model_dump_json().encode()
 
 
-def _read(value: bytes) -> Job | None:
+def _read(kind: type[RecordT], value: bytes) -> RecordT | None:
     """A record; None for one that a different release wrote in a way that this one cannot read."""
     try:
-        return Job.model_validate_json(bytes(value))
+        return kind.model_validate_json(bytes(value))
     except ValueError:
         return None

@@ -51,6 +51,12 @@ class JobFigures(Collector):
         for job in snapshot.promoted:
             success.add_metric([job.target, job.deployment], job.updated)
         yield success
+        if snapshot.comparison:
+            yield GaugeMetricFamily(
+                f"{_PREFIX}_last_comparison_timestamp_seconds",
+                "When the registry was last compared with Fireworks without an error; 0 = never.",
+                snapshot.comparison.succeeded,
+            )
         moved = GaugeMetricFamily(
             f"{_PREFIX}_moved_bytes", "Bytes moved by the running jobs.", labels=["target", "deployment"]
         )

@@ -93,6 +93,16 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
     Raises:
         UnavailableError: As `compare`; what was found missing for the other rules is enqueued.
     """
+    try:
+        found = _enqueue_missing(queue, rules, dead_too=dead_too)
+    except Exception as error:
+        queue.ledger.save_comparison(error.message if isinstance(error, FireworksError) else type(error).__name__)
+        raise
+    queue.ledger.save_comparison("")
+    return found
+
+
+def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
     queue.ledger.prune()
     jobs = queue.ledger.jobs()
     busy = {job.key for job in jobs if not job.state.is_final}  # it may end after Fireworks was looked at

@@ -25,7 +25,7 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import ConflictError, NotFoundError
-from mlflow_fireworks.hooks.jobs import Job, State
+from mlflow_fireworks.hooks.jobs import Comparison, Job, State
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import read_body
 from mlflow_fireworks.progress import format_bytes
@@ -47,11 +47,13 @@ class Snapshot:
         taken: Unix time in seconds.
         waiting: Ids that wait for a worker.
         jobs: Newest first.
+        comparison: How the last comparison with the registry went; None before the first.
     """
 
     taken: float
     waiting: int
     jobs: tuple[Job, ...]
+    comparison: Comparison | None = None
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -85,12 +87,13 @@ class Snapshot:
         """For scripts."""
         lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
         found = {name: [job.model_dump(mode="json") for job in jobs] for name, jobs in lists.items()}
-        return {"taken": self.taken, "waiting": self.waiting, **found}
+        comparison = self.comparison.model_dump(mode="json") if self.comparison else None
+        return {"taken": self.taken, "waiting": self.waiting, "comparison": comparison, **found}
 
 
 def take_snapshot(queue: Queue) -> Snapshot:
     """Read all jobs; waits for the storage."""
-    return Snapshot(time.time(), queue.waiting(), tuple(queue.ledger.jobs()))
+    return Snapshot(time.time(), queue.waiting(), tuple(queue.ledger.jobs()), queue.ledger.comparison())
 
 
 class StatusPage:

@@ -2,10 +2,13 @@
 
 import json
 import time
+from urllib.parse import urlsplit
 
+import httpx
 import pytest
 from hooks_world import SECRET, alias_event, wait_until
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
+from tcp_proxy import TcpProxy
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
@@ -19,6 +22,10 @@ def ready(registry, version):
 
 def jobs_of(hooks):
     return json.loads(hooks.command("jobs", "--json").stdout)
+
+
+def comparison(hooks):
+    return httpx.get(f"http://127.0.0.1:{hooks.port}/status.json", timeout=30).json()["comparison"]
 
 
 def current(registry):
@@ -96,14 +103,26 @@ def test_deliveries_doubled_reordered_and_replayed_after_a_restart_end_where_the
     assert len(models_made(fireworks)) == 1
 
 
-def test_reconciling_alone_brings_it_right(fireworks, registry, hooks):
+def test_reconciling_alone_brings_it_right_and_tells_while_the_registry_does_not_answer(fireworks, registry, hooks):
     registry.promote(2)
-    hooks.start("--reconcile-every", "1s")
-    wait_until(lambda: [job["state"] for job in jobs_of(hooks)] == ["done"], "version 2 is done")
-    registry.promote(4)
-    wait_until(lambda: ready(registry, 4), "version 4 is READY")
-    time.sleep(3)
-    assert len(jobs_of(hooks)) == 2  # what is right is left alone
+    with TcpProxy(urlsplit(registry.url).port) as door:
+        door.refuse()
+        hooks.environ |= {
+            "MLFLOW_TRACKING_URI": f"http://127.0.0.1:{door.port}",
+            "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+        }
+        hooks.start("--reconcile-every", "1s")
+        told = wait_until(lambda: comparison(hooks), "the registry was asked")
+        assert told["error"].startswith("rule 'champions': the registry does not list its models")
+        assert told["succeeded"] == 0
+        door.open()
+        wait_until(lambda: [job["state"] for job in jobs_of(hooks)] == ["done"], "version 2 is done")
+        registry.promote(4)
+        wait_until(lambda: ready(registry, 4), "version 4 is READY")
+        time.sleep(3)
+        assert len(jobs_of(hooks)) == 2  # what is right is left alone
+        assert comparison(hooks)["error"] == ""
+        assert time.time() - comparison(hooks)["succeeded"] < 10
 
 
 def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks, registry, hooks):

@@ -27,6 +27,7 @@ from mlflow_fireworks.hooks.status import MAX_VIEWERS, StatusPage, describe_age
 TOKEN = "a token for the people"
 NASTY = "<script>document.title='broken'</script>"
 MIB = 1 << 20
+COMPARED = "mlflow_fireworks_last_comparison_timestamp_seconds"
 
 
 def job(job_id, deployment, state=State.DONE, **fields):
@@ -102,6 +103,20 @@ def test_page_and_json_tell_what_is_where_what_runs_and_what_failed(site):
     names = {part: [found["id"] for found in told[part]] for part in ("failures", "queue", "promoted")}
     assert names == {"failures": ["d2"], "queue": ["d3", "d4"], "promoted": ["d1"]}
     assert told["queue"][0]["progress"]["moved"] == 52 << 30
+
+
+def test_a_registry_that_does_not_answer_is_said_first(site):
+    assert "All well" in site.client.get("/").text
+    site.queue.ledger.save_comparison("")
+    assert "compared with the registry <time" in site.client.get("/").text
+    compared = site.queue.ledger.comparison().succeeded
+    site.queue.ledger.save_comparison("rule 'a': the registry does not answer")
+    page = site.client.get("/").text
+    assert "All well" not in page
+    for text in ("Not compared with the registry", "rule &#39;a&#39;: the registry does not answer", "just now"):
+        assert text in page, text
+    (figure,) = (line for line in site.client.get("/metrics").text.splitlines() if line.startswith(COMPARED))
+    assert float(figure.split()[1]) == compared
 
 
 def test_text_from_outside_stays_text_and_nothing_may_be_loaded(site):
