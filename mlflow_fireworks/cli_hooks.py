@@ -16,6 +16,7 @@ from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.progress import logger
 
 Command = Callable[..., None]
+_NOT_ABOUT_EVENT = "nothing: no rule is about this event"
 _RULES = click.option(
     "--rules",
     "rules_path",
@@ -95,7 +96,7 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
             f"on {item['target']}, by rule '{item['rule']}'{about}"
         )
     if not shown:
-        click.echo("nothing: no rule is about " + ("this event" if event else "anything that is in the registry now"))
+        click.echo(_NOT_ABOUT_EVENT if event else "nothing: no rule is about anything that is in the registry now")
 
 
 @hooks.command()
@@ -218,6 +219,8 @@ def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
     rules = load_rules(rules_path)
     done = work_now(rules, [job for one in _read_event(body) for job in plan_jobs(rules, one)])
+    if not done and not as_json:
+        click.echo(_NOT_ABOUT_EVENT)
     _list_jobs(done, as_json)
     if any(job.state is State.DEAD for job in done):
         sys.exit(1)

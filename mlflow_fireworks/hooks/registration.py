@@ -103,9 +103,7 @@ def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registere
     _try_receiver(url, secret)
     api = HfApi()
     try:
-        patterns = dict.fromkeys(rule.hub for rule in rules if rule.hub)
-        # Two rules may watch all repos of one owner.
-        watched = list({item["name"]: item for item in (_watch(api, pattern) for pattern in patterns)}.values())
+        watched = find_watched(rules, api)
         existing = next((item for item in api.list_webhooks() if item.url == url), None)
         text = secret.get_secret_value()
         if existing:
@@ -119,18 +117,34 @@ def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registere
     return Registered("Hugging Face Hub", made.id, url, existing is None, tuple(item["name"] for item in watched))
 
 
-def _watch(api: HfApi, pattern: str) -> Any:
-    """What the Hub is to watch for one rule; it has one word for organizations and another for users."""
-    owner = pattern.partition("/")[0]
-    if not is_glob(pattern):
-        return {"type": "model", "name": pattern}
+def find_watched(rules: Rules, api: HfApi) -> list[Any]:
+    """What a webhook on the Hub has to watch for the rules, as `HfApi.create_webhook` takes it.
+
+    Args:
+        rules: The rules; a glob watches all repos of its owner.
+        api: Asked whether such an owner is an organization or a user, for which the Hub has two words.
+
+    Raises:
+        HfHubHTTPError: The Hub does not answer that.
+    """
+    found = {}
+    for pattern in (rule.hub for rule in rules if rule.hub):
+        owner = pattern.partition("/")[0]
+        if not is_glob(pattern):
+            found[pattern] = {"type": "model", "name": pattern}
+        elif owner not in found:
+            found[owner] = {"type": "org" if _is_organization(owner, api) else "user", "name": owner}
+    return list(found.values())
+
+
+def _is_organization(owner: str, api: HfApi) -> bool:
     try:
         api.get_organization_overview(owner)
     except hub_errors.HfHubHTTPError as error:
         if error.response.status_code != httpx.codes.NOT_FOUND:
             raise
-        return {"type": "user", "name": owner}
-    return {"type": "org", "name": owner}
+        return False
+    return True
 
 
 def _explain_refusal(error: Exception) -> FireworksError:
