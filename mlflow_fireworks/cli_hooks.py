@@ -11,12 +11,28 @@ from typing import Any
 
 import click
 
+from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.progress import logger
 
 Command = Callable[..., None]
 _NOT_ABOUT_EVENT = "nothing: no rule is about this event"
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know no argument
+    """A duration such as 90s, 30m or 2h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return float(str(read_duration(value)))
+        except ValueError as error:
+            self.fail(f"'{value}' {error}", param, ctx)
+
+
 _RULES = click.option(
     "--rules",
     "rules_path",
@@ -39,15 +55,24 @@ _WORKERS = click.option(
 )
 _RECONCILE = click.option(
     "--reconcile-every",
+    type=Duration(),
     default="10m",
     show_default=True,
     help="Between looks at the registry for what no event told; 0 = never.",
 )
 _FIRST_PAUSE = click.option(
-    "--retry-after", default="10s", show_default=True, help="Before the second of five tries; then longer each time."
+    "--retry-after",
+    type=Duration(),
+    default="10s",
+    show_default=True,
+    help="Before the second of five tries; then longer each time.",
 )
 _LEASE = click.option(
-    "--lease", default="60s", show_default=True, help="On Redis, how long the work of a dead machine stays taken."
+    "--lease",
+    type=Duration(),
+    default="60s",
+    show_default=True,
+    help="On Redis, how long the work of a dead machine stays taken.",
 )
 
 
@@ -239,31 +264,26 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
     rules_path: Path,
     queue_url: str | None,
     workers: int,
-    reconcile_every: str,
-    retry_after: str,
-    lease: str,
+    reconcile_every: float,
+    retry_after: float,
+    lease: float,
     max_queue: int = 1000,
 ) -> Any:
-    from mlflow_fireworks.config import read_duration  # noqa: PLC0415
     from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
     from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
     from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service  # noqa: PLC0415
 
-    try:
-        seconds = [float(str(read_duration(text))) for text in (reconcile_every, retry_after, lease)]
-    except ValueError as error:
-        raise InvalidConfigError(f"--reconcile-every, --retry-after, --lease: {error}") from None
     rules = load_rules(rules_path)
-    queue = open_queue(_queue(queue_url), max_queue, seconds[2])
+    queue = open_queue(_queue(queue_url), max_queue, lease)
     if not logger.hasHandlers():  # MLflow configures its loggers when it is imported
         logging.basicConfig(level=logging.INFO)
     return Service(
         queue,
         rules,
         workers=workers,
-        reconcile_seconds=seconds[0],
-        first_pause_seconds=seconds[1],
-        sweep_seconds=min(SWEEP_SECONDS, seconds[2]),
+        reconcile_seconds=reconcile_every,
+        first_pause_seconds=retry_after,
+        sweep_seconds=min(SWEEP_SECONDS, lease),
     )
 
 

@@ -1,15 +1,18 @@
 """The running program: receiver, workers and the clock that reconciles, in one process."""
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import mlflow
 import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from mlflow_fireworks.errors import FireworksError, InvalidConfigError
+from mlflow_fireworks.artifacts.sources.wording import hide_credentials
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
@@ -18,6 +21,7 @@ from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.status import StatusPage
 from mlflow_fireworks.hooks.worker import Worker, WorkerPool
 from mlflow_fireworks.progress import logger
+from mlflow_fireworks.target import load_api_key, parse_target
 
 MLFLOW_SECRET = "MLFLOW_FIREWORKS_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable
 HUB_SECRET = "MLFLOW_FIREWORKS_HUB_SECRET"  # noqa: S105 - the name of a variable
@@ -85,7 +89,19 @@ class Service:
         self._over = threading.Event()
 
     def start(self) -> None:
-        """Start the workers and the clock; what an earlier run left undone is taken up at once."""
+        """Start the workers and the clock; what an earlier run left undone is taken up at once.
+
+        Raises:
+            CredentialsError: There is no API key for one of the rules' targets.
+        """
+        if self._pool or self._reconcile_seconds:
+            for target in {rule.target for rule in self._rules}:
+                load_api_key(parse_target(target))  # rather now than at the first promotion
+        logger.info(
+            "following %s; the registry is %s",
+            ", ".join(f"'{rule.title}'" for rule in self._rules),
+            hide_credentials(mlflow.get_registry_uri()),
+        )
         self._queue.sweep()
         if self._pool:
             self._pool.start()
@@ -104,7 +120,12 @@ class Service:
             secrets: Of the senders.
             host: Address to listen on.
             port: Port; 0 takes a free one, which the log tells.
+
+        Raises:
+            UnavailableError: The address is taken, or not one of this machine's.
+            CredentialsError: As `start`.
         """
+        listener = _listen(host, port)
         self.start()
         metrics = CollectorRegistry()
         metrics.register(JobFigures(self._queue))
@@ -114,15 +135,14 @@ class Service:
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                host=host,
-                port=port,
                 log_level="info",
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GOODBYE_SECONDS,
             )
         )
-        server.run()
+        logger.info("listening on %s port %d", host, listener.getsockname()[1])
+        server.run(sockets=[listener])
         self.stop()
 
     def wait(self) -> None:
@@ -165,3 +185,15 @@ class Service:
             logger.warning("%s; trying again in %d s", error.message, seconds)
         except Exception:  # noqa: BLE001 - the clock goes on, whatever it is
             logger.exception("trying again in %d s", seconds)
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """Take the address before any work begins."""
+    try:
+        return socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise UnavailableError(
+            f"cannot listen on {host} port {port} ({reason}): is another `hooks serve` running? "
+            "choose with --host and --port"
+        ) from None

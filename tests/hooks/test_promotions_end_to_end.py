@@ -1,6 +1,7 @@
 """A real MLflow server's webhooks to the real receiver: what a team sees when it moves an alias."""
 
 import json
+import socket
 import time
 from urllib.parse import urlsplit
 
@@ -147,10 +148,22 @@ def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks
     assert hooks.command("retry", dead["id"]).returncode == 1
 
 
-def test_it_refuses_to_start_without_a_secret(hooks):
-    del hooks.environ["MLFLOW_FIREWORKS_WEBHOOK_SECRET"]
-    with pytest.raises(AssertionError, match="set MLFLOW_FIREWORKS_WEBHOOK_SECRET"):
+@pytest.mark.parametrize("variable", ["MLFLOW_FIREWORKS_WEBHOOK_SECRET", "FIREWORKS_API_KEY"])
+def test_it_refuses_to_start_without_a_secret_or_a_key(hooks, variable, tmp_path):
+    del hooks.environ[variable]
+    hooks.environ["HOME"] = str(tmp_path)
+    with pytest.raises(AssertionError, match=f"Error: .*set {variable}"):
         hooks.start()
+    assert hooks.log.count("\n") == 1
+
+
+def test_an_address_that_is_taken_is_told_before_any_work_begins(registry, hooks):
+    registry.promote(1)
+    with socket.create_server(("127.0.0.1", hooks.port)):
+        told = hooks.command("serve", "--port", str(hooks.port), "--rules", str(hooks.folder / "hooks.yaml"))
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert f"port {hooks.port} (Address already in use): is another" in told.stderr
+    assert jobs_of(hooks) == []
 
 
 def test_check_explains_an_event_and_the_registry(fireworks, registry, hooks, tmp_path):
