@@ -37,7 +37,7 @@ class Deployments:
             FireworksError: One line that says what happened and what to do.
         """
         if endpoint:
-            foresee(self.serving, endpoint, self._known_models(name))
+            self.foresee(name, endpoint)
         outcome = self.pipeline.create(name, model_uri, flavor)
         return self._go_on(outcome, endpoint, moving=False)
 
@@ -53,7 +53,7 @@ class Deployments:
                 raise InvalidConfigError("-C revision is for update with --endpoint and without -m")
             return self.roll_back(name, number, endpoint)
         if endpoint:
-            foresee(self.serving, endpoint, self._known_models(name))
+            self.foresee(name, endpoint)
         outcome = self.pipeline.update(name, model_uri, flavor) if model_uri else self.pipeline.finish(name)
         if not endpoint and outcome.model is not None:
             self._mention_endpoints(name, outcome.model)
@@ -75,6 +75,14 @@ class Deployments:
         if existing and (existing.is_managed or config.force):
             release(self.serving, name, _models_of(existing), cascade=config.cascade)
         self.pipeline.delete(name)
+
+    def foresee(self, name: str, endpoint: str) -> None:
+        """Say what is wrong with an endpoint for a deployment before anything is sent, as far as that is known.
+
+        Raises:
+            FireworksError: One line that says what is wrong and what to do.
+        """
+        foresee(self.serving, endpoint, self._known_models(name))
 
     def release(self, name: str, endpoint: str) -> None:
         """Take a deployment off one endpoint, whose GPUs go unless others are on it; the models stay.

@@ -64,7 +64,7 @@ def promote(
         say = deployments.pipeline.run.reporter.note
         for _ in range(_TURNS):
             try:
-                result = _deploy(deployments, name, pinned.uri)
+                result = _deploy(deployments, name, pinned.uri, endpoint)
                 if (now := look()) == pinned:
                     if endpoint and not options.dry_run:
                         result |= _serve(deployments, name, result, endpoint)
@@ -81,7 +81,10 @@ def promote(
     raise UnavailableError(f"{model_uri} moved {_TURNS} times while it was promoted; run the same command again")
 
 
-def _deploy(deployments: Deployments, name: str, uri: str) -> dict[str, Any]:
+def _deploy(deployments: Deployments, name: str, uri: str, endpoint: str | None) -> dict[str, Any]:
+    """Bring it to READY; whether the endpoint could take it is asked before anything is sent."""
+    if endpoint:
+        deployments.foresee(name, endpoint)
     if name in deployments.pipeline.deployments():
         return deployments.pipeline.update(name, uri).to_dict()
     try:

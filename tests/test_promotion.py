@@ -78,6 +78,15 @@ def test_an_endpoint_follows_the_alias(fireworks, registry):
     assert "fireworks.endpoint" not in tags_of(registry, "1")  # it is not there any more
 
 
+def test_an_endpoint_of_another_deployment_is_refused_before_anything_is_sent(fireworks, registry):
+    config = {"progress": "none"}
+    promote("models:/Chat_Model@champion", endpoint="prod", config=config)
+    made = models_made(fireworks)
+    with pytest.raises(ConflictError, match="endpoint 'prod' serves accounts/acme/models/chat-model; choose another"):
+        promote("models:/Chat_Model/2", name="other", endpoint="prod", config=config)
+    assert models_made(fireworks) == made
+
+
 def test_an_alias_that_moves_meanwhile_is_followed_before_the_endpoint_moves(fireworks, registry):
     class MovesTheAlias(Remembers):
         moved = False

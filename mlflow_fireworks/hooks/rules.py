@@ -8,7 +8,7 @@
         alias: champion            # … and its alias (glob), or  tag: stage=prod  or  version: created
         target: fireworks:/acme    # as for mlflow deployments -t
         deployment: "{model}"      # template of the name on Fireworks
-        endpoint: prod             # also move this endpoint
+        endpoint: "{model}-prod"   # also move this endpoint; the same template
         config: {watch_tunable: true}
         when_removed: keep         # or release (take it off the endpoint), or delete
         concurrency: 2             # of this rule at the same time
@@ -51,7 +51,7 @@ class Rule(BaseModel):
         target: Deployment target, as for `mlflow deployments -t`.
         deployment: Template of the deployment's name; `{model}`, `{version}`, `{alias}`, `{tag}`, `{value}`,
             `{owner}`, `{repo}`, `{branch}` are filled in, and the whole is made a legal name.
-        endpoint: Is moved to the model once that is READY; None leaves endpoints alone.
+        endpoint: Is moved to the model once that is READY; a template too; None leaves endpoints alone.
         config: Options as for `mlflow deployments -C`.
         when_removed: What follows when the alias, tag or branch goes: `keep` everything, `release` the endpoint
             (its GPUs go), or `delete` the deployment.
@@ -86,7 +86,7 @@ class Rule(BaseModel):
         self._check_template()
         try:
             parse_target(self.target, environ={})
-            if self.endpoint:
+            if self.endpoint and "{" not in self.endpoint:
                 check_name(self.endpoint)
         except FireworksError as error:
             raise ValueError(error.message) from None
@@ -119,12 +119,9 @@ class Rule(BaseModel):
 
     def _check_template(self) -> None:
         """Refuse a template that gives two things one name, by which they would overwrite each other for ever."""
-        try:
-            used = {field for _, field, _, _ in Formatter().parse(self.template) if field is not None}
-        except ValueError as error:
-            raise ValueError(f"deployment: {error}") from None
-        if unknown := sorted(used - set(_FIELDS)):
-            raise ValueError(f"deployment: {{{unknown[0]}}} is not known; use {', '.join(f'{{{f}}}' for f in _FIELDS)}")
+        used = _fields_of("deployment", self.template)
+        if "version" in _fields_of("endpoint", self.endpoint or ""):
+            raise ValueError("endpoint: {version} would start GPUs for each version and never end the last one's")
         wanted = [
             (self.model, {"model"}, "model"),
             (self.alias, {"alias"}, "alias"),
@@ -185,7 +182,7 @@ class Rule(BaseModel):
             subject: The pointer.
             version: The version or commit that it shows; a commit is shortened to 12 digits.
         """
-        return suggest_name(self._fill(subject, version))
+        return suggest_name(_fill(self.template, subject, version))
 
     def outline(self) -> str:
         """Target and name on Fireworks with the globs left in: rules of one outline would overwrite each other."""
@@ -195,21 +192,7 @@ class Rule(BaseModel):
             name=self.hub or self.model or "",
             ref=self.alias or self.branch or self.tag or "",
         )
-        return f"{self.target} {self._fill(subject, '')}"
-
-    def _fill(self, subject: Subject, version: str) -> str:
-        owner, _, repo = subject.name.rpartition("/")
-        fields = {
-            "model": repo,
-            "repo": repo,
-            "owner": owner,
-            "version": version[:12],
-            "alias": subject.ref if subject.kind == "alias" else "",
-            "branch": subject.ref if subject.kind == "branch" else "",
-            "tag": subject.ref.partition("=")[0] if subject.kind in ("tag", "hub_tag") else "",
-            "value": subject.ref.partition("=")[2] if subject.kind == "tag" else "",
-        }
-        return self.template.format(**fields)
+        return f"{self.target} {_fill(self.template, subject, '')}"
 
     def make_job(self, subject: Subject, version: str, job_id: str, cause: str) -> Job:
         """The promotion that this rule asks for when a pointer shows a version."""
@@ -222,7 +205,7 @@ class Rule(BaseModel):
             version=version,
             target=self.target,
             deployment=self.name_deployment(subject, version),
-            endpoint=self.endpoint,
+            endpoint=suggest_name(_fill(self.endpoint, subject, "")) if self.endpoint else None,
             cause=cause,
         )
 
@@ -261,6 +244,32 @@ class Rules(BaseModel):
     def matching(self, event: Event) -> list[Rule]:
         """The rules that an event is for."""
         return [rule for rule in self.rules if rule.matches(event.subject)]
+
+
+def _fields_of(key: str, template: str) -> set[str]:
+    """The fields in a template; an error names the key of the file that holds it."""
+    try:
+        used = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
+    except ValueError as error:
+        raise ValueError(f"{key}: {error}") from None
+    if unknown := sorted(used - set(_FIELDS)):
+        raise ValueError(f"{key}: {{{unknown[0]}}} is not known; use {', '.join(f'{{{f}}}' for f in _FIELDS)}")
+    return used
+
+
+def _fill(template: str, subject: Subject, version: str) -> str:
+    owner, _, repo = subject.name.rpartition("/")
+    fields = {
+        "model": repo,
+        "repo": repo,
+        "owner": owner,
+        "version": version[:12],
+        "alias": subject.ref if subject.kind == "alias" else "",
+        "branch": subject.ref if subject.kind == "branch" else "",
+        "tag": subject.ref.partition("=")[0] if subject.kind in ("tag", "hub_tag") else "",
+        "value": subject.ref.partition("=")[2] if subject.kind == "tag" else "",
+    }
+    return template.format(**fields)
 
 
 def is_glob(pattern: str) -> bool:

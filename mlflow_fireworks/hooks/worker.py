@@ -191,8 +191,8 @@ class Worker:
         with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
             if rule.when_removed == "delete":
                 deployments.delete(job.deployment, None)
-            elif rule.when_removed == "release" and rule.endpoint:
-                deployments.release(job.deployment, rule.endpoint)
+            elif rule.when_removed == "release" and job.endpoint:
+                deployments.release(job.deployment, job.endpoint)
         if options.registry_tags and not job.subject.is_on_hub:
             deleted = rule.when_removed == "delete"
             if warning := write_removal(job.subject.name, job.deployment, deleted=deleted):

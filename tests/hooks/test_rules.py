@@ -39,6 +39,12 @@ def load(tmp_path):
         ("{model: chat, alias: a, config: {nonsense: 1}}", "unknown option"),
         ("{model: chat, alias: a, config: {dry_run: true}}", "dry_run has no place in a rule"),
         ("{model: chat, alias: a, endpoint: Not Legal}", "cannot be a Fireworks name"),
+        ("{model: chat, alias: a, endpoint: '{nmae}'}", "endpoint: {nmae} is not known"),
+        ("{model: chat, alias: a, endpoint: '{version}'}", "endpoint: {version} would start GPUs for each version"),
+        (
+            "{model: chat, alias: a, config: {min_replicas: 1}}",
+            "config: min_replicas is about an endpoint; add endpoint:",
+        ),
         ("{model: chat, alias: a, when_removed: release}", "needs endpoint"),
         ("{model: chat, alias: a, when_removed: vanish}", "when_removed"),
         ("{model: chat, alias: a, deployment: 'v-{version}', when_removed: delete}", "all of them are kept"),
@@ -85,9 +91,11 @@ def jobs_for(rules, subject, version="7", **event):
 
 
 def test_names_are_made_from_what_happened_and_are_legal(load):
-    rules = load("rules:\n- {model: 'Chat*', alias: '*', deployment: '{model}-{alias}', target: 'fireworks:/acme'}\n")
+    names = "deployment: '{model}-{alias}', endpoint: '{model}_prod'"
+    rules = load(f"rules:\n- {{model: 'Chat*', alias: '*', {names}, target: 'fireworks:/acme'}}\n")
     (job,) = jobs_for(rules, {"kind": "alias", "name": "Chat_7B", "ref": "Champion"})
     assert (job.deployment, job.target, job.version) == ("chat-7b-champion", "fireworks:/acme", "7")
+    assert job.endpoint == "chat-7b-prod"
     assert jobs_for(rules, {"kind": "alias", "name": "other", "ref": "champion"}) == []
 
 
