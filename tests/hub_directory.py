@@ -1,12 +1,13 @@
 """The part of a Hugging Face Hub that says which repositories exist, on loopback, with its moods."""
 
 import json
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
+
+from threaded_server import serving
 
 
 @dataclass
@@ -29,16 +30,8 @@ class HubDirectory:
     @contextmanager
     def running(self) -> Iterator[str]:
         """Serve; yields the address."""
-        handler = type("Handler", (_Handler,), {"directory": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        server.block_on_close = False  # a slow answer need not be waited for
-        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
-        try:
-            yield f"http://127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            server.server_close()
+        with serving(_Handler, directory=self) as url:
+            yield url
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -3,13 +3,13 @@
 import hashlib
 import json
 import re
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
+from threaded_server import serving
 
 SHA = "c379e821c9c95d613899e8c4343e4bfee2b0c600"
 TOKEN, READ_TOKEN = "hf_may_write", "hf_may_only_read"
@@ -59,19 +59,8 @@ class HubServer:
 
     @contextmanager
     def running(self):
-        handler = type("Handler", (_Handler,), {"hub": self})
-        server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        server.daemon_threads = True
-        server.handle_error = lambda *_: None  # a client that has read enough hangs up
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-        thread.start()
-        self.url = f"http://127.0.0.1:{server.server_port}"
-        try:
+        with serving(_Handler, hub=self) as self.url:
             yield self
-        finally:
-            server.shutdown()
-            server.server_close()
-            thread.join()
 
     def push(self, repo, files, ref="refs/heads/main"):
         """Put a commit on a branch or tag, and tell the webhooks; returns its sha."""

@@ -5,11 +5,12 @@ files are in an object store, it sends whole files only until it is told to know
 """
 
 import json
-import threading
 from collections import Counter
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from threaded_server import serving
 
 ROOT = "/mlflow-artifacts/artifacts"
 
@@ -39,18 +40,9 @@ class MisbehavingStore:
 
 @contextmanager
 def running(store):
-    handler = type("Handler", (_Handler,), {"store": store})
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    store.url = f"http://127.0.0.1:{server.server_port}{ROOT}"
-    try:
+    with serving(_Handler, store=store) as url:
+        store.url = f"{url}{ROOT}"
         yield store
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -1,9 +1,8 @@
 """Headers of remote weights are read without fetching the weights, wherever the store can send a part of a file."""
 
-import threading
 import time
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import pytest
@@ -13,6 +12,7 @@ from counting_proxy import CountingProxy
 from misbehaving_store import MisbehavingStore, running
 from moto.server import ThreadedMotoServer
 from planning import names, plan
+from threaded_server import serving
 
 from mlflow_fireworks.artifacts.checkpoint import make_checkpoint
 from mlflow_fireworks.artifacts.layout import find_layout
@@ -247,15 +247,8 @@ def range_server(content):
             pass
 
     asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}", asked
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with serving(Handler) as url:
+        yield url, asked
 
 
 def test_azure_sends_no_more_than_the_header():

@@ -1,0 +1,36 @@
+"""A small HTTP server on loopback, as the stand-ins of the tests are."""
+
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import ThreadingHTTPServer
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exc_info()[1], ConnectionError):  # a client that has read enough hangs up
+            super().handle_error(request, client_address)
+
+
+@contextmanager
+def serving(handler, **attributes):
+    """Serve while the block runs, on a free port.
+
+    Args:
+        handler: A class of request handlers.
+        attributes: What its handlers find on themselves.
+
+    Yields:
+        The address.
+    """
+    server = _Server(("127.0.0.1", 0), type("Handler", (handler,), attributes))
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
