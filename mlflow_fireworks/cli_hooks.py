@@ -4,7 +4,8 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import click
 from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.plugin import stopped_by_sigterm
 from mlflow_fireworks.progress import logger
 
 Command = Callable[..., None]
@@ -140,8 +142,8 @@ def serve(host: str, port: int, **how: Any) -> None:
     from mlflow_fireworks.hooks.service import load_secrets  # noqa: PLC0415
 
     secrets = load_secrets(load_rules(how["rules_path"]))
-    _make_service(**how).serve(secrets, host, port)
-    _leave()
+    with _until_stopped():
+        _make_service(**how).serve(secrets, host, port)
 
 
 @hooks.command()
@@ -153,12 +155,8 @@ def serve(host: str, port: int, **how: Any) -> None:
 @_LEASE
 def worker(**how: Any) -> None:
     """Do the work that other processes take in; any number may run on one Redis."""
-    service = _make_service(**how)
-    try:
-        service.wait()
-    except KeyboardInterrupt:
-        service.stop()
-    _leave()
+    with _until_stopped():
+        _make_service(**how).wait()
 
 
 @hooks.command()
@@ -300,8 +298,14 @@ def _read_event(body: bytes) -> list[Any]:
         return list(read_hub_event(body))
 
 
-def _leave() -> None:
-    """End now: uploads in other threads go on from where they were at the next start."""
+@contextmanager
+def _until_stopped() -> Iterator[None]:
+    """Run until Ctrl-C or SIGTERM, also as the first process of a container, which no signal ends by itself.
+
+    Then end at once: uploads in other threads go on from where they were at the next start.
+    """
+    with stopped_by_sigterm(), suppress(KeyboardInterrupt):
+        yield
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(0)
