@@ -1,0 +1,273 @@
+"""The deployment examples, run as they stand until a model is READY: Compose, Kubernetes and systemd."""
+
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from secrets import token_hex
+
+import httpx
+import kubernetes_validate
+import mlflow
+import pytest
+import yaml
+from checkpoints import make_llama
+from containers import (
+    POSTGRES,
+    REDIS,
+    REPOSITORY,
+    Compose,
+    Container,
+    Image,
+    find_obstacle,
+    private_network,
+    read_seconds,
+)
+from hooks_world import Registry, alias_event, answers, wait_until
+
+from mlflow_fireworks.hooks.receiver import sign
+from mlflow_fireworks.hooks.rules import load_rules
+
+EXAMPLES = REPOSITORY / "examples" / "hooks"
+COMPOSE = EXAMPLES / "compose" / "compose.yaml"
+KUBERNETES = EXAMPLES / "kubernetes"
+UNIT = EXAMPLES / "systemd" / "mlflow-fireworks-hooks.service"
+IMAGE = Image.read(EXAMPLES / "compose" / "Dockerfile")
+RECEIVER = "http://127.0.0.1:8765"
+ACCOUNT = {"FIREWORKS_API_KEY": "fw_key", "FIREWORKS_ACCOUNT_ID": "acme"}
+
+
+@pytest.fixture(scope="module")
+def network():
+    """The ports of the examples are free in here."""
+    if obstacle := find_obstacle("redis-server", "initdb"):
+        pytest.skip(obstacle)
+    with private_network():
+        yield
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A folder with a registry in a SQLite file, which needs no server: two versions of the model chat."""
+    folder = tmp_path_factory.mktemp("registry")
+    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client.create_registered_model("chat")
+    for seed in range(2):
+        client.create_model_version("chat", make_llama(folder / f"llama-{seed}", seed=seed).as_uri())
+    return folder
+
+
+def fill_in(file):
+    """The variables of an environment file; its comments say how each secret is made."""
+    text = file.read_text()
+    made = re.findall(r"ake (?:one )?with: (.+)\n(\w+)=$", text, re.MULTILINE)
+    secrets = {name: subprocess.check_output(["sh", "-c", command], text=True).strip() for command, name in made}
+    return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)) | secrets
+
+
+def outcome(client, version):
+    return client.get_model_version("chat", str(version)).tags.get("fireworks.state")
+
+
+def test_a_promotion_under_compose_outlives_the_worker_that_does_it(network, fireworks, tmp_path):
+    variables = fill_in(COMPOSE.with_name(".env.example")) | ACCOUNT
+    images = {"postgres:16": POSTGRES, "redis:7": REDIS, "mlflow-fireworks": IMAGE}
+    compose = Compose(COMPOSE, variables, images, {"FIREWORKS_BASE_URL": fireworks.url}, tmp_path)
+    try:
+        compose.up()
+        (register,) = compose.containers["register"]
+        assert register.process.wait(60) == 0, register.read_log()
+        assert answers(f"{RECEIVER}/readyz")
+
+        client = mlflow.MlflowClient("http://127.0.0.1:5000")
+        run_id = client.create_run(client.create_experiment("chat")).info.run_id
+        client.log_artifacts(run_id, str(make_llama(tmp_path / "llama")), "model")
+        client.create_registered_model("chat")
+        client.create_model_version("chat", f"runs:/{run_id}/model", run_id)
+        fireworks.fault("put_object", stall_seconds=3, times=2)
+        client.set_registered_model_alias("chat", "champion", "1")
+
+        wait_until(lambda: fireworks.calls("get_upload_endpoint"), "a worker uploads")
+        (busy,) = [worker for worker in compose.containers["worker"] if "chat: [" in worker.read_log()]
+        busy.kill()
+        wait_until(lambda: outcome(client, 1) == "READY", "the other worker has finished it")
+        assert client.get_model_version("chat", "1").tags["fireworks.model"] == "accounts/acme/models/chat"
+        (job,) = wait_until(lambda: httpx.get(f"{RECEIVER}/status.json").json()["promoted"], "the page tells")
+        assert (job["cause"], job["crashes"]) == ("webhook", 1)
+    finally:
+        compose.down()
+
+
+def test_the_compose_file_is_what_compose_takes():
+    check = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(COMPOSE)]
+    checked = subprocess.run(check, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def test_compose_publishes_ports_on_loopback_only_and_asks_for_what_env_example_names():
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    published = [port for service in services.values() for port in service.get("ports", [])]
+    assert published == ["127.0.0.1:5000:5000", "127.0.0.1:8765:8765"]
+    used = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
+    assert used == set(fill_in(COMPOSE.with_name(".env.example")))
+
+
+def read_manifests(*files):
+    return [manifest for file in files for manifest in yaml.safe_load_all((KUBERNETES / file).read_text())]
+
+
+def read_kustomization():
+    (kustomization,) = read_manifests("kustomization.yaml")
+    return kustomization
+
+
+def make_pod(deployment, secrets, environ, store, folder):
+    """One pod of a deployment, as the kubelet makes it, that can also read the registry."""
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsUser"] == IMAGE.user
+    (generator,) = read_kustomization()["configMapGenerator"]
+    sources = {}
+    for volume in pod["volumes"]:
+        source = sources[volume["name"]] = folder / deployment["metadata"]["name"] / volume["name"]
+        source.mkdir(parents=True)
+        if "configMap" in volume:
+            assert volume["configMap"]["name"] == generator["name"]
+            for file in generator["files"]:
+                shutil.copy(KUBERNETES / file, source)
+    for reference in container["envFrom"]:
+        environ = environ | secrets[reference["secretRef"]["name"]]
+    mounts = container["volumeMounts"]
+    return Container(
+        IMAGE,
+        folder / f"{deployment['metadata']['name']}.log",
+        command=container["command"],
+        environ=environ,
+        mounts={mount["mountPath"]: sources[mount["name"]] for mount in mounts} | {str(store): store},
+        writable=[str(store), *(mount["mountPath"] for mount in mounts if not mount.get("readOnly"))],
+        read_only=container["securityContext"]["readOnlyRootFilesystem"],
+    )
+
+
+def test_pods_on_kubernetes_answer_their_probes_promote_and_end_in_time(network, fireworks, redis_url, store, tmp_path):
+    values = ACCOUNT | {"MLFLOW_FIREWORKS_QUEUE": redis_url, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
+    secrets = {
+        secret["metadata"]["name"]: {name: values.get(name) or token_hex() for name in secret["stringData"]}
+        for secret in read_manifests("secret.example.yaml")
+    }
+    manifests = read_manifests(*read_kustomization()["resources"])
+    deployments = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
+    environ = {"FIREWORKS_BASE_URL": fireworks.url}
+    pods = [make_pod(deployment, secrets, environ, store, tmp_path) for deployment in deployments]
+    (receiver,) = deployments[0]["spec"]["template"]["spec"]["containers"]
+
+    def answers_probe(name):
+        probe = receiver[name]["httpGet"]
+        (port,) = [port["containerPort"] for port in receiver["ports"] if port["name"] == probe["port"]]
+        return answers(f"http://127.0.0.1:{port}{probe['path']}")
+
+    try:
+        for pod in pods:
+            pod.start()
+        startup = receiver["startupProbe"]
+        limit = startup["periodSeconds"] * startup["failureThreshold"]
+        wait_until(lambda: answers_probe("startupProbe"), "the receiver has started", limit)
+        assert answers_probe("livenessProbe")
+        assert answers_probe("readinessProbe")
+
+        client = mlflow.MlflowClient(values["MLFLOW_TRACKING_URI"])
+        client.set_registered_model_alias("chat", "champion", "1")
+        body, now = alias_event(Registry(client, "", "chat"), 1), str(int(time.time()))
+        signature = sign(secrets["hooks"]["MLFLOW_FIREWORKS_WEBHOOK_SECRET"], "d-1", now, body)
+        headers = {"X-MLflow-Delivery-Id": "d-1", "X-MLflow-Timestamp": now, "X-MLflow-Signature": signature}
+        assert httpx.post(f"{RECEIVER}/webhooks/mlflow", content=body, headers=headers).status_code == 202
+        wait_until(lambda: outcome(client, 1) == "READY", "version 1 is READY")
+
+        for pod, deployment in zip(pods, deployments, strict=True):
+            assert pod.stop(deployment["spec"]["template"]["spec"].get("terminationGracePeriodSeconds", 30)) == 0
+    finally:
+        for pod in pods:
+            pod.kill()
+
+
+def test_manifests_are_what_kubernetes_takes():
+    manifests = read_manifests(*read_kustomization()["resources"], "secret.example.yaml")
+    for manifest in manifests:
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+    kinds = {manifest["kind"]: manifest for manifest in manifests}
+    assert kinds["Service"]["spec"]["selector"] == manifests[0]["spec"]["template"]["metadata"]["labels"]
+
+
+@pytest.mark.skipif(shutil.which("kubectl") is None, reason="kubectl is not installed")
+def test_kubectl_builds_the_manifests():
+    built = subprocess.run(["kubectl", "kustomize", KUBERNETES], capture_output=True, text=True, check=True)
+    for manifest in yaml.safe_load_all(built.stdout):
+        kubernetes_validate.validate(manifest, "1.37", strict=True)
+        assert manifest["metadata"]["namespace"] == "mlflow-fireworks"
+
+
+def test_both_rule_files_say_the_same_but_for_the_disk():
+    (of_all,), (of_pods,) = load_rules(EXAMPLES / "hooks.yaml"), load_rules(KUBERNETES / "hooks.yaml")
+    assert of_pods.config == {"max_disk": "50GB"}
+    assert of_pods.model_copy(update={"config": {}}) == of_all
+
+
+def read_unit():
+    """The settings of the unit, each with all of its values."""
+    text = UNIT.read_text().replace("%S", "/var/lib").replace("%C", "/var/cache")
+    settings = {}
+    for name, value in re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE):
+        settings.setdefault(name, []).append(value)
+    return settings
+
+
+def make_service(environ, mounts, folder):
+    """The unit's process; this Python environment is what was installed in /opt."""
+    unit = read_unit()
+    folders = {
+        f"/var/{place}/{unit[setting][0]}": folder / place
+        for place, setting in {"lib": "StateDirectory", "cache": "CacheDirectory"}.items()
+    }
+    for path in folders.values():
+        path.mkdir()
+    own = dict(word.split("=", 1) for line in unit["Environment"] for word in line.split())
+    installed = {
+        "/opt/mlflow-fireworks": Path(sys.prefix),
+        "/etc/mlflow-fireworks/hooks.yaml": EXAMPLES / "hooks.yaml",
+    }
+    return Container(
+        Image(own, 60000, unit["WorkingDirectory"][0]),
+        folder / "service.log",
+        command=unit["ExecStart"][0].split(),
+        environ=environ,
+        mounts={**installed, **folders, **mounts},
+        writable=[*folders, *mounts],
+        tmpfs=["/tmp", "/run"],
+        has_init=True,
+    )
+
+
+def test_the_systemd_unit_promotes_and_ends_at_sigterm(network, fireworks, store, tmp_path):
+    environ = fill_in(UNIT.with_suffix(".env")) | ACCOUNT | {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
+    service = make_service(environ | {"FIREWORKS_BASE_URL": fireworks.url}, {str(store): store}, tmp_path)
+    client = mlflow.MlflowClient(environ["MLFLOW_TRACKING_URI"])
+    client.set_registered_model_alias("chat", "champion", "2")
+    try:
+        service.start()
+        wait_until(lambda: answers(f"{RECEIVER}/readyz"), "the receiver is ready")
+        wait_until(lambda: outcome(client, 2) == "READY", "version 2 is READY")
+        assert (tmp_path / "lib" / "hooks.db").exists()
+        assert service.stop(read_seconds(read_unit()["TimeoutStopSec"][0])) == 0
+    finally:
+        service.kill()
+
+
+@pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="systemd is not installed")
+def test_systemd_finds_no_fault_with_the_unit_and_little_that_it_may_do(network, tmp_path):
+    service = make_service({}, {"/unit": UNIT.parent}, tmp_path)
+    verified = service.run("systemd-analyze", "verify", f"/unit/{UNIT.name}")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    rated = service.run("systemd-analyze", "security", "--offline=true", "--threshold=15", f"/unit/{UNIT.name}")
+    assert rated.returncode == 0, rated.stdout
