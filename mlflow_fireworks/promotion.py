@@ -1,5 +1,7 @@
 """From a pointer to what it points to on Fireworks: what hooks, CI jobs and people call to promote a model."""
 
+import threading
+import time
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
@@ -11,7 +13,7 @@ from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.opening import open_deployments
-from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.serving.options import parse_both
 from mlflow_fireworks.target import check_name, parse_target, suggest_name
 
@@ -27,11 +29,14 @@ def promote(
     config: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     look: Callable[[], Pinned] | None = None,
+    look_every_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Bring a deployment to what a pointer shows: made when absent, updated when other, left alone when right.
 
-    The pointer is read again when the model is READY, before the endpoint moves, and once more at the end: if it moved
-    on meanwhile, the work goes on with what it shows then. Running it again is harmless at any time.
+    The pointer is read again now and then while bytes move, when the model is READY, before the endpoint moves, and
+    once more at the end: if it moved on meanwhile, the work goes on with what it shows then. Half of a model that is
+    not wanted any more stays in `UPLOADING`, since whoever wants it again needs only the rest. Running it again is
+    harmless at any time.
 
     Args:
         model_uri: `models:/chat@champion`, `hf:/org/name@main`, or anything else that can be deployed.
@@ -41,6 +46,7 @@ def promote(
         config: Options as for `mlflow deployments -C`.
         reporter: Is told what happens; the one that the options ask for when None.
         look: Reads the pointer; from `model_uri` when None.
+        look_every_seconds: How long bytes move before it is read again.
 
     Returns:
         As `create_deployment`, with `pointer`, `version`, and `endpoint` when one was moved. The registry's version
@@ -60,25 +66,87 @@ def promote(
     pinned = look()
     name = name or suggest_name(pinned.name)
     started = _now()
-    with open_deployments(parse_target(target), options, endpoint_options, reporter) as deployments:
-        say = deployments.pipeline.run.reporter.note
+    watch = _Watch(reporter or make_reporter(options.progress), look, look_every_seconds)
+    with open_deployments(parse_target(target), options, endpoint_options, watch) as deployments:
         for _ in range(_TURNS):
+            watch.pinned = pinned
             try:
-                result = _deploy(deployments, name, pinned.uri, endpoint)
-                if (now := look()) == pinned:
-                    if endpoint and not options.dry_run:
-                        result |= _serve(deployments, name, result, endpoint)
-                    now = look()
+                result, now = _take_turn(deployments, name, pinned, endpoint, look)
             except FireworksError as error:
                 _write_failure(pinned, options, name, error)
                 raise
             if now == pinned:
                 if warning := _write_success(pinned, options, result, started):
-                    deployments.pipeline.run.reporter.warn(warning)
+                    watch.warn(warning)
                 return result | {"pointer": model_uri, "version": pinned.version}
-            say(f"{model_uri} moved from {pinned.uri} to {now.uri} meanwhile; going on with that")
+            watch.note(f"{model_uri} moved from {pinned.uri} to {now.uri} meanwhile; going on with that")
             pinned = now
     raise UnavailableError(f"{model_uri} moved {_TURNS} times while it was promoted; run the same command again")
+
+
+class _MovedError(Exception):
+    """The pointer moved while bytes did.
+
+    Args:
+        now: What it shows.
+    """
+
+    def __init__(self, now: Pinned) -> None:
+        super().__init__(now.uri)
+        self.now = now
+
+
+class _Watch:
+    """Passes on what it is told; while bytes move, reads the pointer now and then, and stops them when it has moved.
+
+    Args:
+        reporter: Is told everything.
+        look: Reads the pointer.
+        every_seconds: Between two looks.
+    """
+
+    def __init__(self, reporter: Reporter, look: Callable[[], Pinned], every_seconds: float) -> None:
+        self.pinned: Pinned | None = None
+        self._look = look
+        self._every_seconds = every_seconds
+        self._next = time.monotonic() + every_seconds
+        self._lock = threading.Lock()
+        self._bytes_moved = reporter.bytes_moved
+        self.step = reporter.step
+        self.note = reporter.note
+        self.warn = reporter.warn
+        self.transfer_begins = reporter.transfer_begins
+        self.bytes_fetched = reporter.bytes_fetched
+        self.transfer_ends = reporter.transfer_ends
+
+    def bytes_moved(self, count: int) -> None:
+        """Raises `_MovedError`, which ends the upload as any failure does; bytes that are counted back never do."""
+        self._bytes_moved(count)
+        if count > 0 and time.monotonic() >= self._next and self._lock.acquire(blocking=False):
+            try:
+                now = self._look()
+            except UnavailableError:
+                return  # it will be asked again
+            finally:
+                self._next = time.monotonic() + self._every_seconds
+                self._lock.release()
+            if now != self.pinned:
+                raise _MovedError(now)
+
+
+def _take_turn(
+    deployments: Deployments, name: str, pinned: Pinned, endpoint: str | None, look: Callable[[], Pinned]
+) -> tuple[dict[str, Any], Pinned]:
+    """Bring what a pointer showed to READY, and to the endpoint if that is what it still shows; and what it shows."""
+    try:
+        result = _deploy(deployments, name, pinned.uri, endpoint)
+    except _MovedError as moved:
+        return {}, moved.now
+    now = look()
+    if now == pinned and endpoint and not result["dry_run"]:
+        result |= _serve(deployments, name, result, endpoint)
+        now = look()
+    return result, now
 
 
 def _deploy(deployments: Deployments, name: str, uri: str, endpoint: str | None) -> dict[str, Any]:

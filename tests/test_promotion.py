@@ -87,16 +87,35 @@ def test_an_endpoint_of_another_deployment_is_refused_before_anything_is_sent(fi
     assert models_made(fireworks) == made
 
 
+class MovesTheAlias(Remembers):
+    """Moves it as the first upload begins."""
+
+    def __init__(self, registry):
+        super().__init__()
+        self.registry = registry
+
+    def transfer_begins(self, doing, size):
+        if self.registry:
+            self.registry.set_registered_model_alias("Chat_Model", "champion", "3")
+            self.registry = None
+
+
+def test_an_upload_that_nobody_wants_any_more_is_stopped_and_gone_on_with_when_somebody_does(fireworks, registry):
+    arguments = {"reporter": MovesTheAlias(registry), "look_every_seconds": 0}
+    assert promote("models:/Chat_Model@champion", **arguments)["version"] == "3"
+    assert [call.path.rpartition("/")[2] for call in fireworks.calls("validate_upload")] == [
+        "chat-model-r2:validateUpload"
+    ]
+    revisions = FireworksDeploymentClient("fireworks").get_deployment("chat-model")["revisions"]
+    assert sorted(revisions) == ["chat-model-r2:READY", "chat-model:UPLOADING"]
+    registry.set_registered_model_alias("Chat_Model", "champion", "1")
+    back = promote("models:/Chat_Model@champion", config={"progress": "none"})
+    assert (back["version"], back["model"], back["state"]) == ("1", "accounts/acme/models/chat-model", "READY")
+    assert models_made(fireworks) == 2
+
+
 def test_an_alias_that_moves_meanwhile_is_followed_before_the_endpoint_moves(fireworks, registry):
-    class MovesTheAlias(Remembers):
-        moved = False
-
-        def transfer_begins(self, doing, size):
-            if not self.moved:
-                self.moved = True
-                registry.set_registered_model_alias("Chat_Model", "champion", "3")
-
-    reporter = MovesTheAlias()
+    reporter = MovesTheAlias(registry)
     result = promote("models:/Chat_Model@champion", endpoint="prod", reporter=reporter)
     assert result["version"] == "3"
     assert any("moved from models:/Chat_Model/1 to models:/Chat_Model/3" in note for note in reporter.notes)
