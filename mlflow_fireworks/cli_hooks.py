@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
@@ -16,7 +17,7 @@ from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.plugin import stopped_by_sigterm
-from mlflow_fireworks.progress import logger
+from mlflow_fireworks.progress import format_bytes, logger
 
 Command = Callable[..., None]
 _NOT_ABOUT_EVENT = "nothing: no rule is about this event"
@@ -254,8 +255,15 @@ def _list_jobs(found: list[Any], as_json: bool) -> None:
         click.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
         return
     for job in found:
-        about = f"  {job.error}" if job.error else ""
-        click.echo(f"{job.id}  {job.state.value:<10}  {job.subject} = {job.version} -> {job.deployment}{about}")
+        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.updated))
+        words = [job.progress.text, job.error]
+        if job.progress.size:
+            words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
+        about = "; ".join(word for word in words if word)
+        click.echo(
+            f"{job.id}  {changed}  {job.state.value:<10}  {job.subject} = {job.version or '-'} -> {job.deployment}"
+            + (f"  {about}" if about else "")
+        )
 
 
 def _make_service(  # noqa: PLR0917 - click passes them by name

@@ -273,7 +273,10 @@ class Compose:
 
         def is_healthy() -> bool:
             assert container.is_running(), container.read_log()
-            return container.run(*command, seconds=read_seconds(check["timeout"])).returncode == 0
+            try:
+                return container.run(*command, seconds=read_seconds(check["timeout"])).returncode == 0
+            except subprocess.TimeoutExpired:  # as Compose does: that try failed
+                return False
 
         wait_until(is_healthy, f"{name} is healthy", read_seconds(check["interval"]) * check["retries"])
 
