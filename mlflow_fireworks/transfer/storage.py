@@ -113,7 +113,8 @@ class Body:
 
     def _count(self, count: int) -> None:
         self.counted += count
-        self._moved(count)
+        if not self._stop.is_set():  # else it is over, and who was told may be at something else
+            self._moved(count)
 
     def _read(self, start: int, end: int) -> Iterator[bytes]:
         while start < end:

@@ -83,8 +83,8 @@ class Signer:
 
 @pytest.fixture
 def send(tmp_path):
-    def send(server, files, *, workers=4, clock=time.monotonic, resumable=False, timeouts=None):
-        recorder, signer = Recorder(), Signer(server, files, resumable)
+    def send(server, files, *, workers=4, clock=time.monotonic, resumable=False, timeouts=None, recorder=None):
+        recorder, signer = recorder or Recorder(), Signer(server, files, resumable)
         with Journal(tmp_path, "api.example", "accounts/acme/models/chat") as journal:
             journal.begin("ab12", "2026-11-23T00:00:00Z")
             urls = SignedUrls(signer, clock)
@@ -203,6 +203,17 @@ def test_the_first_failure_stops_the_others_and_lets_everything_go(storage, send
     assert len(storage.stored) < 10
     assert all(file.released for file in files if file.opened)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("fireworks-upload")]
+
+
+def test_a_file_that_hangs_while_all_is_over_tells_nothing_any_more(storage, send):
+    storage.script["/hangs"] = [Answer("503 Service Unavailable", delay=2.5)]
+    storage.script["/refused"] = [Answer("400 Bad Request", delay=0.5)]
+    recorder = Recorder()
+    with pytest.raises(TransferError, match="refused"):
+        send(storage, [File("hangs", os.urandom(100_000)), File("refused", b"x")], recorder=recorder)
+    told = (recorder.moved, list(recorder.notes))
+    time.sleep(2)
+    assert (recorder.moved, recorder.notes) == told
 
 
 def test_nobody_listening_is_an_error_not_a_hang(send):
