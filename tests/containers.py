@@ -201,10 +201,10 @@ class Container:
         words += ["--dir", self.image.home, "--chdir", self.image.home]
         for folder in ("bin", "sbin", "lib", "lib64"):
             words += ["--symlink", f"usr/{folder}", f"/{folder}"]
+        for folder in self.tmpfs:  # first, as this Python environment may lie below one of them
+            words += ["--tmpfs", folder]
         for place in ("/usr", sys.base_prefix, sys.prefix, str(REPOSITORY), "/etc/ssl", "/etc/nsswitch.conf"):
             words += ["--ro-bind-try", place, place]
-        for folder in self.tmpfs:
-            words += ["--tmpfs", folder]
         for place, source in {"/etc/hosts": etc / "hosts", "/etc/passwd": etc / "passwd", **self.mounts}.items():
             words += ["--bind" if place in self.writable else "--ro-bind", str(source), place]
         return [*words, "--remount-ro", "/"] if self.read_only else words
