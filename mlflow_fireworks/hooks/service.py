@@ -95,14 +95,12 @@ class Service:
         Raises:
             CredentialsError: There is no API key for one of the rules' targets.
         """
+        following = ", ".join(f"'{rule.title}'" for rule in self._rules)
         if self._pool or self._reconcile_seconds:
             for target in {rule.target for rule in self._rules}:
                 load_api_key(parse_target(target))  # rather now than at the first promotion
-        logger.info(
-            "following %s; the registry is %s",
-            ", ".join(f"'{rule.title}'" for rule in self._rules),
-            hide_credentials(mlflow.get_registry_uri()),
-        )
+            following += f" in {hide_credentials(mlflow.get_registry_uri())}"
+        logger.info("following %s", following)
         self._queue.sweep()
         if self._pool:
             self._pool.start()
