@@ -18,7 +18,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -166,8 +166,15 @@ class Container:
     def read_log(self) -> str:
         return self.log.read_text(errors="replace")
 
-    def is_running(self) -> bool:
-        return self.process is not None and self.process.poll() is None
+    def wait_until(self, condition: Callable[[], object], what: str, seconds: float = 90) -> None:
+        """Wait for something that comes only while its program runs."""
+
+        def check() -> object:
+            assert self.process
+            assert self.process.poll() is None, self.read_log()
+            return condition()
+
+        wait_until(check, what, seconds)
 
     def stop(self, seconds: float) -> int:
         """Ask its program to end; fails when that takes longer. Returns the exit code."""
@@ -272,13 +279,13 @@ class Compose:
         (container,) = self.containers[name]
 
         def is_healthy() -> bool:
-            assert container.is_running(), container.read_log()
             try:
                 return container.run(*command, seconds=read_seconds(check["timeout"])).returncode == 0
             except subprocess.TimeoutExpired:  # as Compose does: that try failed
                 return False
 
-        wait_until(is_healthy, f"{name} is healthy", read_seconds(check["interval"]) * check["retries"])
+        limit = read_seconds(check["interval"]) * check["retries"]
+        container.wait_until(is_healthy, f"{name} is healthy", limit)
 
     def down(self) -> None:
         for container in [container for group in self.containers.values() for container in group]:

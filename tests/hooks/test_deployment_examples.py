@@ -173,7 +173,7 @@ def test_pods_on_kubernetes_answer_their_probes_promote_and_end_in_time(network,
             pod.start()
         startup = receiver["startupProbe"]
         limit = startup["periodSeconds"] * startup["failureThreshold"]
-        wait_until(lambda: answers_probe("startupProbe"), "the receiver has started", limit)
+        pods[0].wait_until(lambda: answers_probe("startupProbe"), "the receiver has started", limit)
         assert answers_probe("livenessProbe")
         assert answers_probe("readinessProbe")
 
@@ -256,8 +256,8 @@ def test_the_systemd_unit_promotes_and_ends_at_sigterm(network, fireworks, store
     client.set_registered_model_alias("chat", "champion", "2")
     try:
         service.start()
-        wait_until(lambda: answers(f"{RECEIVER}/readyz"), "the receiver is ready")
-        wait_until(lambda: outcome(client, 2) == "READY", "version 2 is READY")
+        service.wait_until(lambda: answers(f"{RECEIVER}/readyz"), "the receiver is ready")
+        service.wait_until(lambda: outcome(client, 2) == "READY", "version 2 is READY")
         assert (tmp_path / "lib" / "hooks.db").exists()
         assert service.stop(read_seconds(read_unit()["TimeoutStopSec"][0])) == 0
     finally:
