@@ -200,9 +200,10 @@ class Container:
         """The beginning of a command that runs in the container."""
         user = str(self.image.user)
         etc = self.log.with_suffix(".etc")
-        etc.mkdir(exist_ok=True)
-        (etc / "hosts").write_text(f"127.0.0.1 localhost {' '.join(self.hosts)}\n")
-        (etc / "passwd").write_text(f"app:x:{user}:{user}::/:/bin/sh\n")
+        if not etc.exists():  # once: a file that is written anew is empty for a moment, to those who run already
+            etc.mkdir()
+            (etc / "hosts").write_text(f"127.0.0.1 localhost {' '.join(self.hosts)}\n")
+            (etc / "passwd").write_text(f"app:x:{user}:{user}::/:/bin/sh\n")
         words = ["bwrap", "--unshare-user", "--unshare-pid", "--unshare-ipc", "--unshare-uts", "--die-with-parent"]
         words += ["--uid", user, "--gid", user, "--cap-drop", "ALL", "--proc", "/proc", "--dev", "/dev"]
         words += ["--dir", self.image.home, "--chdir", self.image.home]
