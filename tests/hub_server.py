@@ -73,9 +73,11 @@ class HubServer:
     def point(self, repo, ref, sha):
         """Let a ref point to a commit, or to nothing, and tell the webhooks."""
         found = self.repos[repo]
-        old = found.refs.pop(ref, None)
+        old = found.refs.get(ref)
         if sha:
             found.refs[ref] = sha
+        else:
+            found.refs.pop(ref, None)
         moved = {"ref": ref, "oldSha": old, "newSha": sha}
         self.tell(repo, {"event": {"action": "update", "scope": "repo.content"}, "updatedRefs": [moved]})
 

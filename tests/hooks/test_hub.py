@@ -160,6 +160,8 @@ def test_a_branch_that_goes_back_and_forth_is_followed_each_time_and_a_dead_even
     watch(hooks, hub)
     first = hub.push(REPO, contents[1])
     wait_until(lambda: shows(first), "the first commit is READY")
+    # A job that is not over would follow the branch to the second commit, and be the one that is given up.
+    wait_until(lambda: all(job["state"] == "done" for job in jobs_of(hooks)), "its job is over")
     fireworks.fault("validate_upload", status=400, times=1000)
     second = hub.push(REPO, contents[2])
     wait_until(lambda: [job for job in jobs_of(hooks) if job["state"] == "dead"], "the second push is given up")

@@ -133,7 +133,7 @@ def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks
     hooks.deliver(alias_event(registry, 1))
     dead = wait_until(lambda: [job for job in jobs_of(hooks) if job["state"] == "dead"], "the job is dead")[0]
     assert dead["error"]
-    assert registry.tags(1)["fireworks.state"] == "FAILED"
+    wait_until(lambda: registry.tags(1).get("fireworks.state") == "FAILED", "the tags tell it too")
     assert registry.tags(1)["fireworks.error"]
     fireworks.reset()
     retried = hooks.command("retry", dead["id"])
