@@ -7,10 +7,11 @@ from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry.registered_model_search import RegisteredModelSearch
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
-from mlflow_fireworks.artifacts.sources.versions import is_registered, list_versions, quote
+from mlflow_fireworks.artifacts.sources.versions import is_registered, list_tagged_versions, list_versions
 from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
@@ -65,12 +66,11 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
                 if rule.matches(subject):
                     yield subject, str(version)
             continue
-        versions = list_versions(model.name)
-        if rule.version and versions:
+        if rule.version and (versions := list_versions(model.name)):
             yield Subject(kind="version", name=model.name), str(versions[0].version)
         key = (rule.tag or "").partition("=")[0]
         seen: set[str] = set()
-        for version in versions if rule.tag else ():
+        for version in list_tagged_versions(model.name) if rule.tag else ():
             subject = Subject(kind="tag", name=model.name, ref=f"{key}={version.tags.get(key)}")
             if key in version.tags and subject.ref not in seen and rule.matches(subject):
                 seen.add(subject.ref)
@@ -78,25 +78,40 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
 
 
 def _newest_version(subject: Subject) -> str | None:
+    if subject.kind == "version":
+        return next((str(version.version) for version in list_versions(subject.name)), None)
     key, _, value = subject.ref.partition("=")
-    for version in list_versions(subject.name):
-        if subject.kind == "version" or version.tags.get(key) == value:
-            return str(version.version)
-    return None
+    tagged = (version for version in list_tagged_versions(subject.name) if version.tags.get(key) == value)
+    return next((str(version.version) for version in tagged), None)
 
 
 def _find_models(pattern: str) -> Iterator[RegisteredModel]:
-    wanted = None if is_glob(pattern) else f"name={quote(pattern)}"
-    token = None
     try:
+        if not is_glob(pattern):
+            yield from _get_model(pattern)
+            return
+        token = None
         while True:
-            page = MlflowClient().search_registered_models(filter_string=wanted, page_token=token)
-            yield from (model for model in page if fnmatchcase(model.name, pattern))
+            page = MlflowClient().search_registered_models(page_token=token)  # Unity Catalog takes no filter
+            for model in page:
+                if fnmatchcase(model.name, pattern):
+                    # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
+                    yield from _get_model(model.name) if isinstance(model, RegisteredModelSearch) else [model]
             token = page.token
             if not token:
                 return
     except MlflowException as error:
         raise UnavailableError(f"the registry does not list its models: {brief(error)}; is it running?") from None
+
+
+def _get_model(name: str) -> list[RegisteredModel]:
+    """The registered model of that name, if there is one."""
+    try:
+        return [MlflowClient().get_registered_model(name)]
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return []
+        raise
 
 
 def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:

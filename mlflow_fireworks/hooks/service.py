@@ -164,7 +164,8 @@ class Service:
         with self._queue.locks.hold("reconcile") as held:
             if held:
                 found = reconcile(self._queue, self._rules, dead_too=dead_too)
-                logger.info("looked at the registry: %d promotions were missing", len(found))
+                names = ", ".join(job.deployment for job in found)
+                logger.info("looked at the registry: %s", f"to do: {names}" if names else "nothing to do")
 
     def _every(self, seconds: float, action: Callable[[], object]) -> None:
         while True:

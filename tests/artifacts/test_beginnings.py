@@ -263,6 +263,20 @@ def test_azure_sends_no_more_than_the_header():
     assert asked == ["bytes=0-63"]
 
 
+def test_azure_data_lake_sends_no_more_than_the_header():
+    lake = pytest.importorskip("azure.storage.filedatalake")
+    from azure.core.credentials import AzureSasCredential
+    from mlflow.store.artifact.azure_data_lake_artifact_repo import AzureDataLakeArtifactRepository
+
+    uri = "abfss://models@account.dfs.core.windows.net/chat"
+    repository = AzureDataLakeArtifactRepository(uri, AzureSasCredential("sig=secret"))
+    with range_server(WEIGHTS) as (url, asked):
+        repository.fs_client = lake.DataLakeServiceClient(f"{url}/account").get_file_system_client("models")
+        assert read_from(repository, "")(NAME, 64) == WEIGHTS[:64]
+        repository.fs_client.close()
+    assert asked == ["bytes=0-63"]
+
+
 def test_google_sends_no_more_than_the_header(monkeypatch):
     storage = pytest.importorskip("google.cloud.storage")
     from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository

@@ -5,8 +5,9 @@ Only the listing and the fetching of single files are used. `download_artifacts`
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -15,10 +16,12 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.artifacts.sources.beginnings import find_reader
-from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning
+from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, whole_files_only
 from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 
+_ONE_AT_A_TIME = Lock()
+"""Making clients of boto3 is not safe in several threads at once."""
 _FINAL_CODES = {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE"}
 _FINAL_STATUSES = {401, 403, 404}
 _PIP_NAMES = {
@@ -82,10 +85,12 @@ def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, in
 
 
 def _walk(repository: ArtifactRepository, top: str) -> Iterator[tuple[str, int | None]]:
+    holder = _find_holder(repository)
     waiting, seen = [top], {top, "."}
     while waiting:
         folder = waiting.pop(0)
-        for info in repository.list_artifacts(folder or None):
+        # Some know their top as None, one (`presigned_url_artifact_repo.py`) as "".
+        for info in holder.list_artifacts(folder) if folder else holder.list_artifacts():
             if not info.is_dir:
                 yield info.path, info.file_size
             elif info.path not in seen:  # some stores list a folder as part of itself
@@ -101,16 +106,16 @@ def fetch_from(repository: ArtifactRepository, folder: str) -> Fetch:
         folder: POSIX path inside it, "" for all.
     """
     prefix = f"{folder}/" if folder else ""
-    # Every repository implements `_download_file`, except those of Unity Catalog, which only wrap another one.
-    # `download_artifacts` does the same, but lists once more and draws a progress bar for every file.
-    single = type(repository)._download_file is not ArtifactRepository._download_file  # noqa: SLF001 - see above
 
     def fetch(name: str, into: Path) -> Path:
         target = into / Path(name).name
         with _final_told(repository, name):
-            if not single:
-                return Path(repository.download_artifacts(prefix + name, str(into)))
-            repository._download_file(prefix + name, str(target))  # noqa: SLF001 - see above
+            holder = _find_holder(repository)
+            # Every repository of MLflow's that holds files implements `_download_file`. `download_artifacts` does the
+            # same for those that do not, but lists once more and draws a progress bar for every file.
+            if type(holder)._download_file is ArtifactRepository._download_file:  # noqa: SLF001 - see above
+                return Path(holder.download_artifacts(prefix + name, str(into)))
+            holder._download_file(prefix + name, str(target))  # noqa: SLF001 - see above
         return target
 
     return fetch
@@ -123,7 +128,9 @@ def read_from(repository: ArtifactRepository, folder: str) -> ReadBeginning:
         repository: Where.
         folder: POSIX path inside it, "" for all.
     """
-    read = find_reader(repository)
+    read: ReadBeginning = whole_files_only
+    with suppress(Exception):  # the fetch of a file tells what keeps it from being opened
+        read = find_reader(_find_holder(repository))
     prefix = f"{folder}/" if folder else ""
 
     def read_below(name: str, size: int) -> bytes:
@@ -131,6 +138,20 @@ def read_from(repository: ArtifactRepository, folder: str) -> ReadBeginning:
             return read(prefix + name, size)
 
     return read_below
+
+
+def _find_holder(repository: ArtifactRepository) -> ArtifactRepository:
+    """The repository that holds the files, with credentials that are fresh.
+
+    Those of Unity Catalog wrap the one of the cloud's store (MLflow 3.17, `unity_catalog_models_artifact_repo.py`). It
+    is asked for anew for each file, since its credentials last for an hour or so: a file, but not a large model.
+    """
+    find = getattr(repository, "_get_artifact_repo", None)
+    if find is None:
+        return repository
+    with _ONE_AT_A_TIME:
+        holder: ArtifactRepository = find()
+    return holder
 
 
 @contextmanager

@@ -1,11 +1,12 @@
 """The beginning of a file in a remote store without the rest of it: 64 KiB of header out of 60 GB of weights.
 
 MLflow's artifact repositories (3.17) fetch whole files only. So a store is asked through the client that its repository
-has made, with that one's address, credentials, TLS settings and patience. Stores that are not here (HDFS, SFTP, Azure
-Data Lake, Databricks, …) and those that turn out otherwise than expected are left to the whole fetch.
+has made, with that one's address, credentials, TLS settings and patience. Stores that are not here (HDFS, SFTP, …) and
+those that turn out otherwise than expected are left to the whole fetch.
 """
 
 import posixpath
+from collections.abc import Callable, Mapping
 from contextlib import closing, suppress
 from http import HTTPStatus
 from typing import Any
@@ -13,9 +14,13 @@ from typing import Any
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_S3_IGNORE_TLS
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
+from mlflow.store.artifact.azure_data_lake_artifact_repo import AzureDataLakeArtifactRepository
+from mlflow.store.artifact.databricks_sdk_models_artifact_repo import DatabricksSDKModelsArtifactRepository
 from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository
 from mlflow.store.artifact.http_artifact_repo import HttpArtifactRepository
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.store.artifact.optimized_s3_artifact_repo import OptimizedS3ArtifactRepository
+from mlflow.store.artifact.presigned_url_artifact_repo import PresignedUrlArtifactRepository
 from mlflow.store.artifact.s3_artifact_repo import S3ArtifactRepository
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import augmented_raise_for_status, cloud_storage_http_request
@@ -34,19 +39,13 @@ def find_reader(repository: ArtifactRepository) -> ReadBeginning:
         repository: Any.
     """
     with suppress(Exception):  # a repository that is not as in MLflow 3.17; whole files can still be fetched
-        match repository:
-            case S3ArtifactRepository():
-                return _read_from_s3(repository)
-            case AzureBlobArtifactRepository():
-                return _read_from_azure(repository)
-            case GCSArtifactRepository():
-                return _read_from_gcs(repository)
-            case HttpArtifactRepository():
-                return _read_from_server(repository)
+        for kind, make_reader in _READERS.items():
+            if isinstance(repository, kind):
+                return make_reader(repository)
     return whole_files_only
 
 
-def _read_from_s3(repository: S3ArtifactRepository) -> ReadBeginning:
+def _read_from_s3(repository: Any) -> ReadBeginning:
     # The client is private, and so are the keyword arguments for MLFLOW_S3_EXPECTED_BUCKET_OWNER; nothing public
     # gives one that is configured like it. All threads share it: making clients is not safe in several at once.
     client = repository._get_s3_client()  # noqa: SLF001 - see above
@@ -67,6 +66,37 @@ def _read_from_azure(repository: AzureBlobArtifactRepository) -> ReadBeginning:
 
     def read(path: str, size: int) -> bytes:
         return bytes(client.download_blob(posixpath.join(root, path), offset=0, length=size).readall())
+
+    return read
+
+
+def _read_from_data_lake(repository: AzureDataLakeArtifactRepository) -> ReadBeginning:
+    client, root = repository.fs_client, repository.base_data_lake_directory
+
+    def read(path: str, size: int) -> bytes:
+        file = client.get_file_client(posixpath.join(root, path))
+        return bytes(file.download_file(offset=0, length=size).readall())
+
+    return read
+
+
+def _read_from_signed(repository: PresignedUrlArtifactRepository) -> ReadBeginning:
+    """From Databricks' default storage, which has a signed URL for each file."""
+
+    def read(path: str, size: int) -> bytes:
+        signed = repository._get_download_presigned_url_and_headers(path)  # noqa: SLF001 - nothing public gives it
+        headers = {header.name: header.value for header in signed.headers}
+        return _take(_get_signed(signed.url, {**headers, **_PLAIN, "Range": _range(size)}), size)
+
+    return read
+
+
+def _read_from_databricks(repository: DatabricksSDKModelsArtifactRepository) -> ReadBeginning:
+    """Through Databricks' Files API, which streams: what is not read is not sent."""
+
+    def read(path: str, size: int) -> bytes:
+        with repository.client.files.download(posixpath.join(repository.model_base_path, path)).contents as body:
+            return bytes(body.read(size))
 
     return read
 
@@ -117,3 +147,15 @@ def _take(response: Any, size: int) -> bytes:
 
 def _range(size: int) -> str:
     return f"bytes=0-{size - 1}"
+
+
+_READERS: Mapping[type[ArtifactRepository], Callable[[Any], ReadBeginning]] = {
+    S3ArtifactRepository: _read_from_s3,
+    OptimizedS3ArtifactRepository: _read_from_s3,
+    AzureBlobArtifactRepository: _read_from_azure,
+    AzureDataLakeArtifactRepository: _read_from_data_lake,
+    GCSArtifactRepository: _read_from_gcs,
+    HttpArtifactRepository: _read_from_server,
+    PresignedUrlArtifactRepository: _read_from_signed,
+    DatabricksSDKModelsArtifactRepository: _read_from_databricks,
+}

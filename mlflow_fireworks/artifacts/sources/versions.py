@@ -1,9 +1,10 @@
 """The versions of a registered model, and the tags that say what became of them."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
@@ -35,7 +36,7 @@ def is_registered(name: str) -> bool:
 
 
 def list_versions(name: str) -> list[ModelVersion]:
-    """All versions of a registered model, newest first; none when there is no such model.
+    """All versions of a registered model, newest first; none when there is no such model. Their tags may be missing.
 
     Raises:
         UnavailableError: The registry does not answer.
@@ -51,6 +52,24 @@ def list_versions(name: str) -> list[ModelVersion]:
                 return sorted(found, key=lambda version: int(version.version), reverse=True)
     except MlflowException as error:
         raise UnavailableError(f"the registry does not list the versions of '{name}': {brief(error)}") from None
+
+
+def list_tagged_versions(name: str) -> Iterator[ModelVersion]:
+    """As `list_versions`, with tags, which Unity Catalog tells for single versions only: so stop when it is found.
+
+    Source: MLflow 3.17, `model_version_search.py`.
+    """
+    for version in list_versions(name):
+        if not isinstance(version, ModelVersionSearch):
+            yield version
+            continue
+        try:
+            yield MlflowClient().get_model_version(name, version.version)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
+                raise UnavailableError(
+                    f"the registry does not tell the tags of models:/{name}/{version.version}: {brief(error)}"
+                ) from None
 
 
 def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
@@ -86,7 +105,7 @@ def retag_versions(name: str, marks: Mapping[str, str], tags: Tags, but: str = "
         As `write_outcome`.
     """
     try:
-        for version in list_versions(name):
+        for version in list_tagged_versions(name):
             if str(version.version) != but and marks.items() <= version.tags.items():
                 _tag(version, tags)
     except Exception as error:  # noqa: BLE001 - as above
