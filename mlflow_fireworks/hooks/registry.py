@@ -1,8 +1,11 @@
 """What the registry's pointers show now: the truth that events only hint at."""
 
+import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from typing import Any
 
+import mlflow
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
 from mlflow import MlflowClient
@@ -11,11 +14,18 @@ from mlflow.entities.model_registry.registered_model_search import RegisteredMod
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
-from mlflow_fireworks.artifacts.sources.versions import is_registered, list_tagged_versions, list_versions
+from mlflow_fireworks.artifacts.sources.versions import (
+    is_registered,
+    list_tagged_versions,
+    list_versions,
+    search_versions,
+)
 from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule, is_glob
+
+_PAGE = 1000  # the most that MLflow gives (3.17, `SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD`)
 
 
 def look_up(subject: Subject) -> Pinned | None:
@@ -59,22 +69,35 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
     if rule.hub:
         yield from _find_refs(rule)
         return
+    if rule.tag:
+        yield from _find_tagged(rule)
+        return
     for model in _find_models(rule.model or ""):
-        if rule.alias:
-            for alias, version in model.aliases.items():
-                subject = Subject(kind="alias", name=model.name, ref=alias)
-                if rule.matches(subject):
-                    yield subject, str(version)
+        if rule.version:
+            # An MLflow server tells the newest of each stage with the model.
+            versions = model.latest_versions if _takes_filters() else list_versions(model.name)
+            if versions:
+                yield Subject(kind="version", name=model.name), str(max(int(version.version) for version in versions))
             continue
-        if rule.version and (versions := list_versions(model.name)):
-            yield Subject(kind="version", name=model.name), str(versions[0].version)
-        key = (rule.tag or "").partition("=")[0]
-        seen: set[str] = set()
-        for version in list_tagged_versions(model.name) if rule.tag else ():
-            subject = Subject(kind="tag", name=model.name, ref=f"{key}={version.tags.get(key)}")
-            if key in version.tags and subject.ref not in seen and rule.matches(subject):
-                seen.add(subject.ref)
-                yield subject, str(version.version)
+        for alias, version in model.aliases.items():
+            subject = Subject(kind="alias", name=model.name, ref=alias)
+            if rule.matches(subject):
+                yield subject, str(version)
+
+
+def _find_tagged(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    key, _, value = (rule.tag or "").partition("=")
+    pattern = rule.model or ""
+    if is_glob(pattern) and _takes_filters():  # one question, not one for each of thousands of models
+        versions = iter(search_versions(f"{_like('name', pattern)} AND {_like(f'tags.`{key}`', value)}"))
+    else:
+        versions = (version for model in _find_models(pattern) for version in list_tagged_versions(model.name))
+    seen: set[Subject] = set()
+    for version in versions:
+        subject = Subject(kind="tag", name=version.name, ref=f"{key}={version.tags.get(key)}")
+        if key in version.tags and subject not in seen and rule.matches(subject):
+            seen.add(subject)
+            yield subject, str(version.version)
 
 
 def _newest_version(subject: Subject) -> str | None:
@@ -90,9 +113,12 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
         if not is_glob(pattern):
             yield from _get_model(pattern)
             return
+        wanted: dict[str, Any] = {}
+        if _takes_filters():
+            wanted = {"filter_string": _like("name", pattern), "max_results": _PAGE}
         token = None
         while True:
-            page = MlflowClient().search_registered_models(page_token=token)  # Unity Catalog takes no filter
+            page = MlflowClient().search_registered_models(**wanted, page_token=token)
             for model in page:
                 if fnmatchcase(model.name, pattern):
                     # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
@@ -102,6 +128,17 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
                 return
     except MlflowException as error:
         raise UnavailableError(f"the registry does not list its models: {brief(error)}; is it running?") from None
+
+
+def _takes_filters() -> bool:
+    """Whether the registry is MLflow's own. Those of Databricks take fewer filters or none (3.17, `rest_store.py`)."""
+    return not mlflow.get_registry_uri().startswith(("databricks", "uc:"))
+
+
+def _like(field: str, pattern: str) -> str:
+    """A filter for at least all that a glob matches: what it begins with, as far as a filter can say it."""
+    beginning = re.split(r"""[*?\[%\\'"]""", pattern, maxsplit=1)[0]
+    return f"{field} LIKE '{beginning}%'"
 
 
 def _get_model(name: str) -> list[RegisteredModel]:

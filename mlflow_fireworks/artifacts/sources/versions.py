@@ -41,17 +41,29 @@ def list_versions(name: str) -> list[ModelVersion]:
     Raises:
         UnavailableError: The registry does not answer.
     """
+    return search_versions(f"name={quote(name)}")
+
+
+def search_versions(wanted: str) -> list[ModelVersion]:
+    """All versions for which a filter holds, newest first.
+
+    Args:
+        wanted: As for `MlflowClient.search_model_versions`.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
     found: list[ModelVersion] = []
     token = None
     try:
         while True:
-            page = MlflowClient().search_model_versions(f"name={quote(name)}", page_token=token)
+            page = MlflowClient().search_model_versions(wanted, page_token=token)
             found += page
             token = page.token
             if not token:
                 return sorted(found, key=lambda version: int(version.version), reverse=True)
     except MlflowException as error:
-        raise UnavailableError(f"the registry does not list the versions of '{name}': {brief(error)}") from None
+        raise UnavailableError(f"the registry does not list the versions with {wanted}: {brief(error)}") from None
 
 
 def list_tagged_versions(name: str) -> Iterator[ModelVersion]:
