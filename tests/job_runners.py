@@ -1,6 +1,5 @@
 """What runs the examples of promotions elsewhere: runners of GitHub and GitLab, a bundle's job, and Jobs on the Hub."""
 
-import base64
 import json
 import re
 import subprocess
@@ -140,18 +139,6 @@ class Service:
         return None
 
     def delete(self, path):
-        return None
-
-
-class Workspace(Service):
-    """A Databricks workspace as far as a job asks for secrets (databricks-sdk 0.162, `dbutils.py`)."""
-
-    def __init__(self, secrets):
-        self.secrets = secrets
-
-    def get(self, path):
-        if found := re.fullmatch(r"/api/2\.0/secrets/get\?scope=([\w-]+)&key=([\w-]+)", path):
-            return {"key": found[2], "value": base64.b64encode(self.secrets[found[1], found[2]].encode()).decode()}
         return None
 
 

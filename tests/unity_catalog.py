@@ -1,11 +1,13 @@
-"""A stand-in for the model registry in Databricks' Unity Catalog, which runs nowhere but there.
+"""A stand-in for a Databricks workspace: the models in Unity Catalog, which run nowhere but there, and secrets.
 
 It speaks as far as MLflow's own `databricks-uc` client (3.17) tells: the requests and answers are that client's
 protobuf messages, at its addresses. Versions lie in an S3 bucket, to which it hands out keys (`storage="s3"`); or in
 Databricks' default storage, whose files have a signed URL each (`"signed"`) or go through its Files API (`"files"`).
-What the real one answers besides, its error codes above all, is not known here.
+What the real one answers besides, its error codes above all, is not known here. Secrets are as databricks-sdk 0.162
+asks for them (`dbutils.py`).
 """
 
+import base64
 import json
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -52,6 +54,7 @@ class UnityCatalog:
     def __init__(self, storage="s3"):
         self.storage = storage
         self.models = {}
+        self.secrets = {}
         self.url = ""
         self.asked = []
 
@@ -70,6 +73,9 @@ class UnityCatalog:
             "MLFLOW_TRACKING_URI": "databricks",
             "MLFLOW_REGISTRY_URI": "databricks-uc",
         }
+
+    def secret(self, scope, key):
+        return {"key": key, "value": base64.b64encode(self.secrets[scope, key].encode()).decode()}
 
     def answer(self, kind, fields):
         """The fields of the message that answers one of MLflow's."""
@@ -239,11 +245,12 @@ class Workspace(BaseHTTPRequestHandler):
             return
         if self.headers.get("Authorization") != f"Bearer {TOKEN}":
             raise _RefusedError(401, "UNAUTHENTICATED", "Credential was not sent or was of an unsupported type.")
-        kind = _REQUESTS.get((self.command, path))
-        if kind:
-            query = parse_qs(urlsplit(self.path).query)
-            fields = json.loads(body) if body else {name: values[0] for name, values in query.items()}
+        query = parse_qs(urlsplit(self.path).query)
+        fields = json.loads(body) if body else {name: values[0] for name, values in query.items()}
+        if kind := _REQUESTS.get((self.command, path)):
             self._send(self.catalog.answer(kind, fields))
+        elif path == "/api/2.0/secrets/get":
+            self._send(self.catalog.secret(**fields))
         elif path.startswith("/api/2.0/fs/directories/"):
             self._send(self.catalog.list_folder(path.removeprefix("/api/2.0/fs/directories").rstrip("/")))
         elif path.startswith("/api/2.0/fs/files/"):

@@ -1,4 +1,4 @@
-"""examples/promote as it stands there, each file in what runs it: real processes, a real MLflow server."""
+"""examples/promote as it stands there, each file in what runs it: real processes, and what they ask."""
 
 import json
 import os
@@ -15,13 +15,14 @@ from job_runners import (
     SECONDS,
     HubJobs,
     Workflow,
-    Workspace,
     load_bundle_job,
     python_beside,
     run,
     run_gitlab_job,
     run_hub_job,
 )
+from threaded_server import serving
+from unity_catalog import Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
@@ -109,25 +110,25 @@ def test_the_pipeline_of_gitlab_promotes(registry, machine):
     assert registry.tags(2)["fireworks.state"] == "READY"
 
 
-def test_the_job_of_databricks_follows_the_alias_that_starts_it(fireworks, registry, machine):
-    folder = EXAMPLES / "databricks"
-    job = load_bundle_job(folder / "databricks.yml", "promote", {"model": registry.name, "registry": registry.url})
+def test_the_job_of_databricks_follows_the_alias_that_starts_it(fireworks, machine, tmp_path):
+    name, folder = "main.prod.chat", EXAMPLES / "databricks"
+    job = load_bundle_job(folder / "databricks.yml", "promote", {"model": name})
     assert JobSettings.from_dict(job).as_dict() == job  # which drops what it does not know
     trigger, (task,) = job["trigger"]["model"], job["tasks"]
-    assert (trigger["securable_name"], trigger["aliases"]) == (registry.name, ["champion"])
+    assert (trigger["securable_name"], trigger["aliases"]) == (name, ["champion"])
     assert [item["environment_key"] for item in job["environments"]] == [task["environment_key"]]
-    registry.promote(3)
-    with Workspace({("fireworks", "api-key"): KEY}).running() as workspace:
-        place, environ = machine(
-            DATABRICKS_HOST=workspace.url,
-            DATABRICKS_TOKEN="t",
-            MLFLOW_TRACKING_URI=registry.url,  # the workspace's
-        )
+    catalog = UnityCatalog("files")
+    catalog.models[name] = Model([Version(), Version(files=read_files(make_llama(tmp_path / "m")))])
+    catalog.point(name, "champion", 2)
+    catalog.secrets["fireworks", "api-key"] = KEY
+    with serving(Workspace, catalog=catalog) as catalog.url:
+        # As in a job: the workspace's registry is left to the example.
+        place, environ = machine(**{key: text for key, text in catalog.environ.items() if key != "MLFLOW_REGISTRY_URI"})
         program = task["spark_python_task"]
         done = run([sys.executable, folder / program["python_file"], *program["parameters"]], place, environ)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["pointer"] == f"models:/{registry.name}@champion"
-    assert registry.tags(3)["fireworks.state"] == "READY"
+    assert json.loads(done.stdout)["pointer"] == f"models:/{name}@champion"
+    assert catalog.tags(name, 2)["fireworks.state"] == "READY"
     assert KEY not in done.stdout + done.stderr
 
 
