@@ -160,7 +160,10 @@ class UnityCatalog:
 
     def read(self, path):
         below, files = self._files(path)
-        return files[below.rstrip("/")]
+        name = below.rstrip("/")
+        if name not in files:
+            raise _RefusedError(404, "NOT_FOUND", "The file being accessed is not found.")
+        return files[name]
 
     def _files(self, path):
         catalog, schema, name, number, *rest = path.removeprefix("/Models/").split("/")

@@ -98,6 +98,20 @@ def test_keys_that_last_for_an_hour_are_fresh_for_each_file(monkeypatch, folder,
         source.store.close()
 
 
+@pytest.mark.parametrize("storage", ["signed", "files"])
+def test_file_that_is_gone_is_not_asked_for_again(monkeypatch, folder, tmp_path, storage):
+    with CountingProxy("http://127.0.0.1:9") as unused, workspace(monkeypatch, storage, folder, unused) as catalog:
+        source = open_source(f"models:/{NAME}/1", workspace=tmp_path)
+        catalog.models[NAME].versions[0].files.clear()
+        catalog.asked.clear()
+        with pytest.raises(SourceError, match=f"cannot fetch config.json from models:/{NAME}/1") as gone:
+            source.store.read("config.json")
+        assert "\n" not in str(gone.value)
+        assert "signature" not in str(gone.value)
+        assert catalog.asked.count("IsDatabricksSdkModelsArtifactRepositoryEnabledRequest") == 1
+        source.store.close()
+
+
 def test_what_is_not_there_or_may_not_be_read_is_told_in_one_line(catalog, monkeypatch, tmp_path):
     told = {
         f"models:/{NAME}@prod": f"models:/{NAME}@prod does not exist .* aliases: champion → 1; versions: 1",

@@ -22,7 +22,13 @@ from mlflow_fireworks.errors import InvalidConfigError, SourceError
 
 _ONE_AT_A_TIME = Lock()
 """Making clients of boto3 is not safe in several threads at once."""
-_FINAL_CODES = {"RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "UNAUTHENTICATED", "INVALID_PARAMETER_VALUE"}
+_FINAL_CODES = {
+    "RESOURCE_DOES_NOT_EXIST",
+    "NOT_FOUND",
+    "PERMISSION_DENIED",
+    "UNAUTHENTICATED",
+    "INVALID_PARAMETER_VALUE",
+}
 _FINAL_STATUSES = {401, 403, 404}
 _PIP_NAMES = {
     "azure": "azure-storage-blob azure-storage-file-datalake azure-identity",
@@ -168,8 +174,9 @@ def _final_told(repository: ArtifactRepository, name: str) -> Iterator[None]:
 
 
 def _is_final(error: Exception) -> bool:
-    if isinstance(error, MlflowException):
-        return error.error_code in _FINAL_CODES
+    code = getattr(error, "error_code", None)  # MLflow's, and that of databricks-sdk
+    if code is not None:
+        return code in _FINAL_CODES
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore's ClientError
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _FINAL_STATUSES
