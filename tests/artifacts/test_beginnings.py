@@ -17,7 +17,7 @@ from threaded_server import serving
 from mlflow_fireworks.artifacts.checkpoint import make_checkpoint
 from mlflow_fireworks.artifacts.layout import find_layout
 from mlflow_fireworks.artifacts.preflight import read_headers
-from mlflow_fireworks.artifacts.sources.artifact_repository import open_repository, read_from
+from mlflow_fireworks.artifacts.sources.artifact_repository import fetch_from, open_repository, read_from
 from mlflow_fireworks.artifacts.sources.beginnings import find_reader
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.staging import whole_files_only
@@ -261,6 +261,28 @@ def test_azure_sends_no_more_than_the_header():
         assert read_from(repository, "")(NAME, 64) == WEIGHTS[:64]
         client.close()
     assert asked == ["bytes=0-63"]
+
+
+def test_what_azure_does_not_have_is_not_asked_for_again(tmp_path):
+    blob = pytest.importorskip("azure.storage.blob")
+    from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(404)
+            self.send_header("x-ms-error-code", "BlobNotFound")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with serving(Handler) as url:
+        client = blob.BlobServiceClient(f"{url}/account")
+        repository = AzureBlobArtifactRepository("wasbs://models@account.blob.core.windows.net/chat", client)
+        with pytest.raises(SourceError, match=f"cannot fetch {NAME} from wasbs://models@account"):
+            fetch_from(repository, "")(NAME, tmp_path)
+        client.close()
 
 
 def test_azure_data_lake_sends_no_more_than_the_header():

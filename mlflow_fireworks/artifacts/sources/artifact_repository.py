@@ -174,9 +174,8 @@ def _final_told(repository: ArtifactRepository, name: str) -> Iterator[None]:
 
 
 def _is_final(error: Exception) -> bool:
-    code = getattr(error, "error_code", None)  # MLflow's, and that of databricks-sdk
-    if code is not None:
-        return code in _FINAL_CODES
+    if getattr(error, "error_code", None) in _FINAL_CODES:  # MLflow's, or that of databricks-sdk; Azure has its own
+        return True
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore's ClientError
         return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _FINAL_STATUSES
