@@ -15,6 +15,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
 from mlflow_fireworks.artifacts.sources.versions import (
+    find_registered,
     is_registered,
     list_tagged_versions,
     list_versions,
@@ -111,7 +112,8 @@ def _newest_version(subject: Subject) -> str | None:
 def _find_models(pattern: str) -> Iterator[RegisteredModel]:
     try:
         if not is_glob(pattern):
-            yield from _get_model(pattern)
+            if exact := find_registered(pattern):
+                yield exact
             return
         wanted: dict[str, Any] = {}
         if _takes_filters():
@@ -119,10 +121,12 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
         token = None
         while True:
             page = MlflowClient().search_registered_models(**wanted, page_token=token)
-            for model in page:
-                if fnmatchcase(model.name, pattern):
+            for listed in page:
+                if fnmatchcase(listed.name, pattern):
                     # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
-                    yield from _get_model(model.name) if isinstance(model, RegisteredModelSearch) else [model]
+                    model = find_registered(listed.name) if isinstance(listed, RegisteredModelSearch) else listed
+                    if model:
+                        yield model
             token = page.token
             if not token:
                 return
@@ -139,16 +143,6 @@ def _like(field: str, pattern: str) -> str:
     """A filter for at least all that a glob matches: what it begins with, as far as a filter can say it."""
     beginning = re.split(r"""[*?\[%\\'"]""", pattern, maxsplit=1)[0]
     return f"{field} LIKE '{beginning}%'"
-
-
-def _get_model(name: str) -> list[RegisteredModel]:
-    """The registered model of that name, if there is one."""
-    try:
-        return [MlflowClient().get_registered_model(name)]
-    except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return []
-        raise
 
 
 def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:

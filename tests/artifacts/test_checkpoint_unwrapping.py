@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from checkpoints import llama_tensors, make_peft_model, make_transformers_model, save_weights
+from checkpoints import llama_tensors, make_peft_model, make_transformers_model, read_files, save_weights
 from misbehaving_store import MisbehavingStore, running
 from planning import RemoteStore, names, plan, read_file, source_of
 from safetensors.numpy import load
@@ -104,8 +104,7 @@ def test_remote_shards_that_hold_an_adapter_are_refused(tmp_path):
 
 def test_adapter_is_taken_out_of_remote_shards(tmp_path):
     folder = make_wrapped_model(tmp_path / "m", shards=3)
-    content = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with running(MisbehavingStore(content)) as served:
+    with running(MisbehavingStore(read_files(folder))) as served:
         served.knows_ranges = True
         source = open_source(served.url, workspace=tmp_path)
         assert names(plan(source, kind="base")) == names(plan(folder, kind="base"))

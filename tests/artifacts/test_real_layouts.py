@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from checkpoints import CHAT_TEMPLATE, make_adapter, make_embedder, make_llama, minilm_folder, read_json
+from checkpoints import CHAT_TEMPLATE, make_adapter, make_embedder, make_llama, minilm_folder, read_files, read_json
 from hub_server import SHA, HubServer
 from huggingface_hub import HfApi
 
@@ -110,8 +110,7 @@ def online(repo: str, folder: Path):
     """A Hub that holds this folder; MLflow asks it for the commit while it logs."""
     from huggingface_hub import constants, hf_api
 
-    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    with HubServer(repo, files).running() as hub, pytest.MonkeyPatch.context() as patch:
+    with HubServer(repo, read_files(folder)).running() as hub, pytest.MonkeyPatch.context() as patch:
         patch.setattr(constants, "HF_HUB_OFFLINE", False)
         patch.setattr(constants, "ENDPOINT", hub.url)
         patch.setattr(hf_api.api, "endpoint", hub.url)

@@ -1,12 +1,11 @@
 """Models in Databricks' Unity Catalog, by MLflow's real client: a stand-in answers; the bucket is on a real S3."""
 
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import boto3
 import mlflow
 import pytest
-from checkpoints import make_llama
-from counting_proxy import CountingProxy
+from checkpoints import make_llama, read_files
 from moto.server import ThreadedMotoServer
 from planning import plan
 from threaded_server import serving
@@ -20,17 +19,13 @@ NAME = "main.prod.chat"
 SHARDS = 3
 
 
-def files_of(folder):
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 @contextmanager
-def workspace(monkeypatch, storage, folder, s3):
+def workspace(monkeypatch, storage, folder, s3_url=""):
     """A workspace whose model `main.prod.chat` has one version, with the alias champion."""
     catalog = UnityCatalog(storage)
-    catalog.models[NAME] = Model([Version("s3://unity/chat/1", files_of(folder))], {"champion": "1"})
+    catalog.models[NAME] = Model([Version("s3://unity/chat/1", read_files(folder))], {"champion": "1"})
     with serving(Workspace, catalog=catalog) as catalog.url:
-        for name, value in {**catalog.environ, "MLFLOW_S3_ENDPOINT_URL": s3.url}.items():
+        for name, value in {**catalog.environ, "MLFLOW_S3_ENDPOINT_URL": s3_url}.items():
             monkeypatch.setenv(name, value)
         mlflow.set_tracking_uri(None)  # as the environment says
         mlflow.set_registry_uri(None)
@@ -39,18 +34,18 @@ def workspace(monkeypatch, storage, folder, s3):
 
 @contextmanager
 def s3_with(files):
-    """A bucket behind a proxy that counts."""
+    """The address of an S3 server whose bucket holds the files of a version."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    url = f"http://{host}:{port}"
     keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
+    client = boto3.client("s3", endpoint_url=url, **keys)
     client.create_bucket(Bucket="unity")
     for name, content in files.items():
         client.put_object(Bucket="unity", Key=f"chat/1/{name}", Body=content)
     try:
-        with CountingProxy(f"http://{host}:{port}") as proxy:
-            yield proxy
+        yield url
     finally:
         client.close()
         server.stop()
@@ -66,30 +61,25 @@ def folder(tmp_path):
 
 @pytest.fixture(params=["s3", "signed", "files"])
 def catalog(request, monkeypatch, folder):
-    with (
-        s3_with(files_of(folder)) as s3,
-        workspace(monkeypatch, request.param, folder, s3) as found,
-    ):
+    bucket = s3_with(read_files(folder)) if request.param == "s3" else nullcontext("")
+    with bucket as url, workspace(monkeypatch, request.param, folder, url) as found:
         yield found
 
 
 def test_version_is_found_by_its_alias_and_its_files_are_fetched(catalog, folder, tmp_path):
     source = open_source(f"models:/{NAME}@champion", workspace=tmp_path)
     assert source.registered == RegisteredVersion(NAME, "1", "champion")
-    assert source.files == {name: len(content) for name, content in files_of(folder).items()}
+    assert source.files == {name: len(content) for name, content in read_files(folder).items()}
     assert plan(source).facts == plan(folder).facts
     assert source.store.heads_are_cheap  # so no shard was fetched for its header
-    for name, content in files_of(folder).items():
+    for name, content in read_files(folder).items():
         with source.store.staged(name) as staged:
             assert staged.read_bytes() == content
     source.store.close()
 
 
 def test_keys_that_last_for_an_hour_are_fresh_for_each_file(monkeypatch, folder, tmp_path):
-    with (
-        s3_with(files_of(folder)) as s3,
-        workspace(monkeypatch, "s3", folder, s3) as catalog,
-    ):
+    with s3_with(read_files(folder)) as url, workspace(monkeypatch, "s3", folder, url) as catalog:
         source = open_source(f"models:/{NAME}/1", workspace=tmp_path)
         for number in range(1, SHARDS + 1):
             catalog.asked.clear()
@@ -100,7 +90,7 @@ def test_keys_that_last_for_an_hour_are_fresh_for_each_file(monkeypatch, folder,
 
 @pytest.mark.parametrize("storage", ["signed", "files"])
 def test_file_that_is_gone_is_not_asked_for_again(monkeypatch, folder, tmp_path, storage):
-    with CountingProxy("http://127.0.0.1:9") as unused, workspace(monkeypatch, storage, folder, unused) as catalog:
+    with workspace(monkeypatch, storage, folder) as catalog:
         source = open_source(f"models:/{NAME}/1", workspace=tmp_path)
         catalog.models[NAME].versions[0].files.clear()
         catalog.asked.clear()

@@ -1,10 +1,9 @@
 """Uploaded models that really run: generation by transformers, embeddings by sentence-transformers, on the CPU."""
 
 import time
-from pathlib import Path
 
 import pytest
-from checkpoints import edit_json, make_llama
+from checkpoints import edit_json, make_llama, read_files
 from emulator.raw_client import ADDON, BASE
 
 # peft and transformers warn each other of renamed attributes.
@@ -15,8 +14,7 @@ DEADLINE_SECONDS = 120
 
 
 def upload(api, id_, model, folder):
-    files = {str(path.relative_to(folder)): path.read_bytes() for path in Path(folder).rglob("*") if path.is_file()}
-    api.ready(id_, model, files)
+    api.ready(id_, model, read_files(folder))
     body = {"baseModel": f"accounts/acme/models/{id_}", **GPU}
     if model["kind"] != "HF_PEFT_ADDON":
         assert api.call("POST", "/deployments?deploymentId=prod", json=body).status_code == 200

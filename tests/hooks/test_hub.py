@@ -6,7 +6,7 @@ import time
 
 import httpx
 import pytest
-from checkpoints import make_llama
+from checkpoints import make_llama, read_files
 from hooks_world import SECRET, Hooks, wait_until
 from hub_server import READ_TOKEN, TOKEN, HubServer
 
@@ -15,10 +15,6 @@ from mlflow_fireworks.plugin import FireworksDeploymentClient
 
 REPO = "acme/chat"
 NEVER = ("--reconcile-every", "0")
-
-
-def read_files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkpoints import make_llama
+from checkpoints import make_llama, read_files
 from databricks.sdk.service.jobs import JobSettings
 from hub_server import READ_TOKEN, TOKEN, HubServer
 from job_runners import (
@@ -138,10 +138,6 @@ def hub(tmp_path):
     (rule,) = yaml.safe_load((EXAMPLES / "hub-job" / "hooks.yaml").read_text())["rules"]
     with HubServer(rule["hub"], read_files(make_llama(tmp_path / "first", seed=1))).running() as server:
         yield server
-
-
-def read_files(folder):
-    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 @pytest.fixture

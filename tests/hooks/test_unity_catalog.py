@@ -4,7 +4,7 @@ import json
 import os
 
 import pytest
-from checkpoints import make_llama
+from checkpoints import make_llama, read_files
 from hooks_world import SECRET, Hooks, wait_until
 from threaded_server import serving
 from unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
@@ -18,7 +18,7 @@ OTHERS = ["main.dev.chat", "main.prod.alone", "main.prod.embed"]  # more than a 
 @pytest.fixture(scope="module")
 def contents(tmp_path_factory):
     folders = [make_llama(tmp_path_factory.mktemp("m") / "llama", seed=seed) for seed in range(3)]
-    return [{path.name: path.read_bytes() for path in folder.iterdir()} for folder in folders]
+    return [read_files(folder) for folder in folders]
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from mlflow import MlflowClient
-from mlflow.entities.model_registry import ModelVersion
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
@@ -20,6 +20,20 @@ def quote(name: str) -> str:
     return f'"{name}"' if "'" in name else f"'{name}'"
 
 
+def find_registered(name: str) -> RegisteredModel | None:
+    """The registered model of this name, None when there is none.
+
+    Raises:
+        MlflowException: The registry does not answer.
+    """
+    try:
+        return MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
 def is_registered(name: str) -> bool:
     """Whether there is a registered model of this name.
 
@@ -27,12 +41,9 @@ def is_registered(name: str) -> bool:
         UnavailableError: The registry does not answer.
     """
     try:
-        MlflowClient().get_registered_model(name)
+        return find_registered(name) is not None
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-            return False
         raise UnavailableError(f"the registry does not answer for '{name}': {brief(error)}; is it running?") from None
-    return True
 
 
 def list_versions(name: str) -> list[ModelVersion]:
