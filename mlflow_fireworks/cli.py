@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from mlflow_fireworks.cli_hooks import hooks
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.outcome import Outcome
+from mlflow_fireworks.hooks.commands import hooks
+from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient, stopped_by_sigterm
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.promotion import promote as promote_model

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.errors import InvalidConfigError, NotFoundError
+from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY, Model
-from mlflow_fireworks.outcome import Outcome, describe_deployment
-from mlflow_fireworks.pipeline import Pipeline
-from mlflow_fireworks.revisions import Deployment
+from mlflow_fireworks.pipeline.outcome import Outcome, describe_deployment
+from mlflow_fireworks.pipeline.pipeline import Pipeline
+from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability
 from mlflow_fireworks.serving.context import ServingRun
 from mlflow_fireworks.serving.endpoints import find_endpoint
 from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
 from mlflow_fireworks.serving.predictions import Predictions, choose_place, predict, predict_stream
 from mlflow_fireworks.serving.release import release, take_adapter_off
 from mlflow_fireworks.serving.rollout import foresee, serve_deployment
-from mlflow_fireworks.tunability import describe_tunability, watch_tunability
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.gateway.client import Gateway
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.local import local_state, local_url
-from mlflow_fireworks.pipeline import Pipeline
+from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.context import ServingRun

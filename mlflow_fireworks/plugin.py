@@ -20,7 +20,7 @@ from mlflow_fireworks.errors import FireworksError, UnsupportedError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.local import LOCAL_PACKAGES, can_answer, keep_answering, local_state, local_url
 from mlflow_fireworks.opening import open_deployments
-from mlflow_fireworks.outcome import Outcome
+from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.serving import endpoints
 from mlflow_fireworks.serving.context import ServingRun

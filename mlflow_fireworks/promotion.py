@@ -6,14 +6,14 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any
 
-from mlflow_fireworks.artifacts.sources.pointer import Pinned, pin
-from mlflow_fireworks.artifacts.sources.versions import retag_versions, write_outcome
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import Reporter, make_reporter
+from mlflow_fireworks.registry.pointers import Pinned, pin
+from mlflow_fireworks.registry.versions import retag_versions, write_outcome
 from mlflow_fireworks.serving.options import parse_both
 from mlflow_fireworks.target import check_name, parse_target, suggest_name
 

@@ -1,8 +1,8 @@
 import json
 
 import pytest
-from checkpoints import make_llama
 from click.testing import CliRunner
+from support.checkpoints import make_llama
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.emulator import Emulator

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from checkpoints import make_llama
 from click.testing import CliRunner
 from mlflow.deployments import BaseDeploymentClient, cli, get_deploy_client
 from mlflow.exceptions import MlflowException
+from support.checkpoints import make_llama
 
 from mlflow_fireworks import plugin
 from mlflow_fireworks.config import option_table

@@ -5,17 +5,17 @@ import shutil
 
 import mlflow
 import pytest
-from checkpoints import make_llama
 from click.testing import CliRunner
 from pydantic import SecretStr
-from source_world import Remembers
+from support.checkpoints import make_llama
+from support.source_world import Remembers
 
-from mlflow_fireworks.artifacts.sources.pointer import pin
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.client import Gateway
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.promotion import promote
+from mlflow_fireworks.registry.pointers import pin
 
 
 @pytest.fixture(scope="module")

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import FireworksError, UnavailableError
+from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import Queue, again
-from mlflow_fireworks.hooks.registry import find_subjects, has_home
 from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.subjects import find_subjects, has_home
 from mlflow_fireworks.opening import open_deployments
-from mlflow_fireworks.revisions import Deployment
 from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
 from mlflow_fireworks.target import parse_target
 

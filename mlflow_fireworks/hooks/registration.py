@@ -13,9 +13,9 @@ from mlflow.entities.webhook import Webhook, WebhookAction, WebhookEntity, Webho
 from mlflow.exceptions import MlflowException
 from pydantic import SecretStr
 
-from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import CredentialsError, FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.rules import Rules, is_glob
+from mlflow_fireworks.redaction import brief
 
 NAME = "mlflow-fireworks"
 _SERVER_HINT = (

@@ -12,7 +12,6 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
-from mlflow_fireworks.artifacts.sources.wording import hide_credentials
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
@@ -22,6 +21,7 @@ from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.status import StatusPage
 from mlflow_fireworks.hooks.worker import Worker, WorkerPool
 from mlflow_fireworks.progress import logger
+from mlflow_fireworks.redaction import hide_credentials
 from mlflow_fireworks.target import load_api_key, parse_target
 
 MLFLOW_SECRET = "MLFLOW_FIREWORKS_WEBHOOK_SECRET"  # noqa: S105 - the name of a variable

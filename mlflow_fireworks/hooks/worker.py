@@ -11,15 +11,15 @@ from pathlib import Path
 from huey.consumer import Consumer
 from mlflow.exceptions import MlflowException
 
-from mlflow_fireworks.artifacts.sources.pointer import Pinned
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
 from mlflow_fireworks.hooks.queue import Queue, open_queue
-from mlflow_fireworks.hooks.registry import has_home, look_up
 from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.subjects import has_home, look_up
 from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import Silent, logger
 from mlflow_fireworks.promotion import promote, write_failure, write_removal
+from mlflow_fireworks.registry.pointers import Pinned
 from mlflow_fireworks.serving.options import parse_both
 from mlflow_fireworks.target import parse_target
 

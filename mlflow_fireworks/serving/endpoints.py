@@ -4,9 +4,9 @@ from typing import Any
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
+from mlflow_fireworks.gateway.revisions import group_deployments
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.wire import Model
-from mlflow_fireworks.revisions import group_deployments
 from mlflow_fireworks.serving.bringup import bring_up, finish
 from mlflow_fireworks.serving.context import ServingRun
 from mlflow_fireworks.serving.options import HARDWARE_OPTIONS

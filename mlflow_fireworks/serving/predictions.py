@@ -7,8 +7,8 @@ from typing import Any
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import ApiError, FireworksError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY, Model
-from mlflow_fireworks.revisions import Deployment
 from mlflow_fireworks.serving.context import ServingRun
 from mlflow_fireworks.serving.inference import CHAT, EMBEDDINGS, Question
 from mlflow_fireworks.serving.payloads import Questions, read_inputs

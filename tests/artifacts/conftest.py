@@ -1,7 +1,7 @@
 """A remote store, named `store` by the module that uses these, opened as a source."""
 
 import pytest
-from source_world import Remembers
+from support.source_world import Remembers
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 

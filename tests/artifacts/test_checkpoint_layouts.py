@@ -4,7 +4,8 @@ import json
 import shutil
 
 import pytest
-from checkpoints import (
+from huggingface_hub import HfApi, constants
+from support.checkpoints import (
     CHAT_TEMPLATE,
     edit_json,
     llama_tensors,
@@ -22,9 +23,8 @@ from checkpoints import (
     save_weights,
     write_mlmodel,
 )
-from hub_server import HubServer
-from huggingface_hub import HfApi, constants
-from planning import names, plan, read_file
+from support.hub_server import HubServer
+from support.planning import names, plan, read_file
 
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
 from mlflow_fireworks.artifacts.sources.resolve import open_source

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 import pytest
-from checkpoints import llama_tensors, make_peft_model, make_transformers_model, read_files, save_weights
-from misbehaving_store import MisbehavingStore, running
-from planning import RemoteStore, names, plan, read_file, source_of
 from safetensors.numpy import load
+from support.checkpoints import llama_tensors, make_peft_model, make_transformers_model, read_files, save_weights
+from support.misbehaving_store import MisbehavingStore, running
+from support.planning import RemoteStore, names, plan, read_file, source_of
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import PreflightError

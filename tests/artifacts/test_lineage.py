@@ -4,10 +4,10 @@ import time
 from dataclasses import replace
 
 import pytest
-from checkpoints import edit_json, make_adapter, make_llama, make_pyfunc_model, make_transformers_model
-from hub_directory import HubDirectory
 from huggingface_hub import HfApi, constants
-from planning import plan, source_of
+from support.checkpoints import edit_json, make_adapter, make_llama, make_pyfunc_model, make_transformers_model
+from support.hub_directory import HubDirectory
+from support.planning import plan, source_of
 
 from mlflow_fireworks.artifacts.lineage import Evidence, find_lineage, to_url
 from mlflow_fireworks.artifacts.repository import read_repository

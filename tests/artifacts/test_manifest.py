@@ -6,7 +6,7 @@ import shutil
 
 import numpy as np
 import pytest
-from checkpoints import (
+from support.checkpoints import (
     edit_json,
     llama_tensors,
     make_adapter,
@@ -16,7 +16,7 @@ from checkpoints import (
     make_transformers_model,
     save_weights,
 )
-from planning import CountingStore, names, plan, read_file, source_of
+from support.planning import CountingStore, names, plan, read_file, source_of
 
 
 def test_facts_of_a_llama(tmp_path):

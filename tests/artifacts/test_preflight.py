@@ -5,7 +5,8 @@ import struct
 
 import numpy as np
 import pytest
-from checkpoints import (
+from safetensors.numpy import save_file
+from support.checkpoints import (
     edit_json,
     llama_tensors,
     make_embedder,
@@ -15,8 +16,7 @@ from checkpoints import (
     save_weights,
     write_json,
 )
-from planning import CountingStore, RemoteStore, names, plan, source_of
-from safetensors.numpy import save_file
+from support.planning import CountingStore, RemoteStore, names, plan, source_of
 
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.errors import PreflightError

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from checkpoints import edit_json, make_adapter, make_peft_model
-from planning import plan
 from safetensors.numpy import save_file
+from support.checkpoints import edit_json, make_adapter, make_peft_model
+from support.planning import plan
 
 from mlflow_fireworks.errors import PreflightError
 

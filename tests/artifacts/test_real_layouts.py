@@ -7,9 +7,17 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from checkpoints import CHAT_TEMPLATE, make_adapter, make_embedder, make_llama, minilm_folder, read_files, read_json
-from hub_server import SHA, HubServer
 from huggingface_hub import HfApi
+from support.checkpoints import (
+    CHAT_TEMPLATE,
+    make_adapter,
+    make_embedder,
+    make_llama,
+    minilm_folder,
+    read_files,
+    read_json,
+)
+from support.hub_server import SHA, HubServer
 
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source

@@ -8,11 +8,19 @@ import shutil
 import numpy as np
 import pytest
 import safetensors
-from checkpoints import llama_tensors, make_adapter, make_embedder, make_llama, read_json, save_weights, write_json
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planning import CountingStore, RemoteStore, names, plan, read_file, source_of
 from safetensors.numpy import load_file
+from support.checkpoints import (
+    llama_tensors,
+    make_adapter,
+    make_embedder,
+    make_llama,
+    read_json,
+    save_weights,
+    write_json,
+)
+from support.planning import CountingStore, RemoteStore, names, plan, read_file, source_of
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Stored

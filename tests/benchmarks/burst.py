@@ -19,7 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from hooks_world import SECRET, Hooks
+from support.hooks_world import SECRET, Hooks
 
 
 def main(deliveries=1000, senders=10):

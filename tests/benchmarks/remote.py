@@ -17,9 +17,9 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
-from misbehaving_store import MisbehavingStore, running
 from pydantic import SecretStr
-from throttled import Link, sink
+from support.misbehaving_store import MisbehavingStore, running
+from support.throttled import Link, sink
 
 from mlflow_fireworks.artifacts.content import Made, Stored, fetched_ahead
 from mlflow_fireworks.artifacts.manifest import ManifestFile

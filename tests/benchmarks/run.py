@@ -150,7 +150,7 @@ def measure_memory(folder: Path, quick: bool) -> dict[str, object]:
 def make_model(folder: Path, layers: int, *, sparse: bool = False) -> Path:
     """A Llama checkpoint with one weights file of 64 MiB for each layer; gives that file."""
     sys.path.insert(0, str(HERE.parent))
-    from checkpoints import llama_config, make_tokenizer, write_json
+    from support.checkpoints import llama_config, make_tokenizer, write_json
 
     make_tokenizer(folder)
     write_json(folder / "config.json", llama_config(hidden=4096, layers=layers))

@@ -3,8 +3,8 @@
 import time
 
 import pytest
-from checkpoints import edit_json, make_llama, read_files
 from emulator.raw_client import ADDON, BASE
+from support.checkpoints import edit_json, make_llama, read_files
 
 # peft and transformers warn each other of renamed attributes.
 pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning")

@@ -9,9 +9,9 @@ import sys
 import mlflow
 import pytest
 import redis
-from checkpoints import make_llama
 from cryptography.fernet import Fernet
-from hooks_world import SECRET, VERSIONS, Hooks, Registry, answers, free_port, wait_until
+from support.checkpoints import make_llama
+from support.hooks_world import SECRET, VERSIONS, Hooks, Registry, answers, free_port, wait_until
 
 
 @pytest.fixture(scope="session")

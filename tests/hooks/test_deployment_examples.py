@@ -13,8 +13,8 @@ import kubernetes_validate
 import mlflow
 import pytest
 import yaml
-from checkpoints import make_llama
-from containers import (
+from support.checkpoints import make_llama
+from support.containers import (
     POSTGRES,
     REDIS,
     REPOSITORY,
@@ -25,7 +25,7 @@ from containers import (
     private_network,
     read_seconds,
 )
-from hooks_world import Registry, alias_event, answers, wait_until
+from support.hooks_world import Registry, alias_event, answers, wait_until
 
 from mlflow_fireworks.hooks.receiver import sign
 from mlflow_fireworks.hooks.rules import load_rules

@@ -6,9 +6,9 @@ import time
 
 import httpx
 import pytest
-from checkpoints import make_llama, read_files
-from hooks_world import SECRET, Hooks, wait_until
-from hub_server import READ_TOKEN, TOKEN, HubServer
+from support.checkpoints import make_llama, read_files
+from support.hooks_world import SECRET, Hooks, wait_until
+from support.hub_server import READ_TOKEN, TOKEN, HubServer
 
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient

@@ -13,12 +13,12 @@ from contextlib import ExitStack, closing
 
 import httpx
 import pytest
-from checkpoints import make_llama
-from hooks_world import COMMAND, alias_event, answers, wait_until
+from support.checkpoints import make_llama
+from support.hooks_world import COMMAND, alias_event, answers, wait_until
 
+from mlflow_fireworks.gateway.revisions import read_stamp
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient
-from mlflow_fireworks.revisions import read_stamp
 
 PROMOTIONS = int(os.environ.get("HOOKS_PROMOTIONS", "10"))
 SEED = int(os.environ.get("HOOKS_SEED", "7"))

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from checkpoints import make_llama, read_files
 from databricks.sdk.service.jobs import JobSettings
-from hub_server import READ_TOKEN, TOKEN, HubServer
-from job_runners import (
+from support.checkpoints import make_llama, read_files
+from support.hub_server import READ_TOKEN, TOKEN, HubServer
+from support.job_runners import (
     SECONDS,
     HubJobs,
     Workflow,
@@ -21,8 +21,8 @@ from job_runners import (
     run_gitlab_job,
     run_hub_job,
 )
-from threaded_server import serving
-from unity_catalog import Model, UnityCatalog, Version, Workspace
+from support.threaded_server import serving
+from support.unity_catalog import Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 

@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 
 import httpx
 import pytest
-from hooks_world import SECRET, alias_event, wait_until
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
-from tcp_proxy import TcpProxy
+from support.hooks_world import SECRET, alias_event, wait_until
+from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 

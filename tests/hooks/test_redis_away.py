@@ -5,7 +5,7 @@ import signal
 
 import pytest
 import redis
-from hooks_world import alias_event, free_port, wait_until
+from support.hooks_world import alias_event, free_port, wait_until
 
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.queue import open_queue

@@ -3,7 +3,7 @@
 import json
 
 from click.testing import CliRunner
-from hooks_world import SECRET, wait_until
+from support.hooks_world import SECRET, wait_until
 
 from mlflow_fireworks.cli import main
 

@@ -8,12 +8,12 @@ from contextlib import closing, suppress
 import httpx
 import pytest
 import uvicorn
-from hooks_world import free_port, wait_until
 from prometheus_client import CollectorRegistry
 from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
+from support.hooks_world import free_port, wait_until
 
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject

@@ -5,9 +5,9 @@ from itertools import pairwise
 from urllib.parse import urlsplit
 
 import pytest
-from hooks_world import SECRET, wait_until
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
-from tcp_proxy import TcpProxy
+from support.hooks_world import SECRET, wait_until
+from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient

@@ -4,10 +4,10 @@ import json
 import os
 
 import pytest
-from checkpoints import make_llama, read_files
-from hooks_world import SECRET, Hooks, wait_until
-from threaded_server import serving
-from unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
+from support.checkpoints import make_llama, read_files
+from support.hooks_world import SECRET, Hooks, wait_until
+from support.threaded_server import serving
+from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 

@@ -6,7 +6,7 @@ from datetime import datetime, timezone
 import pytest
 from emulator.raw_client import ADDON, Api, adapter_files
 from pydantic import SecretStr
-from source_world import Remembers
+from support.source_world import Remembers
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.gateway.client import Gateway

@@ -212,7 +212,7 @@ def test_a_stream_comes_in_pieces(served):
 
 
 def test_what_nothing_serves_comes_with_the_command_that_would(world):
-    from mlflow_fireworks.revisions import group_deployments
+    from mlflow_fireworks.gateway.revisions import group_deployments
 
     world.base()
     run = world.run()

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from checkpoints import make_adapter, make_llama, minilm_folder
+from support.checkpoints import make_adapter, make_llama, minilm_folder
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.plugin import FireworksDeploymentClient

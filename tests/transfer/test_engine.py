@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 from pydantic import SecretStr
-from storage_server import CHUNK, EXPIRED, OK, Answer, StorageServer
+from support.storage_server import CHUNK, EXPIRED, OK, Answer, StorageServer
 
 from mlflow_fireworks.errors import FireworksError, TransferError
 from mlflow_fireworks.http import Retry, Timeouts

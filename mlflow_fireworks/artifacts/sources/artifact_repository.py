@@ -17,8 +17,8 @@ from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.artifacts.sources.beginnings import find_reader
 from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, whole_files_only
-from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
+from mlflow_fireworks.redaction import brief, hide_credentials
 
 _ONE_AT_A_TIME = Lock()
 """Making clients of boto3 is not safe in several threads at once."""

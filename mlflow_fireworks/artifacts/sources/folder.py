@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.redaction import brief
 
 
 @dataclass(frozen=True)

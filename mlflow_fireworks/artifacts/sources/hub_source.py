@@ -26,10 +26,10 @@ from tqdm.auto import tqdm
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.sources.staging import FETCH_RETRY, FetchedStore
-from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.redaction import brief
 
 _HUB_URI = re.compile(r"hf:/{0,2}(?P<repo>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>.+))?")
 _ANSWER_SECONDS = 10.0

@@ -15,12 +15,12 @@ from mlflow_fireworks.artifacts.sources.artifact_repository import (
 )
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
-from mlflow_fireworks.artifacts.sources.registry import Place, find_in_run, find_model
+from mlflow_fireworks.artifacts.sources.mlflow_models import Place, find_in_run, find_model
 from mlflow_fireworks.artifacts.sources.source import Source, Store
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
-from mlflow_fireworks.artifacts.sources.wording import brief, hide_credentials
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
+from mlflow_fireworks.redaction import brief, hide_credentials
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a Windows drive
 _MLMODEL = "MLmodel"

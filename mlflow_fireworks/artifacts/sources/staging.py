@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from mlflow_fireworks.artifacts.sources.scratch import make_scratch
-from mlflow_fireworks.artifacts.sources.wording import brief
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter, format_bytes
+from mlflow_fireworks.redaction import brief
 
 Fetch = Callable[[str, Path], Path]
 """Puts the file of that name somewhere below that empty folder and returns its path.

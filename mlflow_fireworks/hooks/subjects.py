@@ -1,0 +1,167 @@
+"""What the registry's pointers show now: the truth that events only hint at."""
+
+import re
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from typing import Any
+
+import mlflow
+from huggingface_hub import HfApi
+from huggingface_hub import errors as hub_errors
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import RegisteredModel
+from mlflow.entities.model_registry.registered_model_search import RegisteredModelSearch
+from mlflow.exceptions import MlflowException
+
+from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.jobs import Subject
+from mlflow_fireworks.hooks.rules import Rule, is_glob
+from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.pointers import Pinned, pin
+from mlflow_fireworks.registry.versions import (
+    find_registered,
+    is_registered,
+    list_tagged_versions,
+    list_versions,
+    search_versions,
+)
+
+_PAGE = 1000  # the most that MLflow gives (3.17, `SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD`)
+
+
+def look_up(subject: Subject) -> Pinned | None:
+    """What a pointer shows; None when it is gone. A repo that may not be read does not count as gone.
+
+    Raises:
+        CredentialsError: The Hub shows no such repo.
+        UnavailableError: The registry or the Hub does not answer.
+    """
+    if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
+        version = _newest_version(subject)
+        return pin(subject.pin(version)) if version else None
+    uri = f"hf:/{subject.name}@{subject.ref}" if subject.is_on_hub else str(subject)
+    try:
+        return pin(uri)
+    except NotFoundError:
+        return None
+
+
+def has_home(subject: Subject) -> bool:
+    """Whether the model that a pointer was on is still there.
+
+    Where it is not, this may be another registry, or an empty one: nothing is removed for that. A repo of the Hub that
+    is not there is an error already when it is looked up.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    return subject.is_on_hub or is_registered(subject.name)
+
+
+def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    """Every pointer that a rule is about, with the version it shows.
+
+    Of a rule about new versions only the newest of each model counts: what lies before the rule is history.
+
+    Raises:
+        CredentialsError: The Hub shows no such repo.
+        UnavailableError: The registry or the Hub does not answer.
+    """
+    if rule.hub:
+        yield from _find_refs(rule)
+        return
+    if rule.tag:
+        yield from _find_tagged(rule)
+        return
+    for model in _find_models(rule.model or ""):
+        if rule.version:
+            # An MLflow server tells the newest of each stage with the model.
+            versions = model.latest_versions if _takes_filters() else list_versions(model.name)
+            if versions:
+                yield Subject(kind="version", name=model.name), str(max(int(version.version) for version in versions))
+            continue
+        for alias, version in model.aliases.items():
+            subject = Subject(kind="alias", name=model.name, ref=alias)
+            if rule.matches(subject):
+                yield subject, str(version)
+
+
+def _find_tagged(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    key, _, value = (rule.tag or "").partition("=")
+    pattern = rule.model or ""
+    if is_glob(pattern) and _takes_filters():  # one question, not one for each of thousands of models
+        versions = iter(search_versions(f"{_like('name', pattern)} AND {_like(f'tags.`{key}`', value)}"))
+    else:
+        versions = (version for model in _find_models(pattern) for version in list_tagged_versions(model.name))
+    seen: set[Subject] = set()
+    for version in versions:
+        subject = Subject(kind="tag", name=version.name, ref=f"{key}={version.tags.get(key)}")
+        if key in version.tags and subject not in seen and rule.matches(subject):
+            seen.add(subject)
+            yield subject, str(version.version)
+
+
+def _newest_version(subject: Subject) -> str | None:
+    if subject.kind == "version":
+        return next((str(version.version) for version in list_versions(subject.name)), None)
+    key, _, value = subject.ref.partition("=")
+    tagged = (version for version in list_tagged_versions(subject.name) if version.tags.get(key) == value)
+    return next((str(version.version) for version in tagged), None)
+
+
+def _find_models(pattern: str) -> Iterator[RegisteredModel]:
+    try:
+        if not is_glob(pattern):
+            if exact := find_registered(pattern):
+                yield exact
+            return
+        wanted: dict[str, Any] = {}
+        if _takes_filters():
+            wanted = {"filter_string": _like("name", pattern), "max_results": _PAGE}
+        token = None
+        while True:
+            page = MlflowClient().search_registered_models(**wanted, page_token=token)
+            for listed in page:
+                if fnmatchcase(listed.name, pattern):
+                    # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
+                    model = find_registered(listed.name) if isinstance(listed, RegisteredModelSearch) else listed
+                    if model:
+                        yield model
+            token = page.token
+            if not token:
+                return
+    except MlflowException as error:
+        raise UnavailableError(f"the registry does not list its models: {brief(error)}; is it running?") from None
+
+
+def _takes_filters() -> bool:
+    """Whether the registry is MLflow's own. Those of Databricks take fewer filters or none (3.17, `rest_store.py`)."""
+    return not mlflow.get_registry_uri().startswith(("databricks", "uc:"))
+
+
+def _like(field: str, pattern: str) -> str:
+    """A filter for at least all that a glob matches: what it begins with, as far as a filter can say it."""
+    beginning = re.split(r"""[*?\[%\\'"]""", pattern, maxsplit=1)[0]
+    return f"{field} LIKE '{beginning}%'"
+
+
+def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
+    owner, _, name = (rule.hub or "").partition("/")
+    api = HfApi()
+    try:
+        repos = [item.id for item in api.list_models(author=owner)] if is_glob(name) else [rule.hub or ""]
+        for repo in repos:
+            if not fnmatchcase(repo, rule.hub or ""):
+                continue
+            refs = api.list_repo_refs(repo)
+            for kind, listed in (("branch", refs.branches), ("hub_tag", refs.tags)):
+                for ref in listed:
+                    subject = Subject.model_validate({"kind": kind, "name": repo, "ref": ref.name})
+                    if rule.matches(subject):
+                        yield subject, ref.target_commit
+    except hub_errors.RepositoryNotFoundError:
+        raise CredentialsError(
+            f"{rule.hub} is not on the Hugging Face Hub, or may not be read; check its name and HF_TOKEN"
+        ) from None
+    except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
+        raise UnavailableError(f"the Hugging Face Hub does not list what '{rule.hub}' means: {brief(error)}") from None

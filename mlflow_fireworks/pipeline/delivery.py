@@ -1,0 +1,199 @@
+"""The four steps: create the model, sign upload URLs, upload (or have Fireworks import), validate until READY.
+
+Each may be repeated: what is there is gone on with, and the journal knows which files have landed.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import SecretStr
+
+from mlflow_fireworks.artifacts.content import fetched_ahead
+from mlflow_fireworks.artifacts.manifest import Manifest
+from mlflow_fireworks.errors import ApiError, DeadlineError, FailedPreconditionError
+from mlflow_fireworks.gateway.operations import ImportSource
+from mlflow_fireworks.gateway.revisions import Revision, read_stamp
+from mlflow_fireworks.gateway.wire import FAILED, READY
+from mlflow_fireworks.pipeline.bucket_import import import_files
+from mlflow_fireworks.pipeline.plan import Action, Plan, settle_conflict
+from mlflow_fireworks.progress import format_bytes, format_seconds
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.transfer.engine import upload_files
+from mlflow_fireworks.transfer.journal import Journal
+from mlflow_fireworks.transfer.urls import SignedUrls
+from mlflow_fireworks.waiting import Pending
+
+STEPS = 4
+# How Fireworks offers resumable sessions is in no page of its documentation, so they are used by themselves only where
+# sending a file again would cost much; virtual shards are smaller.
+_RESUMABLE_ABOVE_BYTES = 8 * 1024**3
+# Of a validation that did not succeed: refused, or answered and the model is FAILED. A server that is busy, a key
+# without permission, or a suspended account say nothing about the files.
+_ABOUT_THE_FILES = {HTTPStatus.BAD_REQUEST, HTTPStatus.OK}
+
+
+@dataclass(frozen=True)
+class Cargo:
+    """What is delivered.
+
+    Args:
+        body: The Model resource to create, by Fireworks' names.
+        manifest: The files.
+        origin: The bucket folder that Fireworks fetches them from itself, if it does.
+    """
+
+    body: Mapping[str, Any]
+    manifest: Manifest
+    origin: ImportSource | None
+
+
+def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
+    """Run the four steps.
+
+    Args:
+        run: The account and the options.
+        plan: What is to be done.
+        cargo: What goes up.
+
+    Returns:
+        The plan (NOTHING when somebody was faster) and the warnings of Fireworks' validation.
+
+    Raises:
+        FireworksError: One line that says what happened and what to do.
+    """
+    name = run.gateway.resource_name(plan.model_id)
+    with run.journal(name) as journal:
+        if plan.action is Action.RESUME:
+            run.reporter.step(1, STEPS, f"{name} is there and waits for its files")
+        else:
+            run.reporter.step(1, STEPS, f"create {name} ({cargo.manifest.kind.value})")
+            plan = _create_model(run, plan, cargo.body)
+        model = run.gateway.find_model(plan.model_id)
+        if plan.action is Action.NOTHING or model is None:
+            return plan, ()
+        journal.begin(plan.stamp.fingerprint, model.create_time)
+        if cargo.origin is None:
+            _send_files(run, plan, cargo.manifest, journal)
+        elif not import_files(run, plan.model_id, cargo.origin, run.command("update", plan.stamp.deployment)):
+            return plan, ()
+        try:
+            warnings = validate(run, plan)
+        except (ApiError, DeadlineError) as error:
+            if isinstance(error, DeadlineError) or error.status in _ABOUT_THE_FILES:
+                journal.forget()  # what it says has landed does not make a model, so the next run sends everything
+            raise
+        if run.config.synchronous:
+            journal.forget()
+        return plan, warnings
+
+
+def validate(run: Run, plan: Plan) -> tuple[str, ...]:
+    """Step 4: ask for validation until it succeeds, then look until the model is READY.
+
+    With `synchronous=false` it is asked for once.
+
+    Returns:
+        The warnings of the validation.
+
+    Raises:
+        ApiError: The files do not make a model; Fireworks' reason is quoted.
+        DeadlineError: It takes longer than the limit.
+    """
+    name, again = run.gateway.resource_name(plan.model_id), run.command("update", plan.stamp.deployment)
+    run.reporter.step(STEPS, STEPS, f"validate {name}")
+    warnings: tuple[str, ...] | None = None
+
+    def look() -> tuple[str, ...] | Pending:
+        nonlocal warnings
+        try:
+            if warnings is None:
+                warnings = _ask_for_validation(run, plan.model_id)
+        except FailedPreconditionError as error:
+            return Pending(f"not yet: {error.server_message}")
+        model = run.gateway.find_model(plan.model_id)
+        if model is None:
+            return Pending("not yet: the model is not there")
+        if model.state == FAILED:
+            reason = model.status.message or "Fireworks gives no reason"
+            text = f"{model.name} is FAILED: {reason}; delete it and try again"
+            raise ApiError(text, status=200, server_message=reason)
+        return warnings if model.state == READY else Pending(f"state {model.state}")
+
+    def give_up(reason: str) -> str:
+        return (
+            f"{name} is not READY after {format_seconds(run.config.timeout)} (last answer: {reason}); all bytes were "
+            f"sent, so wait for it with: {again}, or send them again with: "
+            f"{run.command('create', plan.stamp.deployment, plan.stamp.source)}"
+        )
+
+    if run.config.synchronous:
+        return run.waiter.wait(look, run.config.timeout, give_up)
+    found = look()
+    if isinstance(found, Pending):
+        run.reporter.note(f"validation was asked for ({found.reason}); finish with: {again}")
+        return ()
+    return found
+
+
+def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:
+    try:
+        run.gateway.create_model(plan.model_id, body)
+    except ApiError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+        found = run.gateway.find_model(plan.model_id)
+        if found is None:
+            raise
+        return settle_conflict(plan, Revision(found, read_stamp(found.description)))
+    return plan
+
+
+def _send_files(run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> None:
+    landed = journal.landed()
+    missing = [file for file in manifest.files if landed.get(file.name) != file.size]
+    if len(missing) < len(manifest.files):
+        count = len(manifest.files) - len(missing)
+        run.reporter.note(f"{count} of {len(manifest.files)} files have landed in an earlier run")
+    if not missing:
+        return
+    run.reporter.step(2, STEPS, f"sign {len(manifest.files)} upload URLs")
+    sizes = {file.name: file.size for file in manifest.files}
+    urls = SignedUrls(lambda: _sign(run, plan.model_id, sizes), run.waiter.clock)
+    urls.get(missing[0].name)
+    size = format_bytes(sum(file.size for file in missing))
+    run.reporter.step(3, STEPS, f"upload {len(missing)} files, {size}")
+    with fetched_ahead(file.content for file in missing):
+        upload_files(
+            missing,
+            urls,
+            journal,
+            workers=run.config.max_workers,
+            retry=run.retry,
+            reporter=run.reporter,
+            timeouts=run.timeouts,
+        )
+
+
+def _sign(run: Run, model_id: str, sizes: Mapping[str, int]) -> Mapping[str, SecretStr]:
+    """Signed URLs for all files; for resumable sessions if asked for, or worth it and offered."""
+    if run.config.resumable == "true":
+        return run.gateway.upload_urls(model_id, sizes, resumable=True)
+    if run.config.resumable == "auto" and max(sizes.values()) > _RESUMABLE_ABOVE_BYTES:
+        try:
+            return run.gateway.upload_urls(model_id, sizes, resumable=True)
+        except ApiError as error:
+            run.reporter.note(f"no resumable upload ({error.server_message}); sending each file in one piece")
+    return run.gateway.upload_urls(model_id, sizes)
+
+
+def _ask_for_validation(run: Run, model_id: str) -> tuple[str, ...]:
+    validation = run.gateway.validate_upload(
+        model_id,
+        trust_remote_code=run.config.trust_remote_code,
+        skip_config=run.config.skip_hf_config_validation,
+    )
+    for warning in validation.warnings:
+        run.reporter.warn(f"Fireworks: {warning}")
+    return validation.warnings

@@ -1,0 +1,168 @@
+"""What a run did, for people (a few lines) and for programs (a flat dict of plain values)."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+
+from mlflow_fireworks.artifacts.manifest import Manifest
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.gateway.revisions import Deployment, Stamp
+from mlflow_fireworks.gateway.wire import Model
+from mlflow_fireworks.pipeline.plan import Action
+from mlflow_fireworks.progress import format_bytes
+
+_UNKNOWN_PRECISIONS = {"", "PRECISION_UNSPECIFIED"}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run did and what is there now.
+
+    Args:
+        action: created, resumed, updated, restored or unchanged.
+        account: Fireworks account.
+        stamp: Deployment, revision, source and content.
+        model: The model as Fireworks describes it; None after a dry run of something new.
+        manifest: What was looked at; None when no artifacts were.
+        warnings: From the checkpoint and from Fireworks' validation.
+        dry_run: Nothing was changed.
+    """
+
+    action: Action
+    account: str
+    stamp: Stamp
+    model: Model | None
+    manifest: Manifest | None
+    warnings: tuple[str, ...] = ()
+    dry_run: bool = False
+
+    def to_dict(self) -> dict[str, Any]:
+        """All of it as plain values, for MLflow's callers and `--json`."""
+        result: dict[str, Any] = {
+            "name": self.stamp.deployment,
+            "flavor": self.stamp.flavor,
+            "action": self.action.value,
+            "account": self.account,
+            "revision": self.stamp.revision,
+            "source": self.stamp.source,
+            "content": self.stamp.fingerprint,
+            "state": "DRY_RUN" if self.model is None else self.model.state,
+            "dry_run": self.dry_run,
+        }
+        if self.model is not None:
+            result |= describe_resource(self.model)
+        if self.manifest is not None:
+            result |= _describe_manifest(self.manifest)
+        return result | {"warnings": list(self.warnings)}
+
+
+def describe_deployment(deployment: Deployment) -> dict[str, Any]:
+    """A deployment as `list` and `get` show it: its current revision, and what else there is."""
+    current, newest = deployment.current, deployment.newest
+    stamp = current.stamp
+    return {
+        "name": deployment.name,
+        "state": current.model.state,
+        "revision": current.number,
+        "flavor": stamp.flavor if stamp else "unknown",
+        "source": stamp.source if stamp else "unknown",
+        "content": stamp.fingerprint if stamp else "unknown",
+        "bytes": stamp.size if stamp else None,
+        "managed": deployment.is_managed,
+        **describe_resource(current.model),
+        "revisions": [f"{revision.model.model_id}:{revision.model.state}" for revision in deployment.revisions],
+        "pending": None if newest.is_ready else newest.model.model_id,
+    }
+
+
+def describe_resource(model: Model) -> dict[str, Any]:
+    """What Fireworks says about a model."""
+    details = model.base_model_details
+    return {
+        "model": model.name,
+        "kind": model.kind,
+        "model_type": details.model_type or None,
+        "parameter_count": details.parameter_count or None,
+        "context_length": model.context_length or None,
+        "precision": None if details.default_precision in _UNKNOWN_PRECISIONS else details.default_precision,
+        "base_model": model.peft_details.base_model or None,
+        "hugging_face_url": model.hugging_face_url or None,
+        "status": f"{model.status.code} {model.status.message}".strip(),
+        "created": model.create_time or None,
+        "updated": model.update_time or None,
+    }
+
+
+def describe_tags(outcome: Outcome) -> dict[str, str]:
+    """The outcome as tags for the registry's model version; empty when there is no model.
+
+    The state comes last, as they are written one by one: who waits for READY finds the rest.
+    """
+    if outcome.model is None:
+        return {}
+    return {
+        "fireworks.model": outcome.model.name,
+        "fireworks.deployment": outcome.stamp.deployment,
+        "fireworks.revision": str(outcome.stamp.revision),
+        "fireworks.hugging_face_url": outcome.model.hugging_face_url,
+        "fireworks.updated": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "fireworks.state": outcome.model.state,
+    }
+
+
+def summary_lines(outcome: Outcome) -> Iterator[str]:
+    """The last lines of a run: the state, what the model is, and where its Hugging Face URL came from."""
+    facts = outcome.to_dict()
+    where = facts.get("model") or f"{outcome.stamp.deployment} (not there yet)"
+    if outcome.dry_run:
+        yield f"DRY RUN  {where}: nothing was changed; it would be {outcome.action.value}"
+    else:
+        yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision})"
+    parameters = facts.get("parameter_count")
+    about = [
+        facts.get("kind") or "",
+        facts.get("architecture") or facts.get("model_type") or "",
+        f"{_format_count(parameters)} parameters" if parameters else "",
+        f"context {facts['context_length']}" if facts.get("context_length") else "",
+        facts.get("dtype") or facts.get("precision") or "",
+        f"{facts['files']} files, {format_bytes(facts['bytes'])}" if "files" in facts else "",
+    ]
+    yield f"      {' · '.join(part for part in about if part)}"
+    if outcome.manifest is None:
+        return
+    lineage = outcome.manifest.lineage
+    if lineage.url:
+        checked = {True: "verified on the Hub", False: "not on the Hub", None: "not verified"}[lineage.verified]
+        yield f"      Hugging Face URL {lineage.url} (from {lineage.evidence}, {checked})"
+    elif outcome.manifest.kind is not Kind.ADDON:
+        yield (
+            "      no Hugging Face URL was found, so Fireworks will not offer fine-tuning; "
+            "set one with -C hugging_face_url=ORG/NAME"
+        )
+
+
+def _format_count(count: int) -> str:
+    for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
+        if count >= size:
+            return f"{count / size:,.1f} {unit}"
+    return f"{count:,}"
+
+
+def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
+    facts, lineage = manifest.facts, manifest.lineage
+    known = {
+        "kind": manifest.kind.value,
+        "architecture": ", ".join(facts.architectures) or None,
+        "model_type": facts.model_type,
+        "parameter_count": facts.parameter_count,
+        "context_length": facts.context_length,
+        "dtype": facts.dtype,
+        "hugging_face_url": lineage.url,
+        "hugging_face_evidence": lineage.evidence,
+        "hugging_face_confidence": lineage.confidence,
+        "hugging_face_verified": lineage.verified,
+        "files": len(manifest.files),
+        "bytes": manifest.total_size,
+    }
+    return {name: value for name, value in known.items() if value is not None}

@@ -1,0 +1,293 @@
+"""A model's way to READY: plan, then Fireworks' four steps.
+
+::
+
+    model URI ─► Source ─► Manifest ─► Plan ─► 1 create ─► 2 sign ─► 3 upload ─► 4 validate until READY ─► Outcome
+                                                   └─► 2 import ─► 3 wait ─┘
+
+Everything that can be wrong with the model is found before step 1. Every step may be repeated: running the same
+command again goes on where the last run stopped.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, replace
+
+from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
+from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.artifacts.sources.source import Source
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.errors import (
+    ConflictError,
+    FailedPreconditionError,
+    InvalidConfigError,
+    NotFoundError,
+)
+from mlflow_fireworks.gateway.catalogue import find_base_model
+from mlflow_fireworks.gateway.operations import ImportSource
+from mlflow_fireworks.gateway.revisions import Deployment, Revision, Stamp, group_deployments, text_of
+from mlflow_fireworks.gateway.wire import READY, UPLOADING
+from mlflow_fireworks.pipeline.bucket import find_origin
+from mlflow_fireworks.pipeline.bucket_import import find_folder
+from mlflow_fireworks.pipeline.delivery import Cargo, deliver, validate
+from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
+from mlflow_fireworks.pipeline.plan import (
+    Action,
+    Plan,
+    describe_changes,
+    describe_model,
+    plan_create,
+    plan_update,
+)
+from mlflow_fireworks.registry.versions import write_outcome
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.target import check_name
+from mlflow_fireworks.waiting import Pending
+
+# Public clients of Fireworks try again for up to 50 seconds.
+_GOODBYE_LAG_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """Brings deployments of one account to READY, changes and removes them.
+
+    Args:
+        run: The account, the options, and who is told.
+    """
+
+    run: Run
+
+    def create(self, name: str, model_uri: str, flavor: str | None = None) -> Outcome:
+        """Bring a model to READY under a new name; the same content again is no conflict.
+
+        Args:
+            name: The deployment, and the id of its first model.
+            model_uri: Anything MLflow can name, or `hf:/org/name[@revision]`.
+            flavor: The MLflow flavor the model is expected to have; not checked when None.
+
+        Raises:
+            FireworksError: One line that says what happened and what to do.
+        """
+        check_name(name)
+        deployments = self.deployments()  # first, because a wrong key should not cost an hour of hashing
+        with self._prepared(model_uri, flavor) as (source, manifest, origin):
+            plan = plan_create(_stamp(name, source, manifest), deployments, self.run.command("update", name, model_uri))
+            return self._carry_out(plan, source, manifest, origin)
+
+    def update(self, name: str, model_uri: str, flavor: str | None = None) -> Outcome:
+        """Make content the current revision of a deployment: the next one, or the one that has it already.
+
+        The models of all other revisions stay as they are.
+
+        Args:
+            name: An existing deployment.
+            model_uri: As for create.
+            flavor: As for create.
+
+        Raises:
+            FireworksError: One line that says what happened and what to do.
+        """
+        deployments = self.deployments()
+        existing = self._pick(name, deployments)
+        taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
+        with self._prepared(model_uri, flavor) as (source, manifest, origin):
+            plan = plan_update(_stamp(name, source, manifest), existing, taken)
+            if not self.run.config.dry_run:
+                revision = existing.current
+                if plan.action in {Action.RESUME, Action.RESTORE}:
+                    revision = self._take_turn(plan)
+                if plan.action in {Action.NOTHING, Action.RESTORE}:
+                    self._change_metadata(revision)
+            return self._carry_out(plan, source, manifest, origin)
+
+    def finish(self, name: str) -> Outcome:
+        """Finish a revision whose bytes are up, and change the metadata that the options name.
+
+        Args:
+            name: An existing deployment.
+
+        Raises:
+            FireworksError: One line that says what happened and what to do.
+        """
+        existing = self.deployment(name)
+        revision = existing.latest if existing.latest.model.state == UPLOADING else existing.current
+        stamp = revision.stamp or Stamp(name, 1, "unknown", "unknown", "0")
+        action = Action.NOTHING
+        warnings: tuple[str, ...] = ()
+        if not self.run.config.dry_run:
+            if not revision.is_ready:
+                warnings = validate(self.run, Plan(Action.RESUME, stamp))
+                action = Action.RESUME
+            if self._change_metadata(revision):
+                action = Action.UPDATE
+        model = self.run.gateway.find_model(revision.model.model_id) or revision.model
+        outcome = Outcome(action, self.run.gateway.account, stamp, model, None, warnings, self.run.config.dry_run)
+        self._conclude(outcome)
+        return outcome
+
+    def delete(self, name: str) -> bool:
+        """Delete all revisions of a deployment; False when there was nothing to delete.
+
+        Raises:
+            ConflictError: The plugin did not make it, and `force` is not set.
+        """
+        existing = self.deployments().get(name)
+        if existing is None:
+            self.run.reporter.note(
+                f"there is no deployment '{name}' on account {self.run.gateway.account}; nothing to delete"
+            )
+            return False
+        if not (existing.is_managed or self.run.config.force):
+            raise ConflictError(
+                f"'{name}' was not made by this plugin; to delete it all the same: "
+                + self.run.command("delete -C force=true", name)
+            )
+        for revision in existing.revisions:
+            self._delete_model(revision.model.name)
+            self.run.journal(revision.model.name).discard()
+            self.run.reporter.note(f"deleted {revision.model.name}")
+        return True
+
+    def _delete_model(self, name: str) -> None:
+        """Delete a model; for some seconds after its last endpoint went, Fireworks says that it still serves."""
+
+        def attempt() -> bool | Pending:
+            try:
+                self.run.gateway.delete_model(name)
+            except FailedPreconditionError as error:
+                return Pending(f"{name} still serves ({error.server_message})")
+            return True
+
+        self.run.waiter.wait(
+            attempt,
+            _GOODBYE_LAG_SECONDS,
+            lambda reason: (
+                f"{reason}; take down what serves it (mlflow deployments list-endpoints -t "
+                f"{self.run.target_uri}), then run the same command again"
+            ),
+        )
+
+    def deployments(self) -> dict[str, Deployment]:
+        """Everything on the account, by name."""
+        return group_deployments(self.run.gateway.list_models())
+
+    def deployment(self, name: str) -> Deployment:
+        """One deployment.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        return self._pick(name, self.deployments())
+
+    def _pick(self, name: str, deployments: Mapping[str, Deployment]) -> Deployment:
+        if name not in deployments:
+            raise NotFoundError(
+                f"there is no deployment '{name}' on account {self.run.gateway.account}; "
+                f"make it with: {self.run.command('create', name, 'MODEL_URI')}"
+            )
+        return deployments[name]
+
+    @contextmanager
+    def _prepared(self, model_uri: str, flavor: str | None) -> Iterator[tuple[Source, Manifest, ImportSource | None]]:
+        """Everything that is found out before Fireworks is asked to change anything."""
+        source = open_source(model_uri, reporter=self.run.reporter, max_disk=self.run.config.max_disk)
+        with closing(source.store):
+            _check_flavor(flavor, source)
+            if source.resolved != model_uri:
+                self.run.reporter.note(f"{model_uri} is {source.resolved}")
+            origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.is_here)
+            manifest = build_manifest(source, self.run.config, self.run.reporter)
+            for note in manifest.notes:
+                self.run.reporter.note(note)
+            for warning in manifest.warnings:
+                self.run.reporter.warn(warning)
+            yield source, manifest, origin and find_folder(source, manifest, origin, self.run.reporter)
+
+    def _carry_out(self, plan: Plan, source: Source, manifest: Manifest, origin: ImportSource | None) -> Outcome:
+        body = describe_model(manifest, self.run.config, plan.stamp, self._base_model(manifest))
+        warnings: tuple[str, ...] = ()
+        if plan.action not in {Action.NOTHING, Action.RESTORE} and not self.run.config.dry_run:
+            try:
+                plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
+            except KeyboardInterrupt:
+                verb = "create" if plan.stamp.revision == 1 else "update"
+                again = self.run.command(verb, plan.stamp.deployment, source.asked)
+                self.run.reporter.warn(f"stopped; the same command goes on from here: {again}")
+                raise
+        model = self.run.gateway.find_model(plan.model_id)
+        if model is None and not self.run.config.dry_run:
+            raise self._deleted_meanwhile(plan)
+        outcome = Outcome(
+            plan.action,
+            self.run.gateway.account,
+            plan.stamp,
+            model,
+            manifest,
+            (*manifest.warnings, *warnings),
+            self.run.config.dry_run,
+        )
+        self._write_back(source, outcome)
+        self._conclude(outcome)
+        return outcome
+
+    def _deleted_meanwhile(self, plan: Plan) -> NotFoundError:
+        name = self.run.gateway.resource_name(plan.model_id)
+        return NotFoundError(f"{name} was deleted while it was being deployed")
+
+    def _take_turn(self, plan: Plan) -> Revision:
+        """Make a revision that is there the one asked for last, so that it is the current one as soon as it is READY.
+
+        This comes before its upload goes on, so that whoever finishes it, here or with `finish`, has no more to do.
+
+        Raises:
+            NotFoundError: It was deleted meanwhile.
+        """
+        existing = self.deployment(plan.stamp.deployment)  # as it is now: reading the content may have taken an hour
+        found = next((item for item in existing.revisions if item.model.model_id == plan.model_id), None)
+        if found is None or found.stamp is None:
+            raise self._deleted_meanwhile(plan)
+        if found is existing.latest:
+            return found
+        stamp = replace(found.stamp, turn=existing.latest.turn + 1)
+        description = stamp.describe(text_of(found.model.description))
+        return Revision(self.run.gateway.update_model(plan.model_id, {"description": description}), stamp)
+
+    def _base_model(self, manifest: Manifest) -> str | None:
+        if manifest.kind is not Kind.ADDON:
+            return None
+        repo = manifest.adapter.base_repo if manifest.adapter else None
+        found = find_base_model(self.run.gateway, self.run.config.base_model, repo, self.run.reporter.warn)
+        self.run.reporter.note(f"the adapter belongs to {found.name}")
+        return found.name
+
+    def _write_back(self, source: Source, outcome: Outcome) -> None:
+        if outcome.dry_run or outcome.model is None or source.registered is None or not self.run.config.registry_tags:
+            return
+        if warning := write_outcome(source.registered, describe_tags(outcome)):
+            self.run.reporter.warn(warning)
+
+    def _change_metadata(self, revision: Revision) -> bool:
+        changes = describe_changes(self.run.config, revision)
+        if changes:
+            self.run.gateway.update_model(revision.model.model_id, changes)
+        return bool(changes)
+
+    def _conclude(self, outcome: Outcome) -> None:
+        """Tell how it ended, and remove the journal of an earlier run that did not live to see it."""
+        if outcome.model is not None and outcome.model.state == READY:
+            self.run.journal(outcome.model.name).discard()
+        for line in summary_lines(outcome):
+            self.run.reporter.note(line)
+
+
+def _stamp(name: str, source: Source, manifest: Manifest) -> Stamp:
+    return Stamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint, manifest.total_size)
+
+
+def _check_flavor(flavor: str | None, source: Source) -> None:
+    flavors = source.mlmodel.get("flavors")
+    if flavor and isinstance(flavors, Mapping) and flavor not in flavors:
+        raise InvalidConfigError(
+            f"{source.resolved} has no flavor '{flavor}'; it has {', '.join(map(str, flavors))} (-f can be left out)"
+        )

@@ -1,0 +1,145 @@
+"""The versions of a registered model, and the tags that say what became of them."""
+
+from collections.abc import Iterator, Mapping
+
+from mlflow import MlflowClient
+from mlflow.entities.model_registry import ModelVersion, RegisteredModel
+from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
+from mlflow.exceptions import MlflowException
+
+from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
+from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.redaction import brief
+
+Tags = Mapping[str, str | None]
+"""Names and values; one that is None is taken away."""
+
+
+def quote(name: str) -> str:
+    """For MLflow's filters, which know both quotes and no way to escape them (MLflow 3.17, `search_utils.py`)."""
+    return f'"{name}"' if "'" in name else f"'{name}'"
+
+
+def find_registered(name: str) -> RegisteredModel | None:
+    """The registered model of this name, None when there is none.
+
+    Raises:
+        MlflowException: The registry does not answer.
+    """
+    try:
+        return MlflowClient().get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise
+
+
+def is_registered(name: str) -> bool:
+    """Whether there is a registered model of this name.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    try:
+        return find_registered(name) is not None
+    except MlflowException as error:
+        raise UnavailableError(f"the registry does not answer for '{name}': {brief(error)}; is it running?") from None
+
+
+def list_versions(name: str) -> list[ModelVersion]:
+    """All versions of a registered model, newest first; none when there is no such model. Their tags may be missing.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    return search_versions(f"name={quote(name)}")
+
+
+def search_versions(wanted: str) -> list[ModelVersion]:
+    """All versions for which a filter holds, newest first.
+
+    Args:
+        wanted: As for `MlflowClient.search_model_versions`.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    found: list[ModelVersion] = []
+    token = None
+    try:
+        while True:
+            page = MlflowClient().search_model_versions(wanted, page_token=token)
+            found += page
+            token = page.token
+            if not token:
+                return sorted(found, key=lambda version: int(version.version), reverse=True)
+    except MlflowException as error:
+        raise UnavailableError(f"the registry does not list the versions with {wanted}: {brief(error)}") from None
+
+
+def list_tagged_versions(name: str) -> Iterator[ModelVersion]:
+    """As `list_versions`, with tags, which Unity Catalog tells for single versions only: so stop when it is found.
+
+    Source: MLflow 3.17, `model_version_search.py`.
+    """
+    for version in list_versions(name):
+        if not isinstance(version, ModelVersionSearch):
+            yield version
+            continue
+        try:
+            yield MlflowClient().get_model_version(name, version.version)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
+                raise UnavailableError(
+                    f"the registry does not tell the tags of models:/{name}/{version.version}: {brief(error)}"
+                ) from None
+
+
+def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
+    """Put tags on a registered version, to say what became of it.
+
+    Args:
+        registered: The version; None does nothing.
+        tags: The tags.
+
+    Returns:
+        None when all tags are written, else one line for a warning: a model that is READY stays so when the
+        registry does not take a tag.
+    """
+    if registered is None:
+        return None
+    try:
+        _tag(MlflowClient().get_model_version(registered.name, registered.version), tags)
+    except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
+        return f"the registry did not take the tags for models:/{registered.name}/{registered.version}: {brief(error)}"
+    return None
+
+
+def retag_versions(name: str, marks: Mapping[str, str], tags: Tags, but: str = "") -> str | None:
+    """Put tags on every version of a model that carries certain others, since they are not true of it any more.
+
+    Args:
+        name: The registered model.
+        marks: The tags that it has to carry.
+        tags: The tags.
+        but: The version that is left alone.
+
+    Returns:
+        As `write_outcome`.
+    """
+    try:
+        for version in list_tagged_versions(name):
+            if str(version.version) != but and marks.items() <= version.tags.items():
+                _tag(version, tags)
+    except Exception as error:  # noqa: BLE001 - as above
+        return f"the registry did not take the tags for the versions of '{name}': {brief(error)}"
+    return None
+
+
+def _tag(version: ModelVersion, tags: Tags) -> None:
+    client = MlflowClient()
+    for key, value in tags.items():
+        if value is not None:
+            client.set_model_version_tag(version.name, version.version, key, value)
+        elif key in version.tags:
+            client.delete_model_version_tag(version.name, version.version, key)

@@ -1,0 +1,276 @@
+"""A real `mlflow server` that hands out artifacts itself, and one of its models kept in S3."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from contextlib import contextmanager, suppress
+
+import mlflow
+import pytest
+from moto.server import ThreadedMotoServer
+from support.counting_proxy import CountingProxy
+from support.source_world import PLAIN, WEIGHTS, build_world, picture
+
+from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
+from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.registry.versions import write_outcome
+
+CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
+BUCKET = "models"
+
+
+def free_port():
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return sock.getsockname()[1]
+
+
+@contextmanager
+def running_server(home, destination, **environment):
+    port = free_port()
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
+    command += ["--serve-artifacts", "--artifacts-destination", destination]
+    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+    environment = {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
+    with (home / "log").open("wb") as log:
+        server = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
+    uri = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(600):
+            assert server.poll() is None, (home / "log").read_text()
+            with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
+                break
+            time.sleep(0.1)
+        yield uri
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)  # its worker processes too
+        server.wait(timeout=20)
+
+
+@pytest.fixture(scope="module")
+def tracking_uri(tmp_path_factory):
+    home = tmp_path_factory.mktemp("server")
+    with running_server(home, str(home / "kept")) as uri:
+        yield uri
+
+
+@pytest.fixture(scope="module")
+def filled(tracking_uri, tmp_path_factory):
+    yield build_world(tracking_uri, tmp_path_factory.mktemp("remote"))
+    mlflow.set_tracking_uri(None)
+
+
+@pytest.fixture
+def world(filled, tracking_uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", tracking_uri)
+    return filled
+
+
+@pytest.fixture(scope="module")
+def s3():
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def bucket(s3):
+    import boto3
+
+    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
+    client = boto3.client("s3", endpoint_url=s3, **keys)
+    client.create_bucket(Bucket=BUCKET)
+    for name, content in PLAIN.items():
+        client.put_object(Bucket=BUCKET, Key=f"teams/chat/{name}", Body=content)
+        client.put_object(Bucket=BUCKET, Key=f"teams/chat-other/{name}", Body=content)
+    return client
+
+
+@pytest.fixture
+def aws(bucket, s3, monkeypatch):
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", s3)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    return bucket
+
+
+def read_all(source):
+    contents = {}
+    for name in source.files:
+        with source.store.staged(name) as path:
+            contents[name] = path.read_bytes()
+    return contents
+
+
+def test_model_behind_a_server_is_listed_and_fetched_file_by_file(world, tmp_path):
+    source = open_source("models:/chat@champion", workspace=tmp_path)
+
+    assert source.resolved == "models:/chat/1"
+    assert source.identity == f"models:/{world.model_id}"
+    assert source.registered == RegisteredVersion("chat", "1", "champion")
+    assert "python_function" in source.mlmodel["flavors"]
+    assert [hint.origin for hint in source.hints][:2] == ["model version tag", "registered model tag"]
+    contents = read_all(source)
+    assert contents[CHAT_WEIGHTS] == WEIGHTS
+    assert {name: len(content) for name, content in contents.items()} == source.files
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == [".in-use"]
+    source.store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_folder_of_a_run_behind_a_server_is_named_by_its_address(world, tracking_uri, tmp_path):
+    source = open_source(f"runs:/{world.run_id}/plain", workspace=tmp_path)
+
+    assert source.identity.startswith(f"{tracking_uri}/api/2.0/mlflow-artifacts/artifacts/")
+    assert source.identity.endswith(f"{world.run_id}/artifacts/plain")
+    assert read_all(source) == PLAIN
+    source.store.close()
+
+
+@pytest.mark.parametrize("spell", ["models:/{model_id}", "runs:/{run_id}/model", "models:/chat/latest"])
+def test_logged_model_behind_a_server_is_found(world, spell, tmp_path):
+    source = open_source(spell.format(model_id=world.model_id, run_id=world.run_id), workspace=tmp_path)
+
+    assert source.identity == f"models:/{world.model_id}"
+    assert source.store.read(CHAT_WEIGHTS) == WEIGHTS
+    source.store.close()
+
+
+def test_artifact_uri_of_the_proxy_can_be_named(world, tmp_path):
+    source = open_source(world.plain_uri, workspace=tmp_path)
+
+    assert world.plain_uri.startswith("mlflow-artifacts:/")
+    assert source.resolved == world.plain_uri
+    assert source.files == {name: len(content) for name, content in PLAIN.items()}
+    source.store.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("models:/chat@nobody", r"does not exist in the registry http://127\.0\.0\.1:\d+; aliases: champion → 1"),
+        ("models:/nobody/1", "no registered model 'nobody' in the registry http://"),
+        ("runs:/0000/model", "cannot read run 0000 in http://"),
+        ("runs:/{run_id}/nowhere", "there are no files below http://"),
+        ("models:/plain/1/config.json", "there are no files below http://.*must be a folder"),
+    ],
+)
+def test_uri_that_leads_to_nothing_on_a_server_is_explained(world, uri, says, tmp_path):
+    with pytest.raises(SourceError, match=says) as caught:
+        open_source(uri.format(run_id=world.run_id), workspace=tmp_path)
+    assert "\n" not in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outcome_reaches_the_registry_of_a_server(world):
+    assert write_outcome(RegisteredVersion("plain", "1"), {"fireworks.state": "READY"}) is None
+
+    assert world.client.get_model_version("plain", "1").tags == {"fireworks.state": "READY"}
+
+
+def test_open_source_stays_with_its_server_when_mlflow_is_pointed_elsewhere(world, tracking_uri, tmp_path):
+    source = open_source("models:/plain/1", workspace=tmp_path)
+    mlflow.set_tracking_uri("http://127.0.0.1:9")
+    try:
+        assert source.store.read("sub/model.safetensors") == WEIGHTS
+    finally:
+        mlflow.set_tracking_uri(tracking_uri)
+    source.store.close()
+
+
+def test_bucket_is_listed_and_fetched(aws, tmp_path):
+    source = open_source("s3://models/teams/chat", workspace=tmp_path)
+
+    assert source.resolved == source.identity == "s3://models/teams/chat"
+    assert source.files == {name: len(content) for name, content in PLAIN.items()}
+    assert read_all(source) == PLAIN
+    source.store.close()
+
+
+def test_registered_version_kept_in_a_bucket_is_fetched(world, aws, tmp_path):
+    world.client.create_registered_model("in-s3")
+    world.client.create_model_version("in-s3", "s3://models/teams/chat")
+
+    source = open_source("models:/in-s3/1", workspace=tmp_path)
+
+    assert source.resolved == "models:/in-s3/1"
+    assert source.identity == "s3://models/teams/chat"
+    assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+    source.store.close()
+
+
+def test_object_deleted_after_listing_is_not_asked_for_again(aws, tmp_path):
+    aws.put_object(Bucket=BUCKET, Key="short/config.json", Body=b"{}")
+    source = open_source("s3://models/short", workspace=tmp_path)
+    aws.delete_object(Bucket=BUCKET, Key="short/config.json")
+
+    with pytest.raises(SourceError, match=r"cannot fetch config\.json from s3://models/short: .*404"):
+        source.store.read("config.json")
+    source.store.close()
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("s3://models/teams/nothing", "there are no files below s3://models/teams/nothing"),
+        ("s3://no-such-bucket/x", "cannot read s3://no-such-bucket/x: .*bucket does not exist"),
+    ],
+)
+def test_bucket_that_leads_to_nothing_is_explained(aws, uri, says, tmp_path):
+    with pytest.raises(SourceError, match=says):
+        open_source(uri, workspace=tmp_path)
+
+
+def test_server_with_files_on_its_disk_sends_their_beginnings(world, tmp_path):
+    source = open_source("models:/plain/1", workspace=tmp_path)
+
+    assert source.store.heads_are_cheap
+    assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+    assert max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < len(WEIGHTS)
+    source.store.close()
+
+
+def test_beginnings_of_files_that_a_server_keeps_in_a_bucket_come_from_there(aws, s3, tmp_path, monkeypatch):
+    """The server signs a URL; it would fetch the whole file itself before it sent the first byte."""
+    home = tmp_path / "server"
+    home.mkdir()
+    with (
+        CountingProxy(s3) as proxy,
+        running_server(home, f"s3://{BUCKET}/teams", MLFLOW_S3_ENDPOINT_URL=proxy.url) as uri,
+    ):
+        monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL")
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+        source = open_source(uri.replace("http", "mlflow-artifacts") + "/chat", workspace=tmp_path)
+        assert source.store.heads_are_cheap
+        before = proxy.sent
+        assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+        assert proxy.sent - before < 5_000 < len(WEIGHTS)
+        source.store.close()
+
+
+def test_missing_package_of_a_store_is_named(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "boto3", None)  # what an import finds when the package is not installed
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9/other")  # MLflow keeps a client for each
+
+    with pytest.raises(SourceError, match="install it: pip install boto3"):
+        open_source("s3://models/teams/chat", workspace=tmp_path)
+
+
+def test_files_of_the_server_are_untouched(world, tmp_path, tmp_path_factory):
+    kept = next(tmp_path_factory.getbasetemp().glob("server*")) / "kept"
+    before = picture(kept)
+    source = open_source("models:/chat/1", workspace=tmp_path)
+    read_all(source)
+    source.store.close()
+
+    assert before
+    assert picture(kept) == before

@@ -1,0 +1,110 @@
+from dataclasses import replace
+
+import pytest
+
+from mlflow_fireworks.gateway.revisions import Revision, Stamp, group_deployments, model_id_of, read_stamp, text_of
+from mlflow_fireworks.gateway.wire import Model
+from mlflow_fireworks.pipeline.plan import plan_update
+
+STAMP = Stamp("chat", 2, "models:/chat/7", "transformers", "0123456789abcdef")
+
+
+def make_model(model_id, stamp=None, state="READY"):
+    return Model(name=f"accounts/a/models/{model_id}", state=state, description=stamp.describe() if stamp else "")
+
+
+@pytest.mark.parametrize("size", [None, 0, 140_000_000_000])
+@pytest.mark.parametrize("turn", [None, 3])
+def test_a_stamp_and_the_users_text_survive_the_description(size, turn):
+    stamp = replace(STAMP, size=size, turn=turn)
+    text = "Our support bot.\nAsk Ann (ann@example.com)."
+    assert read_stamp(stamp.describe(text)) == stamp
+    assert text_of(stamp.describe(text)) == text
+
+
+@pytest.mark.parametrize("size", ["", " bytes=5"])
+def test_a_stamp_without_a_turn_is_read_as_before(size):
+    written = f"From models:/chat/7 (transformers) by mlflow-fireworks: deployment=chat revision=2 content=0123{size}"
+    stamp = read_stamp(written)
+    assert (stamp.revision, stamp.turn, stamp.describe()) == (2, None, written)
+    assert Revision(make_model("chat-r2"), stamp).turn == 2
+
+
+def test_a_description_by_somebody_else_has_no_stamp():
+    assert read_stamp("deployment=chat revision=1") is None
+
+
+def test_a_source_with_blanks_or_a_password_is_written_safely():
+    assert read_stamp(Stamp("c", 1, "/my models/x", "files", "ab").describe()).source == "/my%20models/x"
+    text = Stamp("c", 1, "https://me:secret@store.example/x?token=t0p", "files", "ab").describe()
+    assert "secret" not in text
+    assert "t0p" not in text
+
+
+def test_the_longest_description_fits():
+    longest = Stamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16, 10**15)
+    assert len(longest.describe("u" * 600)) <= 999
+    again = replace(longest, turn=12345)
+    assert len(again.describe("u" * 999)) == 999
+    assert read_stamp(again.describe("u" * 999)) == replace(again, source=read_stamp(longest.describe()).source)
+
+
+def test_revisions_are_grouped_and_the_highest_ready_one_is_current():
+    stamps = [Stamp("chat", number, "s", "f", "ab") for number in (1, 2, 10)]
+    models = [
+        make_model("chat-r10", stamps[2], "UPLOADING"),
+        make_model("chat", stamps[0]),
+        make_model("chat-r2", stamps[1]),
+        make_model("other"),
+    ]
+    groups = group_deployments(models)
+    assert list(groups) == ["chat", "other"]
+    chat = groups["chat"]
+    assert [revision.number for revision in chat.revisions] == [1, 2, 10]
+    assert chat.current.model.model_id == "chat-r2"
+    assert chat.newest.model.model_id == "chat-r10"
+    assert chat.is_managed
+    assert not groups["other"].is_managed
+
+
+@pytest.mark.parametrize(
+    ("turns", "states", "current", "latest"),
+    [
+        ([4, None, None], ["READY", "READY", "READY"], 1, 1),
+        ([4, 5, None], ["READY", "READY", "READY"], 2, 2),
+        ([4, 5, None], ["READY", "UPLOADING", "READY"], 1, 2),
+        ([3, None, None], ["READY", "READY", "READY"], 3, 3),
+        ([5, 4, None], ["UPLOADING", "UPLOADING", "UPLOADING"], 3, 1),
+    ],
+    ids=["restored", "restored twice", "on its way", "two took a turn at once", "none is ready"],
+)
+def test_the_ready_one_that_was_asked_for_last_is_current(turns, states, current, latest):
+    stamps = [Stamp("chat", number, "s", "f", "ab", turn=turn) for number, turn in enumerate(turns, 1)]
+    made = zip(stamps, states, strict=True)
+    models = [make_model(model_id_of("chat", stamp.revision), stamp, state) for stamp, state in made]
+    chat = group_deployments(models)["chat"]
+    assert (chat.current.number, chat.latest.number, chat.newest.number) == (current, latest, 3)
+
+
+def test_the_first_revision_has_the_bare_name():
+    assert (model_id_of("chat", 1), model_id_of("chat", 3)) == ("chat", "chat-r3")
+
+
+@pytest.mark.parametrize(
+    ("held", "action", "number"),
+    [
+        ("ab:READY cd:READY", "restored", 1),
+        ("ab:READY cd:READY ab:UPLOADING", "restored", 1),
+        ("ab:READY ab:READY cd:READY", "restored", 2),
+        ("ab:UPLOADING cd:READY", "resumed", 1),
+        ("ab:UPLOADING cd:READY ab:UPLOADING", "resumed", 3),
+        ("ab:FAILED cd:READY", "updated", 3),
+        ("cd:READY ab:FAILED", "resumed", 2),
+    ],
+)
+def test_what_an_update_to_the_content_ab_does(held, action, number):
+    models = []
+    for index, (content, state) in enumerate((item.split(":") for item in held.split()), 1):
+        models.append(make_model(model_id_of("chat", index), Stamp("chat", index, "s", "f", content), state))
+    plan = plan_update(Stamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set())
+    assert (plan.action.value, plan.stamp.revision) == (action, number)
