@@ -1,0 +1,114 @@
+"""Every command that a message prints, so that it works when it is pasted."""
+
+import shlex
+from dataclasses import dataclass
+
+from mlflow_fireworks.names import DeploymentName, EndpointName
+
+_MLFLOW = ("mlflow", "deployments")
+_OWN = ("mlflow-fireworks",)
+
+
+@dataclass(frozen=True)
+class Commands:
+    """The commands that go on from here, on one target.
+
+    A deployment's name and an endpoint's have types of their own, since the id of a model (`chat-r2`) or of a Fireworks
+    deployment (`prod-2`) in their place gives a command that fails.
+
+    Args:
+        target_uri: As the user wrote it.
+    """
+
+    target_uri: str
+
+    def create(self, name: DeploymentName, model_uri: str) -> str:
+        """Make a deployment, or go on with it."""
+        return self._write(*_MLFLOW, "create", name=name, model=model_uri)
+
+    def update(
+        self,
+        name: DeploymentName,
+        model_uri: str | None = None,
+        *,
+        endpoint: EndpointName | None = None,
+        **options: str,
+    ) -> str:
+        """Give a deployment new content, finish it, or put it on an endpoint.
+
+        Args:
+            name: The deployment.
+            model_uri: Its new content; None leaves it as it is.
+            endpoint: Put it there.
+            options: For `-C`.
+        """
+        return self._write(*_MLFLOW, "update", name=name, model=model_uri, endpoint=endpoint, options=options)
+
+    def deploy(self, name: DeploymentName, model_uri: str, *, revision: int) -> str:
+        """Send the content of a revision (again): the first is made by `create`, the others by `update`."""
+        return self.create(name, model_uri) if revision == 1 else self.update(name, model_uri)
+
+    def delete(self, name: DeploymentName, **options: str) -> str:
+        """Delete a deployment; `options` are for `-C`."""
+        return self._write(*_MLFLOW, "delete", name=name, options=options)
+
+    def get(self, name: DeploymentName) -> str:
+        """Look at a deployment."""
+        return self._write(*_MLFLOW, "get", name=name)
+
+    def get_endpoint(self, endpoint: EndpointName) -> str:
+        """Look at an endpoint."""
+        return self._write(*_MLFLOW, "get-endpoint", endpoint=endpoint)
+
+    def list_endpoints(self) -> str:
+        """Look at all endpoints."""
+        return self._write(*_MLFLOW, "list-endpoints")
+
+    def create_endpoint(self, endpoint: EndpointName, **options: str) -> str:
+        """Start an endpoint; MLflow's own command for that fails for every plugin (3.17)."""
+        return self._write(*_OWN, "endpoint", "create", name=endpoint, options=options)
+
+    def update_endpoint(self, endpoint: EndpointName, **options: str) -> str:
+        """Change or move an endpoint."""
+        return self._write(*_OWN, "endpoint", "update", name=endpoint, options=options)
+
+    def delete_endpoint(self, endpoint: EndpointName, **options: str) -> str:
+        """Take an endpoint down; MLflow's own command for that takes no options (3.17)."""
+        return self._write(*_OWN, "endpoint", "delete", name=endpoint, options=options)
+
+    @staticmethod
+    def help() -> str:
+        """Show all options of deployments."""
+        return shlex.join([*_MLFLOW, "help", "-t", "fireworks"])
+
+    @staticmethod
+    def list_jobs(queue: str | None = None) -> str:
+        """Look at the hooks' jobs.
+
+        Args:
+            queue: The queue's file; None for the default one, or one whose address the environment names.
+        """
+        return shlex.join([*_OWN, "hooks", "jobs", *(["--queue", queue] if queue else [])])
+
+    @staticmethod
+    def retry_job(job_id: str, queue: str | None = None) -> str:
+        """Try a job of the hooks again; `queue` as for `list_jobs`."""
+        return shlex.join([*_OWN, "hooks", "retry", job_id, *(["--queue", queue] if queue else [])])
+
+    @staticmethod
+    def start_emulator(state: str) -> str:
+        """Run the local Fireworks by itself, on a folder with its state."""
+        return shlex.join([*_OWN, "emulator", "--state", state])
+
+    def _write(
+        self,
+        *words: str,
+        name: str | None = None,
+        model: str | None = None,
+        endpoint: str | None = None,
+        options: dict[str, str] | None = None,
+    ) -> str:
+        flags = {"-t": self.target_uri, "--name": name, "-m": model, "--endpoint": endpoint}
+        given = [part for flag, value in flags.items() if value is not None for part in (flag, value)]
+        pairs = [part for option, value in (options or {}).items() for part in ("-C", f"{option}={value}")]
+        return shlex.join([*words, *given, *pairs])
