@@ -8,13 +8,14 @@ from typing import Any
 import click
 
 from mlflow_fireworks.config import option_table, parse_config
+from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.commands import hooks
 from mlflow_fireworks.pipeline.outcome import Outcome
-from mlflow_fireworks.plugin import FireworksDeploymentClient, stopped_by_sigterm
+from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.promotion import promote as promote_model
-from mlflow_fireworks.serving.options import EndpointConfig
+from mlflow_fireworks.signals import stopped_by_sigterm
 
 Command = Callable[..., None]
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import InvalidConfigError
 
 
@@ -280,7 +281,7 @@ def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> O
             raise InvalidConfigError(f"-C '{raw_key}={value}' has no option name; write -C name=value")
         if key not in table.model_fields:
             close = difflib.get_close_matches(key, table.model_fields, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else "see: mlflow deployments help -t fireworks"
+            hint = f"did you mean '{close[0]}'?" if close else f"see: {Commands.help()}"
             raise InvalidConfigError(f"unknown option -C {key}; {hint}")
         if key in given:
             raise InvalidConfigError(f"option -C {key} was given twice")
@@ -290,7 +291,7 @@ def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> O
         return table(**given)
     except ValidationError as error:
         faults = "; ".join(_describe(table, fault["loc"][0], given, fault["msg"]) for fault in error.errors())
-        raise InvalidConfigError(f"{faults}; see: mlflow deployments help -t fireworks") from None
+        raise InvalidConfigError(f"{faults}; see: {Commands.help()}") from None
 
 
 def _describe(table: type[BaseModel], key: object, given: Mapping[str, Any], message: str) -> str:

@@ -9,12 +9,19 @@
     ├── CheckpointError             the artifacts hold nothing (or too much) that Fireworks can serve
     │   └── PreflightError          …or a checkpoint with faults; carries all of them
     ├── ConflictError               the name is taken by something else
+    ├── InUseError                  an endpoint still serves what is to be deleted
     ├── NotFoundError               no such deployment
-    ├── ApiError                    Fireworks' API said no, or stayed busy; carries status, code, request id
-    │   └── FailedPreconditionError not yet: while uploaded files are still landing (code 9)
+    ├── ApiError                    an answer of Fireworks that ends the work; carries its own words
+    │   ├── RefusedError            it said no, or stayed busy; carries status, gRPC code, request id
+    │   │   ├── InvalidRequestError     what was sent is at fault (400, 413, 422)
+    │   │   ├── AlreadyExistsError      the id is taken (409)
+    │   │   └── FailedPreconditionError not yet: files are still landing, a model is still deployed (code 9)
+    │   ├── FailedStateError        what it worked on is FAILED
+    │   └── UnexpectedAnswerError   a success in a shape that Fireworks does not answer in
     ├── UnavailableError            no answer at all, after all retries
     ├── TransferError               a file did not reach storage
     ├── DeadlineError               a wait reached its limit; says how to go on
+    ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
 A message is one line: what happened, to which object, what to do next. It never holds a key or a signed URL.
@@ -26,6 +33,23 @@ from typing import ClassVar
 import click
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as mlflow_codes
+from typing_extensions import Self
+
+_CODES_BY_STATUS = {
+    400: mlflow_codes.INVALID_PARAMETER_VALUE,
+    401: mlflow_codes.UNAUTHENTICATED,
+    402: mlflow_codes.PERMISSION_DENIED,
+    403: mlflow_codes.PERMISSION_DENIED,
+    404: mlflow_codes.RESOURCE_DOES_NOT_EXIST,
+    408: mlflow_codes.DEADLINE_EXCEEDED,
+    409: mlflow_codes.RESOURCE_ALREADY_EXISTS,
+    412: mlflow_codes.PERMISSION_DENIED,
+    429: mlflow_codes.REQUEST_LIMIT_EXCEEDED,
+    501: mlflow_codes.NOT_IMPLEMENTED,
+    502: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    503: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    504: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+}
 
 
 class FireworksError(MlflowException, click.ClickException):  # type: ignore[misc]  # both name it `message`
@@ -94,16 +118,43 @@ class NotFoundError(FireworksError):
     code = mlflow_codes.RESOURCE_DOES_NOT_EXIST
 
 
+class InUseError(FireworksError):
+    """An endpoint still serves what is to be deleted."""
+
+    code = mlflow_codes.RESOURCE_CONFLICT
+
+
 class ApiError(FireworksError):
+    """An answer of Fireworks that ends the work.
+
+    Args:
+        message: One line for a person.
+        server_message: The server's own words, unshortened.
+    """
+
+    def __init__(self, message: str, *, server_message: str = "") -> None:
+        super().__init__(message)
+        self.server_message = server_message
+
+    def reworded(self, message: str, server_message: str | None = None) -> Self:
+        """The same error in other words.
+
+        Args:
+            message: One line for a person.
+            server_message: In place of the server's own words; those are kept when None.
+        """
+        return type(self)(message, server_message=self.server_message if server_message is None else server_message)
+
+
+class RefusedError(ApiError):
     """Fireworks' API refused a call, or stayed busy through all retries; `error_code` follows the status.
 
     Args:
         message: One line for a person.
-        status: HTTP status code.
+        status: HTTP status code of the answer.
         api_code: gRPC code of the error body (`code`), if it had one.
         server_message: The server's own words, unshortened.
         request_id: Value of the answer's request-id header, for Fireworks' support.
-        error_code: The MLflow error code that fits the status.
     """
 
     def __init__(
@@ -114,18 +165,42 @@ class ApiError(FireworksError):
         api_code: int | None = None,
         server_message: str = "",
         request_id: str | None = None,
-        error_code: int = mlflow_codes.INTERNAL_ERROR,
     ) -> None:
-        super().__init__(message)
-        self.error_code = mlflow_codes.ErrorCode.Name(error_code)
+        super().__init__(message, server_message=server_message)
+        self.error_code = mlflow_codes.ErrorCode.Name(_CODES_BY_STATUS.get(status, self.code))
         self.status = status
         self.api_code = api_code
-        self.server_message = server_message
         self.request_id = request_id
 
+    def reworded(self, message: str, server_message: str | None = None) -> Self:
+        """As in the base class; the status and what else came with it are kept."""
+        return type(self)(
+            message,
+            status=self.status,
+            api_code=self.api_code,
+            server_message=self.server_message if server_message is None else server_message,
+            request_id=self.request_id,
+        )
 
-class FailedPreconditionError(ApiError):
+
+class InvalidRequestError(RefusedError):
+    """What was sent is at fault (400, 413 or 422): a field, a file, a question."""
+
+
+class AlreadyExistsError(RefusedError):
+    """The id is taken (409), be it by this very call's first try, whose reply was lost."""
+
+
+class FailedPreconditionError(RefusedError):
     """The API says "not yet" (code 9): uploaded files are still landing, or a model is still deployed."""
+
+
+class FailedStateError(ApiError):
+    """Fireworks gave up on a model, a deployment, an adapter or an import; `server_message` says why."""
+
+
+class UnexpectedAnswerError(ApiError):
+    """A success in a shape that Fireworks does not answer in."""
 
 
 class UnavailableError(FireworksError):
@@ -144,6 +219,12 @@ class DeadlineError(FireworksError):
     """A wait reached its limit."""
 
     code = mlflow_codes.DEADLINE_EXCEEDED
+
+
+class NotWantedError(FireworksError):
+    """The work was stopped, because nobody wants its result any more."""
+
+    code = mlflow_codes.CANCELLED
 
 
 class UnsupportedError(FireworksError):

@@ -15,6 +15,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from queue import Empty, Queue
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.progress import logger
@@ -62,7 +63,7 @@ def local_url(state: Path) -> str:
     if not url.startswith("http://127.0.0.1:"):
         process.kill()
         raise UnavailableError(
-            f"the local Fireworks did not start; see why with: mlflow-fireworks emulator --state {state}"
+            f"the local Fireworks did not start; see why with: {Commands.start_emulator(str(state))}"
         )
     atexit.register(_stop, process)
     return url

@@ -4,8 +4,6 @@ MLflow looks for exactly three things in this module: one subclass of BaseDeploy
 `target_help`. A second name for the class, or a second imported client class, would make it refuse the plugin.
 """
 
-import signal
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
@@ -15,16 +13,17 @@ from mlflow.utils import AttrDict
 from pydantic import BaseModel
 
 from mlflow_fireworks.config import Config, option_table, parse_config
-from mlflow_fireworks.deployments import Deployments
+from mlflow_fireworks.deployments import Deployments, open_deployments
+from mlflow_fireworks.endpoint_config import EndpointConfig, parse_both, parse_endpoint_config
 from mlflow_fireworks.errors import FireworksError, UnsupportedError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.local import LOCAL_PACKAGES, can_answer, keep_answering, local_state, local_url
-from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.progress import logger
+from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving import endpoints
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.options import EndpointConfig, parse_both, parse_endpoint_config
+from mlflow_fireworks.signals import stopped_by_sigterm
 from mlflow_fireworks.target import parse_target
 
 
@@ -72,7 +71,9 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
-            return _with_flavor(deployments.create(name, model_uri, flavor, endpoint), flavor)
+            return _with_flavor(
+                deployments.create(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
+            )
 
     def update_deployment(
         self,
@@ -99,7 +100,9 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
-            return _with_flavor(deployments.update(name, model_uri, flavor, endpoint), flavor)
+            return _with_flavor(
+                deployments.update(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
+            )
 
     def delete_deployment(
         self, name: str, config: Mapping[str, Any] | None = None, endpoint: str | None = None
@@ -117,7 +120,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         """
         options = parse_config(config)
         with self._opened(options, EndpointConfig(force=options.force)) as deployments, stopped_by_sigterm():
-            deployments.delete(name, endpoint)
+            deployments.delete(DeploymentName(name), _endpoint(endpoint))
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
         """All deployments of the account, those made by others included (`managed` tells them apart).
@@ -126,7 +129,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             endpoint: Only those that it serves.
         """
         with self._opened() as deployments:
-            return deployments.list(endpoint)
+            return deployments.list(_endpoint(endpoint))
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
         """One deployment, with the endpoints that serve it and whether Fireworks can fine-tune it.
@@ -135,7 +138,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             NotFoundError: There is none of that name, or the endpoint does not serve it.
         """
         with self._opened() as deployments:
-            return deployments.get(name, endpoint)
+            return deployments.get(DeploymentName(name), _endpoint(endpoint))
 
     def plan_deployment(self, name: str, model_uri: str, options: Config) -> Outcome:
         """What create (or update, where the deployment exists) would do.
@@ -146,9 +149,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             options: With `dry_run` set.
         """
         with self._opened(options) as deployments:
-            pipeline = deployments.pipeline
-            exists = name in pipeline.deployments()
-            return pipeline.update(name, model_uri) if exists else pipeline.create(name, model_uri)
+            return deployments.bring_up_to_date(DeploymentName(name), model_uri)
 
     def predict(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
@@ -169,14 +170,15 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: Nothing serves it (with the command that would), or nothing answered.
         """
         with self._opened() as deployments:
-            return PredictionsResponse(deployments.predict(deployment_name, inputs, endpoint).to_dict())
+            answers = deployments.predict(_deployment(deployment_name), inputs, _endpoint(endpoint))
+            return PredictionsResponse(answers.to_dict())
 
     def predict_stream(
         self, deployment_name: str | None = None, inputs: Any = None, endpoint: str | None = None
     ) -> Iterator[dict[str, Any]]:
         """Ask for one answer, piece by piece, as chunks of the OpenAI shape; see `predict`."""
         with self._opened() as deployments:
-            yield from deployments.predict_stream(deployment_name, inputs, endpoint)
+            yield from deployments.predict_stream(_deployment(deployment_name), inputs, _endpoint(endpoint))
 
     def explain(self, deployment_name: str | None = None, df: Any = None, endpoint: str | None = None) -> Any:
         """Fireworks has no explanations: raises UnsupportedError."""
@@ -196,7 +198,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._serving(config) as run, stopped_by_sigterm():
-            return AttrDict(endpoints.create_endpoint(run, name))
+            return AttrDict(endpoints.create_endpoint(run, EndpointName(name)))
 
     def update_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> AttrDict:
         """Change an endpoint; another model or other GPUs come up and answer before the old ones go.
@@ -212,7 +214,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._serving(config) as run, stopped_by_sigterm():
-            return AttrDict(endpoints.update_endpoint(run, endpoint))
+            return AttrDict(endpoints.update_endpoint(run, EndpointName(endpoint)))
 
     def delete_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> None:
         """Take an endpoint's GPUs down; one that does not exist is fine.
@@ -225,7 +227,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             ConflictError: It was not made by this plugin, and `force` is not set.
         """
         with self._serving(config) as run, stopped_by_sigterm():
-            endpoints.delete_endpoint(run, endpoint)
+            endpoints.delete_endpoint(run, EndpointName(endpoint))
 
     def list_endpoints(self) -> list[AttrDict]:
         """All endpoints of the account, those made by others included (`managed` tells them apart)."""
@@ -239,13 +241,13 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             NotFoundError: There is none of that name.
         """
         with self._serving(None) as run:
-            return AttrDict(endpoints.get_endpoint(run, endpoint))
+            return AttrDict(endpoints.get_endpoint(run, EndpointName(endpoint)))
 
     @contextmanager
-    def _serving(self, config: Mapping[str, Any] | None) -> Iterator[ServingRun]:
+    def _serving(self, config: Mapping[str, Any] | None) -> Iterator[Run]:
         options = parse_endpoint_config(config)
         with self._opened(Config(progress=options.progress), options) as deployments:
-            yield deployments.serving
+            yield deployments.run
 
     def _opened(
         self, options: Config | None = None, endpoint_options: EndpointConfig | None = None
@@ -325,17 +327,12 @@ def _option_lines(table: type[BaseModel]) -> str:
     )
 
 
-@contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
-    """Let SIGTERM stop the work in good order, as Ctrl-C does, unless the program has its own handler."""
-    if threading.current_thread() is not threading.main_thread() or signal.getsignal(signal.SIGTERM) != signal.SIG_DFL:
-        yield
-        return
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+def _deployment(name: str | None) -> DeploymentName | None:
+    return DeploymentName(name) if name else None
+
+
+def _endpoint(name: str | None) -> EndpointName | None:
+    return EndpointName(name) if name else None
 
 
 def _with_flavor(result: dict[str, Any], flavor: str | None) -> dict[str, Any]:

@@ -1,23 +1,42 @@
 """From a pointer to what it points to on Fireworks: what hooks, CI jobs and people call to promote a model."""
 
-import threading
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_fireworks.config import Config
-from mlflow_fireworks.deployments import Deployments
-from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.deployments import Deployments, open_deployments
+from mlflow_fireworks.endpoint_config import parse_both
+from mlflow_fireworks.errors import (
+    FireworksError,
+    InvalidConfigError,
+    NotFoundError,
+    NotWantedError,
+    UnavailableError,
+)
 from mlflow_fireworks.gateway.wire import READY
-from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, suggest_name
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import retag_versions, write_outcome
-from mlflow_fireworks.serving.options import parse_both
-from mlflow_fireworks.target import check_name, parse_target, suggest_name
+from mlflow_fireworks.target import parse_target
 
-_TURNS = 5
+_MOST_MOVES = 5
+
+
+@dataclass(frozen=True)
+class NothingToPromote:
+    """What a pointer shows that asks for no promotion (any more).
+
+    Args:
+        reason: Why, for a person.
+        is_gone: The pointer was removed.
+    """
+
+    reason: str
+    is_gone: bool = False
 
 
 def promote(
@@ -28,14 +47,13 @@ def promote(
     endpoint: str | None = None,
     config: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
-    look: Callable[[], Pinned] | None = None,
     look_every_seconds: float = 60.0,
 ) -> dict[str, Any]:
     """Bring a deployment to what a pointer shows: made when absent, updated when other, left alone when right.
 
     The pointer is read again now and then while bytes move, when the model is READY, before the endpoint moves, and
     once more at the end: if it moved on meanwhile, the work goes on with what it shows then. Half of a model that is
-    not wanted any more stays in `UPLOADING`, since whoever wants it again needs only the rest. Running it again is
+    not wanted any more remains in `UPLOADING`, since whoever wants it again needs only the rest. Running it again is
     harmless at any time.
 
     Args:
@@ -45,8 +63,7 @@ def promote(
         endpoint: Also move this endpoint to it, with no gap; started when there is none (and billed).
         config: Options as for `mlflow deployments -C`.
         reporter: Is told what happens; the one that the options ask for when None.
-        look: Reads the pointer; from `model_uri` when None.
-        look_every_seconds: How long bytes move before it is read again.
+        look_every_seconds: How long bytes move before the pointer is read again.
 
     Returns:
         As `create_deployment`, with `pointer`, `version`, and `endpoint` when one was moved. The registry's version
@@ -55,120 +72,156 @@ def promote(
     Raises:
         FireworksError: One line that says what happened and what to do.
     """
-    look = look or (lambda: pin(model_uri))
+    result = follow(
+        lambda: pin(model_uri),
+        model_uri,
+        target=target,
+        name=name,
+        endpoint=endpoint,
+        config=config,
+        reporter=reporter,
+        look_every_seconds=look_every_seconds,
+    )
+    if isinstance(result, NothingToPromote):
+        raise NotFoundError(f"{model_uri}: {result.reason}")
+    return result
+
+
+def follow(
+    look: Callable[[], Pinned | NothingToPromote],
+    pointer: str,
+    *,
+    target: str = "fireworks",
+    name: str | None = None,
+    endpoint: str | None = None,
+    config: Mapping[str, Any] | None = None,
+    reporter: Reporter | None = None,
+    look_every_seconds: float = 60.0,
+) -> dict[str, Any] | NothingToPromote:
+    """`promote`, for who reads the pointer in a way of its own, which may find that nothing is to be done.
+
+    Args:
+        look: Reads the pointer.
+        pointer: It in words, for messages.
+        target: As for `promote`.
+        name: As for `promote`.
+        endpoint: As for `promote`.
+        config: As for `promote`.
+        reporter: As for `promote`.
+        look_every_seconds: As for `promote`.
+
+    Returns:
+        As `promote`; or what the pointer shows instead of something to promote.
+
+    Raises:
+        FireworksError: As `promote`.
+    """
     options, endpoint_options = parse_both(config, endpoint)
     if not options.synchronous:
         raise InvalidConfigError("promote waits for READY; -C synchronous=false is for create and update")
-    if name is not None:
-        check_name(name)
-    if endpoint is not None:
-        check_name(endpoint)
-    pinned = look()
-    name = name or suggest_name(pinned.name)
+    for given in (name, endpoint):
+        if given is not None:
+            check_name(given)
+    shown = look()
+    if isinstance(shown, NothingToPromote):
+        return shown
+    watch = _Watch(look, look_every_seconds, shown)
+    reporter = reporter or make_reporter(options.progress)
     started = _now()
-    watch = _Watch(reporter or make_reporter(options.progress), look, look_every_seconds)
-    with open_deployments(parse_target(target), options, endpoint_options, watch) as deployments:
-        for _ in range(_TURNS):
-            watch.pinned = pinned
-            try:
-                result, now = _take_turn(deployments, name, pinned, endpoint, look)
-            except FireworksError as error:
-                _write_failure(pinned, options, name, error)
-                raise
-            if now == pinned:
-                if warning := _write_success(pinned, options, result, started):
-                    watch.warn(warning)
-                return result | {"pointer": model_uri, "version": pinned.version}
-            watch.note(f"{model_uri} moved from {pinned.uri} to {now.uri} meanwhile; going on with that")
-            pinned = now
-    raise UnavailableError(f"{model_uri} moved {_TURNS} times while it was promoted; run the same command again")
-
-
-class _MovedError(Exception):
-    """The pointer moved while bytes did.
-
-    Args:
-        now: What it shows.
-    """
-
-    def __init__(self, now: Pinned) -> None:
-        super().__init__(now.uri)
-        self.now = now
+    with open_deployments(parse_target(target), options, endpoint_options, reporter, watch.is_as_shown) as deployments:
+        goal = _Goal(
+            deployments,
+            DeploymentName(name or suggest_name(shown.name)),
+            EndpointName(endpoint) if endpoint is not None else None,
+        )
+        for _ in range(_MOST_MOVES):
+            result = _reach(goal, watch)
+            now = watch.look()
+            if isinstance(now, NothingToPromote):
+                return now
+            if now == watch.shown and result is not None:
+                if warning := _write_success(now, options, result, started):
+                    reporter.warn(warning)
+                return result | {"pointer": pointer, "version": now.version}
+            reporter.note(f"{pointer} moved from {watch.shown.uri} to {now.uri} meanwhile; going on with that")
+            watch.go_on_with(now)
+    raise UnavailableError(f"{pointer} moved {_MOST_MOVES} times while it was promoted; run the same command again")
 
 
 class _Watch:
-    """Passes on what it is told; while bytes move, reads the pointer now and then, and stops them when it has moved.
+    """Whether a pointer still shows what is being promoted.
 
     Args:
-        reporter: Is told everything.
         look: Reads the pointer.
-        every_seconds: Between two looks.
+        every_seconds: Between two readings while bytes move.
+        shown: What it showed first.
     """
 
-    def __init__(self, reporter: Reporter, look: Callable[[], Pinned], every_seconds: float) -> None:
-        self.pinned: Pinned | None = None
-        self._look = look
+    def __init__(self, look: Callable[[], Pinned | NothingToPromote], every_seconds: float, shown: Pinned) -> None:
+        self.look = look
         self._every_seconds = every_seconds
-        self._next = time.monotonic() + every_seconds
-        self._lock = threading.Lock()
-        self._bytes_moved = reporter.bytes_moved
-        self.step = reporter.step
-        self.note = reporter.note
-        self.warn = reporter.warn
-        self.transfer_begins = reporter.transfer_begins
-        self.bytes_fetched = reporter.bytes_fetched
-        self.transfer_ends = reporter.transfer_ends
+        self.go_on_with(shown)
 
-    def bytes_moved(self, count: int) -> None:
-        """Raises `_MovedError`, which ends the upload as any failure does; bytes that are counted back never do."""
-        self._bytes_moved(count)
-        if count > 0 and time.monotonic() >= self._next and self._lock.acquire(blocking=False):
-            try:
-                now = self._look()
-            except UnavailableError:
-                return  # it will be asked again
-            finally:
-                self._next = time.monotonic() + self._every_seconds
-                self._lock.release()
-            if now != self.pinned:
-                raise _MovedError(now)
+    def go_on_with(self, shown: Pinned) -> None:
+        """This is being promoted from now on."""
+        self.shown = shown
+        self._next = time.monotonic() + self._every_seconds
+
+    def is_as_shown(self) -> bool:
+        """Read it again if it is time for that; a registry that does not answer changes nothing."""
+        if time.monotonic() < self._next:
+            return True
+        try:
+            return self.look() == self.shown
+        except UnavailableError:
+            return True
+        finally:
+            self._next = time.monotonic() + self._every_seconds
 
 
-def _take_turn(
-    deployments: Deployments, name: str, pinned: Pinned, endpoint: str | None, look: Callable[[], Pinned]
-) -> tuple[dict[str, Any], Pinned]:
-    """Bring what a pointer showed to READY, and to the endpoint if that is what it still shows; and what it shows."""
+@dataclass(frozen=True)
+class _Goal:
+    """Where what a pointer shows is brought to.
+
+    Args:
+        deployments: Of the account.
+        name: The deployment.
+        endpoint: The endpoint that is moved too.
+    """
+
+    deployments: Deployments
+    name: DeploymentName
+    endpoint: EndpointName | None
+
+
+def _reach(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
+    """Bring what the pointer shows to its goal; None when it shows something else meanwhile."""
     try:
-        result = _deploy(deployments, name, pinned.uri, endpoint)
-    except _MovedError as moved:
-        return {}, moved.now
-    now = look()
-    if now == pinned and endpoint and not result["dry_run"]:
-        result |= _serve(deployments, name, result, endpoint)
-        now = look()
-    return result, now
+        return _deploy(goal, watch)
+    except NotWantedError:
+        return None
+    except FireworksError as error:
+        _write_failure(watch.shown, goal.deployments.run.config, goal.name, error)
+        raise
 
 
-def _deploy(deployments: Deployments, name: str, uri: str, endpoint: str | None) -> dict[str, Any]:
-    """Bring it to READY; whether the endpoint could take it is asked before anything is sent."""
-    if endpoint:
-        deployments.foresee(name, endpoint)
-    if name in deployments.pipeline.deployments():
-        return deployments.pipeline.update(name, uri).to_dict()
-    try:
-        return deployments.create(name, uri, None, None)
-    except ConflictError:
-        if name not in deployments.pipeline.deployments():
-            raise
-        return deployments.pipeline.update(name, uri).to_dict()  # somebody was faster
+def _deploy(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
+    """Bring it to READY, and to the endpoint if the pointer still shows it then.
 
-
-def _serve(deployments: Deployments, name: str, result: Mapping[str, Any], endpoint: str) -> dict[str, Any]:
-    """Put the READY revision on the endpoint, without looking at its files again."""
+    Whether the endpoint could take it is asked before anything is sent.
+    """
+    if goal.endpoint:
+        goal.deployments.check_endpoint(goal.name, goal.endpoint)
+    result = goal.deployments.deploy(goal.name, watch.shown.uri)
+    if not goal.endpoint or result["dry_run"]:
+        return result
+    if watch.look() != watch.shown:
+        return None
     if result["state"] != READY:
-        raise UnavailableError(f"'{name}' is {result['state']}, not READY, so endpoint '{endpoint}' was left as it is")
-    place = deployments.roll_back(name, int(result["revision"]), endpoint)
-    return {"endpoint": place["endpoint"], "address": place["address"]}
+        state = result["state"]
+        raise UnavailableError(f"'{goal.name}' is {state}, not READY; endpoint '{goal.endpoint}' was not changed")
+    place = goal.deployments.roll_back(goal.name, int(result["revision"]), goal.endpoint)
+    return result | {"endpoint": place["endpoint"], "address": place["address"]}
 
 
 def write_failure(pinned: Pinned, name: str, message: str) -> str | None:

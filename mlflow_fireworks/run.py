@@ -1,45 +1,56 @@
-"""One run of a command: which account, which options, and who is told."""
+"""One run of a command: on which account, with which options, and who is told."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from pathlib import Path
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.endpoint_config import EndpointConfig
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.progress import Reporter
-from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.waiting import Waiter
+
+
+def utc_now() -> datetime:
+    """The time of day."""
+    return datetime.now(timezone.utc)
 
 
 @dataclass(frozen=True)
 class Run:
-    """What every step of a run needs.
+    """What every step of a run needs, on a model's way to READY and where it answers.
 
     Args:
         gateway: The account.
-        target_uri: As the user wrote it, for commands in messages.
-        config: The options.
+        commands: The commands that go on from here, for messages.
         reporter: Is told what happens.
-        state: Folder for the journals of uploads.
         waiter: How Fireworks is waited for.
-        retry: How files are tried again; the gateway has its own.
+        state: Folder of the plugin's state on this machine.
+        config: The options of the deployment.
+        endpoint_config: The options of the endpoint.
+        retry: How files and questions are tried again; the gateway has its own.
         timeouts: How long one request to storage may hang; the gateway has its own.
+        request_timeout: Longest silence within one question to a model, in seconds.
+        total_timeout: Longest wait for a model that starts up when it is asked, in seconds.
+        is_billed: Whether GPUs cost money; they do not on the local Fireworks.
+        is_wanted: Whether somebody still wants the result; asked while bytes move, and may take a while to answer.
+        now: The time of day, in UTC.
     """
 
     gateway: Gateway
-    target_uri: str
-    config: Config
+    commands: Commands
     reporter: Reporter
-    state: Path
     waiter: Waiter
+    state: Path
+    config: Config = field(default_factory=Config)
+    endpoint_config: EndpointConfig = field(default_factory=EndpointConfig)
     retry: Retry = field(default_factory=Retry)
     timeouts: Timeouts = field(default_factory=Timeouts)
-
-    def journal(self, model: str) -> Journal:
-        """The journal of a model's upload, by the model's full resource name."""
-        return Journal(self.state / "uploads", self.gateway.host, model, self.reporter.warn)
-
-    def command(self, verb: str, name: str, model_uri: str | None = None) -> str:
-        """The `mlflow` command that goes on from here, for messages."""
-        model = f" -m {model_uri}" if model_uri else ""
-        return f"mlflow deployments {verb} -t {self.target_uri} --name {name}{model}"
+    request_timeout: float = 120.0
+    total_timeout: float = 1200.0
+    is_billed: bool = True
+    is_wanted: Callable[[], bool] = lambda: True
+    now: Callable[[], datetime] = utc_now

@@ -23,8 +23,6 @@ from mlflow_fireworks.http import is_loopback
 
 PUBLIC_API = "https://api.fireworks.ai"
 LOCAL_ACCOUNT = "local"
-_ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
-_ID_MAX = 63
 
 
 @dataclass(frozen=True)
@@ -110,30 +108,6 @@ def load_api_key(target: Target, environ: Mapping[str, str] = os.environ, home: 
         "no Fireworks API key: set FIREWORKS_API_KEY (make one at https://app.fireworks.ai/settings/users/api-keys), "
         "or try everything without an account with -t fireworks://local"
     )
-
-
-def check_name(name: str) -> str:
-    """Check a deployment or model name against Fireworks' id rule.
-
-    Source: Fireworks docs, "concepts": 1 to 63 of a-z, 0-9 and hyphen, no hyphen at either end, no leading digit.
-
-    Raises:
-        InvalidConfigError: With a legal name that is close to it.
-    """
-    if _ID.fullmatch(name):
-        return name
-    raise InvalidConfigError(
-        f"'{name}' cannot be a Fireworks name (1 to {_ID_MAX} of a-z, 0-9 and '-', starting with a letter, "
-        f"not ending with '-'); try '{suggest_name(name)}'"
-    )
-
-
-def suggest_name(name: str) -> str:
-    """The legal name nearest to `name`."""
-    slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
-    if not slug[:1].isalpha():
-        slug = f"model-{slug}"
-    return slug[:_ID_MAX].strip("-")
 
 
 def _check_account(account: str, where: str) -> None:

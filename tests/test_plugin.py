@@ -17,8 +17,8 @@ from support.checkpoints import make_llama
 
 from mlflow_fireworks import plugin
 from mlflow_fireworks.config import option_table
+from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.local import can_answer
-from mlflow_fireworks.serving.options import EndpointConfig
 
 
 @pytest.fixture(scope="module")
@@ -149,9 +149,7 @@ def test_a_long_list_is_read_to_its_end(fireworks):
     client = get_deploy_client("fireworks")
     with client._opened() as deployments:
         for number in range(205):
-            deployments.serving.gateway.create_model(
-                f"m-{number:03}", {"kind": "EMBEDDING_MODEL", "baseModelDetails": {}}
-            )
+            deployments.run.gateway.models.create(f"m-{number:03}", {"kind": "EMBEDDING_MODEL", "baseModelDetails": {}})
     assert len(client.list_deployments()) == 205
 
 

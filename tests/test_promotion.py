@@ -12,7 +12,7 @@ from support.source_world import Remembers
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import ConflictError, FireworksError, InvalidConfigError, NotFoundError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.promotion import promote
 from mlflow_fireworks.registry.pointers import pin
@@ -156,7 +156,7 @@ def test_bad_input_is_refused_before_anything_remote_happens(fireworks, registry
 
 def test_somebody_elses_model_of_that_name_is_left_alone(fireworks, registry):
     with Gateway(fireworks.url, SecretStr("fw_key"), "acme") as gateway:
-        gateway.create_model(
+        gateway.models.create(
             "chat-model", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}}
         )
     with pytest.raises(ConflictError, match="did not make"):

@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 from mlflow_fireworks.config import Config, option_table
-from mlflow_fireworks.serving.options import EndpointConfig
+from mlflow_fireworks.endpoint_config import EndpointConfig
 
 README = Path(__file__).parent.parent / "README.md"
 TABLES = {"options": Config, "endpoint options": EndpointConfig}

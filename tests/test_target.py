@@ -1,7 +1,8 @@
 import pytest
 
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
-from mlflow_fireworks.target import check_name, load_api_key, parse_target
+from mlflow_fireworks.names import check_name
+from mlflow_fireworks.target import load_api_key, parse_target
 
 API = "https://api.fireworks.ai"
 

@@ -2,12 +2,13 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.excerpt import Excerpt
+from mlflow_fireworks.errors import NotWantedError
 from mlflow_fireworks.progress import Reporter, Silent
 
 _HASHERS = 8
@@ -17,7 +18,12 @@ _HEX_DIGITS = 16
 _WORTH_SHOWING_BYTES = 1024**3
 
 
-def fingerprint(checkpoint: Checkpoint, divided: Checkpoint, reporter: Reporter) -> str:
+def fingerprint(
+    checkpoint: Checkpoint,
+    divided: Checkpoint,
+    reporter: Reporter,
+    is_wanted: Callable[[], bool] = lambda: True,
+) -> str:
     """Name the content of a checkpoint.
 
     It covers what kind of model it is to Fireworks, and each file's name, size and content. Weights of a source that
@@ -30,13 +36,17 @@ def fingerprint(checkpoint: Checkpoint, divided: Checkpoint, reporter: Reporter)
         checkpoint: The files as they are.
         divided: The files as they go up, from `divide_weights`; the same object when nothing was divided.
         reporter: Told when reading takes long.
+        is_wanted: Whether somebody still wants the result; asked between blocks.
 
     Returns:
         16 hexadecimal digits.
+
+    Raises:
+        NotWantedError: Nobody wants it any more.
     """
     weights = {name: checkpoint.files[name] for name in checkpoint.weight_names()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in checkpoint.contents.items()}
-    digests |= _name_weights(weights, reporter)
+    digests |= _name_weights(weights, reporter, is_wanted)
     entries = [[name, checkpoint.files[name].size, digest] for name, digest in sorted(digests.items())]
     content: list[object] = [checkpoint.kind.value, entries]
     if divided is not checkpoint:
@@ -48,7 +58,7 @@ def _hash_header(part: Part) -> str:
     return hashlib.sha256(part.header if isinstance(part, Excerpt) else b"").hexdigest()
 
 
-def _name_weights(weights: Mapping[str, Part], reporter: Reporter) -> dict[str, str]:
+def _name_weights(weights: Mapping[str, Part], reporter: Reporter, is_wanted: Callable[[], bool]) -> dict[str, str]:
     named = {name: f"{file.identity}:{file.origin}" for name, file in weights.items() if file.identity is not None}
     changeable = {name: file for name, file in weights.items() if name not in named}
     size = sum(file.size for file in changeable.values())
@@ -57,13 +67,16 @@ def _name_weights(weights: Mapping[str, Part], reporter: Reporter) -> dict[str, 
     with ThreadPoolExecutor(_HASHERS) as hashers:
         try:
             for name, file in changeable.items():
-                named[name] = _hash(file, hashers, shown)
+                named[name] = _hash(file, hashers, shown, is_wanted)
+        except BaseException:
+            hashers.shutdown(wait=False, cancel_futures=True)  # else all blocks of the file would still be read
+            raise
         finally:
             shown.transfer_ends()
     return named
 
 
-def _hash(file: Part, hashers: Executor, reporter: Reporter) -> str:
+def _hash(file: Part, hashers: Executor, reporter: Reporter, is_wanted: Callable[[], bool]) -> str:
     """A hash over the hashes of equal blocks, so that one large file keeps every core busy."""
 
     def hash_block(start: int) -> bytes:
@@ -78,5 +91,9 @@ def _hash(file: Part, hashers: Executor, reporter: Reporter) -> str:
         return digest.digest()
 
     with file.staged() as open_file:
-        blocks = hashers.map(hash_block, range(0, file.size, _BLOCK_BYTES))
-        return hashlib.sha256(b"".join(blocks)).hexdigest()
+        whole = hashlib.sha256()
+        for block in hashers.map(hash_block, range(0, file.size, _BLOCK_BYTES)):
+            whole.update(block)
+            if not is_wanted():
+                raise NotWantedError(f"stopped reading {file.origin}: nobody wants this model any more")
+        return whole.hexdigest()

@@ -2,7 +2,7 @@
 
 import re
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -93,6 +93,7 @@ def build_manifest(
     *,
     hub: HfApi | None = None,
     open_reference: OpenSource | None = None,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> Manifest:
     """Find the checkpoint of a model, check it, and list what goes up. Nothing is written anywhere.
 
@@ -103,6 +104,7 @@ def build_manifest(
         hub: Client of the Hugging Face Hub; by default the one the environment describes.
         open_reference: Opens the `hf:/org/name@commit` of models that were logged without their weights; by default
             `open_source`.
+        is_wanted: Whether somebody still wants the result; asked while weights are read.
 
     Returns:
         The manifest.
@@ -111,6 +113,7 @@ def build_manifest(
         CheckpointError: Nothing that Fireworks can serve, or several checkpoints to choose from.
         PreflightError: A checkpoint with faults; carries all of them.
         InvalidConfigError: `hugging_face_url` names no repository.
+        NotWantedError: Nobody wants it any more.
     """
     read_explicit(config.hugging_face_url)
     open_default = partial(open_source, reporter=reporter, max_disk=config.max_disk)
@@ -140,7 +143,7 @@ def build_manifest(
         facts=facts,
         adapter=adapter,
         lineage=lineage,
-        fingerprint=fingerprint(checkpoint, divided, reporter),
+        fingerprint=fingerprint(checkpoint, divided, reporter, is_wanted),
         flavor=layout.flavor,
         location=layout.location,
         notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from mlflow_fireworks.errors import CheckpointError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.models import Models
 from mlflow_fireworks.gateway.wire import READY, Model
 
 PUBLIC_CATALOGUE = "fireworks"
@@ -11,13 +11,13 @@ _ADDON_KINDS = {"HF_PEFT_ADDON", "HF_TEFT_ADDON", "FLUMINA_ADDON", "DRAFT_ADDON"
 _SAY_WHICH = "name the Fireworks model with -C base_model=accounts/fireworks/models/NAME"
 
 
-def find_base_model(gateway: Gateway, named: str | None, repo: str | None, warn: Callable[[str], None]) -> Model:
+def find_base_model(models: Models, named: str | None, repo: str | None, warn: Callable[[str], None]) -> Model:
     """The base model of an adapter: the one the user names, or one that was made from the same Hugging Face repo.
 
     The account's own models come first, then the public catalogue; one that is READY and takes adapters wins.
 
     Args:
-        gateway: The account.
+        models: The account's.
         named: Model id or full name, if the user gave one.
         repo: Hugging Face repo (`org/name`) that the adapter says it was trained on.
         warn: Is told what may fail later.
@@ -26,14 +26,14 @@ def find_base_model(gateway: Gateway, named: str | None, repo: str | None, warn:
         CheckpointError: There is none, or it is not READY.
     """
     if named:
-        found = gateway.find_model(named)
+        found = models.find(named)
         if found is None:
-            raise CheckpointError(f"base model {gateway.resource_name(named)} does not exist; {_SAY_WHICH}")
+            raise CheckpointError(f"base model {models.full_name(named)} does not exist; {_SAY_WHICH}")
     elif repo:
-        found = _search(gateway, repo)
+        found = _search(models, repo)
         if found is None:
             raise CheckpointError(
-                f"no model on account {gateway.account} or in Fireworks' catalogue was made from {repo}, the adapter's "
+                f"no model on account {models.account} or in Fireworks' catalogue was made from {repo}, the adapter's "
                 f"base; deploy that first, or {_SAY_WHICH}"
             )
     else:
@@ -45,11 +45,11 @@ def find_base_model(gateway: Gateway, named: str | None, repo: str | None, warn:
     return found
 
 
-def _search(gateway: Gateway, repo: str) -> Model | None:
-    for account in (gateway.account, PUBLIC_CATALOGUE):
+def _search(models: Models, repo: str) -> Model | None:
+    for account in (models.account, PUBLIC_CATALOGUE):
         matches = [
             model
-            for model in gateway.list_models(account)
+            for model in models.list(account)
             if model.kind not in _ADDON_KINDS and _repo_of(model.hugging_face_url) == repo.lower()
         ]
         if matches:

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 
 from pydantic import SecretStr
 
-from mlflow_fireworks.errors import ApiError
-from mlflow_fireworks.gateway.wire import Wire
+from mlflow_fireworks.gateway.wire import Wire, drop_unset
 
 _OPEN_TO_ALL = "without credentials, so anybody must be able to read it"
 
@@ -53,7 +52,7 @@ class S3Source:
     def to_wire(self) -> dict[str, dict[str, str]]:
         """The body of the call."""
         return {
-            "awsS3Source": _set_only(
+            "awsS3Source": drop_unset(
                 {
                     "s3Bucket": self.bucket,
                     # The slash, which Fireworks' documentation writes as well, keeps `chat` from meaning `chat-old`.
@@ -106,7 +105,7 @@ class AzureBlobSource:
     def to_wire(self) -> dict[str, dict[str, str]]:
         """The body of the call."""
         return {
-            "azureBlobSource": _set_only(
+            "azureBlobSource": drop_unset(
                 {
                     "storageAccount": self.storage_account,
                     "container": self.container,
@@ -149,21 +148,3 @@ def hide_secrets(text: str, secrets: Iterable[SecretStr]) -> str:
     for secret in secrets:
         text = text.replace(secret.get_secret_value(), "…")
     return text
-
-
-def without_secrets(error: ApiError, secrets: Iterable[SecretStr]) -> ApiError:
-    """The same refusal, without the given secrets in its words."""
-    secrets = tuple(secrets)
-    hidden = type(error)(
-        hide_secrets(error.message, secrets),
-        status=error.status,
-        api_code=error.api_code,
-        server_message=hide_secrets(error.server_message, secrets),
-        request_id=error.request_id,
-    )
-    hidden.error_code = error.error_code
-    return hidden
-
-
-def _set_only(fields: Mapping[str, str | None]) -> dict[str, str]:
-    return {name: value for name, value in fields.items() if value is not None}

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import model_validator
 
-from mlflow_fireworks.gateway.wire import Status, Wire
+from mlflow_fireworks.gateway.wire import Page, Status, Wire
 
 CREATING = "CREATING"
 UPDATING = "UPDATING"
@@ -110,11 +110,6 @@ class DeployedModel(Wire):
     state: str = "STATE_UNSPECIFIED"
     status: Status = Status()
 
-    @property
-    def deployed_model_id(self) -> str:
-        """The last part of the resource name."""
-        return self.name.rpartition("/")[2]
-
 
 class Shape(Specified):
     """Hardware and settings that Fireworks has tried out for a model."""
@@ -136,42 +131,19 @@ class ShapeVersion(Wire):
     snapshot: Shape = Shape()
 
 
-class Quota(Wire):
-    """How much of something the account may use, and does."""
-
-    name: str
-    value: int = 0
-    max_value: int = 0
-    usage: float = 0.0
-
-    @property
-    def quota_id(self) -> str:
-        """The last part of the resource name, such as `global--h100-count`."""
-        return self.name.rpartition("/")[2]
-
-
-class DeploymentPage(Wire):
+class DeploymentPage(Page):
     """One page of a list."""
 
     deployments: tuple[OnDemandDeployment, ...] = ()
-    next_page_token: str = ""
 
 
-class DeployedModelPage(Wire):
+class DeployedModelPage(Page):
     """One page of a list."""
 
     deployed_models: tuple[DeployedModel, ...] = ()
-    next_page_token: str = ""
 
 
 class ShapeVersions(Wire):
     """Answer of `:match`."""
 
     deployment_shape_versions: tuple[ShapeVersion, ...] = ()
-
-
-class QuotaPage(Wire):
-    """One page of a list."""
-
-    quotas: tuple[Quota, ...] = ()
-    next_page_token: str = ""

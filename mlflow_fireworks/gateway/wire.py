@@ -6,10 +6,12 @@ unset, and int64 may be a number or text.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.alias_generators import to_camel
+
+T = TypeVar("T")
 
 READY = "READY"
 UPLOADING = "UPLOADING"
@@ -26,6 +28,12 @@ class Wire(BaseModel):
     @classmethod
     def _drop_nulls(cls, data: Any) -> Any:
         return {key: value for key, value in data.items() if value is not None} if isinstance(data, Mapping) else data
+
+
+class Page(Wire):
+    """One page of a list."""
+
+    next_page_token: str = ""
 
 
 class Status(Wire):
@@ -80,11 +88,6 @@ class Model(Wire):
         """The last part of the resource name."""
         return self.name.rpartition("/")[2]
 
-    @property
-    def account(self) -> str:
-        """The account in the resource name."""
-        return self.name.split("/")[1] if self.name.startswith("accounts/") else ""
-
 
 class Account(Wire):
     """An account resource, `accounts/ID`."""
@@ -92,17 +95,16 @@ class Account(Wire):
     name: str
 
 
-class AccountPage(Wire):
+class AccountPage(Page):
     """The accounts that a key may use."""
 
     accounts: tuple[Account, ...] = ()
 
 
-class ModelPage(Wire):
+class ModelPage(Page):
     """One page of a list."""
 
     models: tuple[Model, ...] = ()
-    next_page_token: str = ""
 
 
 class UploadUrls(Wire):
@@ -135,3 +137,8 @@ class ErrorBody(Wire):
         if isinstance(data, Mapping) and not isinstance(data.get("code"), int):
             return {**data, "code": None}
         return data
+
+
+def drop_unset(fields: Mapping[str, T | None]) -> dict[str, T]:
+    """The fields that are set, for a body: an unset one is not sent."""
+    return {name: value for name, value in fields.items() if value is not None}

@@ -16,8 +16,8 @@ import click
 from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
-from mlflow_fireworks.plugin import stopped_by_sigterm
 from mlflow_fireworks.progress import format_bytes, logger
+from mlflow_fireworks.signals import stopped_by_sigterm
 
 Command = Callable[..., None]
 _NOT_ABOUT_EVENT = "nothing: no rule is about this event"

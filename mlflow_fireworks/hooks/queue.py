@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 from huey import Huey
 from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
 from mlflow_fireworks.progress import logger
@@ -125,15 +126,25 @@ class Queue:
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
+        path: The file it is in, for commands in messages; None on Redis, whose address may hold a password: there
+            commands read it from MLFLOW_FIREWORKS_QUEUE.
     """
 
     def __init__(
-        self, huey: Huey, ledger: Ledger, locks: Locks, max_waiting: int = MAX_WAITING, writers: int = 1
+        self,
+        huey: Huey,
+        ledger: Ledger,
+        locks: Locks,
+        *,
+        max_waiting: int = MAX_WAITING,
+        writers: int = 1,
+        path: str | None = None,
     ) -> None:
         self.huey = huey
         self.ledger = ledger
         self.locks = locks
         self.writers = writers
+        self.path = path
         self.work: Callable[[str], None] = _nobody_works
         self._max_waiting = max_waiting
         self._task = huey.task(name="work")(self._work)
@@ -173,7 +184,7 @@ class Queue:
         """
         dead = self.ledger.find(job_id)
         if dead is None:
-            raise NotFoundError(f"there is no job '{job_id}'; see: mlflow-fireworks hooks jobs")
+            raise NotFoundError(f"there is no job '{job_id}'; see: {Commands.list_jobs(self.path)}")
         if dead.state is not State.DEAD:
             raise ConflictError(f"job {job_id} is {dead.state.value}; only a dead one can be tried again")
         if not self.ledger.is_newest(dead):
@@ -241,7 +252,7 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    return Queue(huey, ledger, FileLocks(path.with_name(f"{path.name}.locks")), max_waiting)
+    return Queue(huey, ledger, FileLocks(path.with_name(f"{path.name}.locks")), max_waiting=max_waiting, path=str(path))
 
 
 def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
@@ -264,7 +275,7 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     ledger = Ledger(
         RedisStorage(f"{_NAME}-jobs", connection_pool=pool), RedisStorage(f"{_NAME}-heads", connection_pool=pool)
     )
-    return Queue(huey, ledger, RedisLocks(client, lease_seconds), max_waiting, _REDIS_WRITERS)
+    return Queue(huey, ledger, RedisLocks(client, lease_seconds), max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow_fireworks.config import Config
+from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY
@@ -12,8 +13,8 @@ from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import Queue, again
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.hooks.subjects import find_subjects, has_home
-from mlflow_fireworks.opening import open_deployments
-from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
+from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.serving.places import Endpoint, find_places
 from mlflow_fireworks.target import parse_target
 
 
@@ -34,8 +35,8 @@ class Finding:
 
 @dataclass(frozen=True)
 class _Account:
-    deployments: Mapping[str, Deployment]
-    endpoints: Mapping[str, Endpoint]
+    deployments: Mapping[DeploymentName, Deployment]
+    endpoints: Mapping[EndpointName, Endpoint]
 
 
 def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
@@ -136,11 +137,11 @@ def _find_promoted(jobs: Iterable[Job]) -> Iterator[Job]:
 
 def _look_at(target: str) -> _Account:
     with open_deployments(parse_target(target), Config(progress="none")) as deployments:
-        return _Account(deployments.pipeline.deployments(), list_endpoints(deployments.serving.deployments))
+        return _Account(deployments.list_existing(), deployments.list_endpoints())
 
 
 def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
-    existing = account.deployments.get(job.deployment)
+    existing = account.deployments.get(DeploymentName(job.deployment))
     if existing is None:
         return f"there is no deployment '{job.deployment}'"
     current = existing.current
@@ -151,7 +152,7 @@ def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
     if source != job.subject.pin(job.version) and not same:
         return f"'{job.deployment}' holds {source or 'something this plugin did not make'}"
     if job.endpoint:
-        endpoint = account.endpoints.get(job.endpoint)
+        endpoint = account.endpoints.get(EndpointName(job.endpoint))
         if endpoint is None or not find_places([endpoint], {current.model.name}):
             return f"endpoint '{job.endpoint}' does not serve {current.model.name}"
     return ""

@@ -27,11 +27,12 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError
 from mlflow_fireworks.hooks.events import OWN_TAGS, Event
 from mlflow_fireworks.hooks.jobs import Job, Subject
-from mlflow_fireworks.serving.options import parse_both
-from mlflow_fireworks.target import check_name, parse_target, suggest_name
+from mlflow_fireworks.names import check_name, suggest_name
+from mlflow_fireworks.target import parse_target
 
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
 _NOT_IN_RULES = ("dry_run", "synchronous", "revision", "cascade", "force", "progress")

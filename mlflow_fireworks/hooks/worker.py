@@ -7,20 +7,23 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from huey.consumer import Consumer
 from mlflow.exceptions import MlflowException
 
+from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.deployments import open_deployments
+from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.hooks.subjects import has_home, look_up
-from mlflow_fireworks.opening import open_deployments
+from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent, logger
-from mlflow_fireworks.promotion import promote, write_failure, write_removal
+from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal
 from mlflow_fireworks.registry.pointers import Pinned
-from mlflow_fireworks.serving.options import parse_both
 from mlflow_fireworks.target import parse_target
 
 FIRST_PAUSE_SECONDS = 10.0
@@ -31,14 +34,6 @@ _MAX_CRASHES = 20  # a job that kills its worker, by memory say, must not do so 
 _SLOT_SECONDS = 2.0
 _SECONDS_BETWEEN_SAVES = 1.0
 _HOPELESS = {"INVALID_PARAMETER_VALUE", "UNAUTHENTICATED", "PERMISSION_DENIED"}
-
-
-class _SupersededError(Exception):
-    """What the job is about has moved on; the text says how."""
-
-
-class _GoneError(Exception):
-    """The pointer that the job follows is gone."""
 
 
 class Follower(Silent):
@@ -136,63 +131,64 @@ class Worker:
         logger.info("%s: job %s begins: %s, by %s (rule %s)", job.deployment, job.id, job.subject, job.cause, job.rule)
         follower = Follower(ledger, job)
         try:
-            rule = self.rules.find(job.rule)
-            if rule is None:
-                raise _SupersededError(f"rule '{job.rule}' is not in the rule file any more")  # noqa: TRY301
-            result = self._follow(rule, follower)
-        except _SupersededError as reason:
-            self._supersede(follower.job, str(reason))
+            result = self._follow(follower)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is written down and tried again
             self._try_later(follower.job, error)
-        else:
-            version = str(result.get("version") or follower.job.version)
-            ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+            return
+        if isinstance(result, NothingToPromote):
+            self._supersede(follower.job, result.reason)
+            return
+        version = str(result.get("version") or follower.job.version)
+        ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
 
-    def _follow(self, rule: Rule, follower: Follower) -> dict[str, object]:
+    def _follow(self, follower: Follower) -> dict[str, Any] | NothingToPromote:
         """Do what the pointer asks for now: the event may be older than one that came in before it."""
-        try:
-            return self._promote(rule, follower)
-        except _GoneError:
-            if rule.when_removed == "keep":
-                raise _SupersededError(f"{follower.job.subject} is gone") from None
-            if not has_home(follower.job.subject):
-                raise _SupersededError(
-                    f"'{follower.job.subject.name}' is not in the registry at all, so nothing was removed; "
-                    "mlflow deployments delete does it"
-                ) from None
-            return self._remove(rule, follower)
+        rule = self.rules.find(follower.job.rule)
+        if rule is None:
+            return NothingToPromote(f"rule '{follower.job.rule}' is not in the rule file any more")
+        result = self._promote(rule, follower)
+        if not (isinstance(result, NothingToPromote) and result.is_gone) or rule.when_removed == "keep":
+            return result
+        if not has_home(follower.job.subject):
+            commands = Commands(follower.job.target)
+            return NothingToPromote(
+                f"'{follower.job.subject.name}' is not in the registry at all, so nothing was removed; "
+                f"to remove it: {commands.delete(DeploymentName(follower.job.deployment), cascade='true')}"
+            )
+        return self._remove(rule, follower)
 
-    def _promote(self, rule: Rule, follower: Follower) -> dict[str, object]:
+    def _promote(self, rule: Rule, follower: Follower) -> dict[str, Any] | NothingToPromote:
         job = follower.job = self.queue.ledger.save(follower.job, action="promote")
 
-        def look() -> Pinned:
+        def look() -> Pinned | NothingToPromote:
             pinned = look_up(job.subject)
             if pinned is None:
-                raise _GoneError
+                return NothingToPromote(f"{job.subject} is gone", is_gone=True)
             name = rule.name_deployment(job.subject, pinned.version)
-            if name != job.deployment:
-                self.queue.put(rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause))
-                raise _SupersededError(f"{job.subject} shows {pinned.uri} now, which is '{name}'")
-            return pinned
+            if name == job.deployment:
+                return pinned
+            self.queue.put(rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause))
+            return NothingToPromote(f"{job.subject} shows {pinned.uri} now, which is '{name}'")
 
-        return promote(
+        return follow(
+            look,
             str(job.subject),
             target=job.target,
             name=job.deployment,
             endpoint=job.endpoint,
             config=rule.config,
             reporter=follower,
-            look=look,
         )
 
-    def _remove(self, rule: Rule, follower: Follower) -> dict[str, object]:
+    def _remove(self, rule: Rule, follower: Follower) -> dict[str, Any]:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
+        name = DeploymentName(job.deployment)
         options, endpoint_options = parse_both({**rule.config, "cascade": True}, rule.endpoint)
         with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
             if rule.when_removed == "delete":
-                deployments.delete(job.deployment, None)
+                deployments.delete(name, None)
             elif rule.when_removed == "release" and job.endpoint:
-                deployments.release(job.deployment, job.endpoint)
+                deployments.take_off_endpoint(name, EndpointName(job.endpoint))
         if options.registry_tags and not job.subject.is_on_hub:
             deleted = rule.when_removed == "delete"
             if warning := write_removal(job.subject.name, job.deployment, deleted=deleted):
@@ -220,9 +216,8 @@ class Worker:
         self.queue.hand_out(job.id, pause)
 
     def _bury(self, job: Job, message: str, attempts: int | None = None) -> None:
-        logger.error(
-            "%s: %s; given up, try again with: mlflow-fireworks hooks retry %s", job.deployment, message, job.id
-        )
+        again = Commands.retry_job(job.id, self.queue.path)
+        logger.error("%s: %s; given up, try again with: %s", job.deployment, message, again)
         self.queue.ledger.save(
             job,
             state=State.DEAD,

@@ -4,26 +4,31 @@ An import copies one folder as it lies there: it cannot merge folders, rename, l
 gives what an upload would give is decided here, before anything is asked of Fireworks; then it is asked and waited for.
 """
 
-from collections.abc import Sequence
 from dataclasses import replace
 
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import ApiError, CheckpointError, FailedPreconditionError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.errors import (
+    AlreadyExistsError,
+    CheckpointError,
+    FailedPreconditionError,
+    FailedStateError,
+    UnexpectedAnswerError,
+)
+from mlflow_fireworks.gateway.models import Models
 from mlflow_fireworks.gateway.operations import ImportSource, Operation, hide_secrets
 from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.pipeline.bucket import UPLOAD_INSTEAD
+from mlflow_fireworks.pipeline.steps import Step, begin
 from mlflow_fireworks.progress import Reporter, format_bytes, format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending
 
 _EXTRA_WORTH_A_WARNING = 0.05
 _SHOWN = 5
-_CONFLICT = 409
-_STEPS = 4
 
 
 def find_folder(source: Source, manifest: Manifest, origin: ImportSource, reporter: Reporter) -> ImportSource:
@@ -48,7 +53,8 @@ def find_folder(source: Source, manifest: Manifest, origin: ImportSource, report
     extra = {path: size for path, size in source.files.items() if path.startswith(prefix) and path not in needed}
     if extra:
         size = sum(extra.values())
-        along = f"{_enumerate(sorted(extra, key=lambda path: -extra[path]))} ({format_bytes(size)})"
+        largest_first = sorted(extra, key=lambda path: -extra[path])
+        along = f"{enumerate_names(largest_first, _SHOWN)} ({format_bytes(size)})"
         if manifest.kind is Kind.ADDON:
             raise CheckpointError(
                 f"{origin.address} holds more than the adapter: {along}. An import takes the whole folder, and "
@@ -75,51 +81,53 @@ def import_files(run: Run, model_id: str, origin: ImportSource, again: str) -> b
         Whether the model waits for validation now.
 
     Raises:
-        ApiError: Fireworks does not want to, or the import failed; Fireworks' reason is quoted.
+        RefusedError: Fireworks does not want to; its reason is quoted.
+        FailedStateError: The import failed; Fireworks' reason is quoted.
         DeadlineError: It takes longer than the limit; it goes on without us.
     """
-    run.reporter.step(2, _STEPS, f"ask Fireworks to import {origin.address}")
-    operation = _start(run.gateway, model_id, origin, run.reporter)
+    begin(run.reporter, Step.PREPARE, f"ask Fireworks to import {origin.address}")
+    operation = _start(run.gateway.models, model_id, origin, run.reporter)
     if not run.config.synchronous:
         run.reporter.note(f"Fireworks is fetching the files; finish with: {again}")
         return False
-    run.reporter.step(3, _STEPS, "wait until Fireworks has fetched the files")
+    begin(run.reporter, Step.TRANSFER, "wait until Fireworks has fetched the files")
     if operation is not None:
         _wait(run, operation, origin, again)
-    return not _is_ready(run.gateway, model_id)
+    return not _is_ready(run.gateway.models, model_id)
 
 
-def _start(gateway: Gateway, model_id: str, origin: ImportSource, reporter: Reporter) -> Operation | None:
+def _start(models: Models, model_id: str, origin: ImportSource, reporter: Reporter) -> Operation | None:
     """The operation to wait for, or None when Fireworks says that it was asked before."""
     try:
-        return gateway.import_model(model_id, origin)
-    except ApiError as error:
-        ended = isinstance(error, FailedPreconditionError) and _is_ready(gateway, model_id)
-        if error.status != _CONFLICT and not ended:
+        return models.import_files(model_id, origin)
+    except AlreadyExistsError as error:
+        refusal = error.server_message
+    except FailedPreconditionError as error:
+        if not _is_ready(models, model_id):
             raise
-        reporter.note(f"      Fireworks was asked before: {error.server_message}")
-        return None
+        refusal = error.server_message
+    reporter.note(f"      Fireworks was asked before: {refusal}")
+    return None
 
 
-def _is_ready(gateway: Gateway, model_id: str) -> bool:
-    model = gateway.find_model(model_id)
+def _is_ready(models: Models, model_id: str) -> bool:
+    model = models.find(model_id)
     return model is not None and model.state == READY
 
 
 def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> None:
     """Look at the operation until it is done; one that Fireworks does not know is left to validation."""
     if not (started.name or started.done):
-        raise ApiError(
+        raise UnexpectedAnswerError(
             f"Fireworks took the import of {origin.address} but named no operation to wait for; "
-            f"see what became of it with: {again}",
-            status=200,
+            f"see what became of it with: {again}"
         )
     known: Operation | None = started
 
     def look() -> Operation | Pending | None:
         nonlocal known
         current, known = known, None
-        current = current or run.gateway.find_operation(started.name)
+        current = current or run.gateway.models.find_operation(started.name)
         if current is None or current.done:
             return current
         return Pending(hide_secrets(current.progress, origin.secrets) or "importing")
@@ -136,11 +144,9 @@ def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> Non
     elif operation.error.code:
         message = " ".join(operation.error.message.split()) or "Fireworks gives no reason"
         reason = hide_secrets(message, origin.secrets)
-        raise ApiError(
+        raise FailedStateError(
             f"Fireworks could not import {origin.address}: {reason} (code {operation.error.code}); see that it may "
             "read the bucket, then run the same command again",
-            status=200,
-            api_code=operation.error.code,
             server_message=reason,
         )
 
@@ -172,8 +178,3 @@ def _find_common_folder(source: Source, manifest: Manifest, origin: ImportSource
             "of its own and deploy that (-m s3://BUCKET/FOLDER)"
         )
     return next(iter(folders))
-
-
-def _enumerate(names: Sequence[str]) -> str:
-    more = len(names) - _SHOWN
-    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")

@@ -5,19 +5,26 @@ Each may be repeated: what is there is gone on with, and the journal knows which
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from http import HTTPStatus
 from typing import Any
 
 from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.content import fetched_ahead
 from mlflow_fireworks.artifacts.manifest import Manifest
-from mlflow_fireworks.errors import ApiError, DeadlineError, FailedPreconditionError
+from mlflow_fireworks.errors import (
+    AlreadyExistsError,
+    DeadlineError,
+    FailedPreconditionError,
+    FailedStateError,
+    InvalidRequestError,
+    RefusedError,
+)
 from mlflow_fireworks.gateway.operations import ImportSource
-from mlflow_fireworks.gateway.revisions import Revision, read_stamp
+from mlflow_fireworks.gateway.revisions import Revision
 from mlflow_fireworks.gateway.wire import FAILED, READY
 from mlflow_fireworks.pipeline.bucket_import import import_files
 from mlflow_fireworks.pipeline.plan import Action, Plan, settle_conflict
+from mlflow_fireworks.pipeline.steps import Step, begin
 from mlflow_fireworks.progress import format_bytes, format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.transfer.engine import upload_files
@@ -25,13 +32,9 @@ from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.transfer.urls import SignedUrls
 from mlflow_fireworks.waiting import Pending
 
-STEPS = 4
 # How Fireworks offers resumable sessions is in no page of its documentation, so they are used by themselves only where
 # sending a file again would cost much; virtual shards are smaller.
 _RESUMABLE_ABOVE_BYTES = 8 * 1024**3
-# Of a validation that did not succeed: refused, or answered and the model is FAILED. A server that is busy, a key
-# without permission, or a suspended account say nothing about the files.
-_ABOUT_THE_FILES = {HTTPStatus.BAD_REQUEST, HTTPStatus.OK}
 
 
 @dataclass(frozen=True)
@@ -63,30 +66,36 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
     Raises:
         FireworksError: One line that says what happened and what to do.
     """
-    name = run.gateway.resource_name(plan.model_id)
-    with run.journal(name) as journal:
+    name = run.gateway.models.full_name(plan.model_id)
+    with open_journal(run, name) as journal:
         if plan.action is Action.RESUME:
-            run.reporter.step(1, STEPS, f"{name} is there and waits for its files")
+            begin(run.reporter, Step.CREATE, f"{name} exists and waits for its files")
         else:
-            run.reporter.step(1, STEPS, f"create {name} ({cargo.manifest.kind.value})")
+            begin(run.reporter, Step.CREATE, f"create {name} ({cargo.manifest.kind.value})")
             plan = _create_model(run, plan, cargo.body)
-        model = run.gateway.find_model(plan.model_id)
+        model = run.gateway.models.find(plan.model_id)
         if plan.action is Action.NOTHING or model is None:
             return plan, ()
         journal.begin(plan.stamp.fingerprint, model.create_time)
         if cargo.origin is None:
             _send_files(run, plan, cargo.manifest, journal)
-        elif not import_files(run, plan.model_id, cargo.origin, run.command("update", plan.stamp.deployment)):
+        elif not import_files(run, plan.model_id, cargo.origin, run.commands.update(plan.stamp.deployment)):
             return plan, ()
         try:
             warnings = validate(run, plan)
-        except (ApiError, DeadlineError) as error:
-            if isinstance(error, DeadlineError) or error.status in _ABOUT_THE_FILES:
-                journal.forget()  # what it says has landed does not make a model, so the next run sends everything
+        except (InvalidRequestError, FailedStateError, DeadlineError):
+            # What has landed does not make a model, so the next run sends everything. A server that is busy, a key
+            # without permission, or a suspended account say nothing about the files.
+            journal.forget()
             raise
         if run.config.synchronous:
             journal.forget()
         return plan, warnings
+
+
+def open_journal(run: Run, model: str) -> Journal:
+    """The journal of a model's upload, by the model's full resource name."""
+    return Journal(run.state / "uploads", run.gateway.transport.host, model, run.reporter.warn)
 
 
 def validate(run: Run, plan: Plan) -> tuple[str, ...]:
@@ -98,11 +107,12 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         The warnings of the validation.
 
     Raises:
-        ApiError: The files do not make a model; Fireworks' reason is quoted.
+        InvalidRequestError: The files do not make a model; Fireworks' reason is quoted.
+        FailedStateError: It was asked for, and the model is FAILED.
         DeadlineError: It takes longer than the limit.
     """
-    name, again = run.gateway.resource_name(plan.model_id), run.command("update", plan.stamp.deployment)
-    run.reporter.step(STEPS, STEPS, f"validate {name}")
+    name, again = run.gateway.models.full_name(plan.model_id), run.commands.update(plan.stamp.deployment)
+    begin(run.reporter, Step.VALIDATE, f"validate {name}")
     warnings: tuple[str, ...] | None = None
 
     def look() -> tuple[str, ...] | Pending:
@@ -112,20 +122,19 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
                 warnings = _ask_for_validation(run, plan.model_id)
         except FailedPreconditionError as error:
             return Pending(f"not yet: {error.server_message}")
-        model = run.gateway.find_model(plan.model_id)
+        model = run.gateway.models.find(plan.model_id)
         if model is None:
-            return Pending("not yet: the model is not there")
+            return Pending("not yet: the model was not found")
         if model.state == FAILED:
             reason = model.status.message or "Fireworks gives no reason"
-            text = f"{model.name} is FAILED: {reason}; delete it and try again"
-            raise ApiError(text, status=200, server_message=reason)
+            raise FailedStateError(f"{model.name} is FAILED: {reason}; delete it and try again", server_message=reason)
         return warnings if model.state == READY else Pending(f"state {model.state}")
 
     def give_up(reason: str) -> str:
         return (
             f"{name} is not READY after {format_seconds(run.config.timeout)} (last answer: {reason}); all bytes were "
             f"sent, so wait for it with: {again}, or send them again with: "
-            f"{run.command('create', plan.stamp.deployment, plan.stamp.source)}"
+            + run.commands.deploy(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
         )
 
     if run.config.synchronous:
@@ -139,14 +148,12 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
 
 def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:
     try:
-        run.gateway.create_model(plan.model_id, body)
-    except ApiError as error:
-        if error.status != HTTPStatus.CONFLICT:
-            raise
-        found = run.gateway.find_model(plan.model_id)
+        run.gateway.models.create(plan.model_id, body)
+    except AlreadyExistsError:
+        found = run.gateway.models.find(plan.model_id)
         if found is None:
             raise
-        return settle_conflict(plan, Revision(found, read_stamp(found.description)))
+        return settle_conflict(plan, Revision.of(found))
     return plan
 
 
@@ -158,12 +165,12 @@ def _send_files(run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> N
         run.reporter.note(f"{count} of {len(manifest.files)} files have landed in an earlier run")
     if not missing:
         return
-    run.reporter.step(2, STEPS, f"sign {len(manifest.files)} upload URLs")
+    begin(run.reporter, Step.PREPARE, f"sign {len(manifest.files)} upload URLs")
     sizes = {file.name: file.size for file in manifest.files}
     urls = SignedUrls(lambda: _sign(run, plan.model_id, sizes), run.waiter.clock)
     urls.get(missing[0].name)
     size = format_bytes(sum(file.size for file in missing))
-    run.reporter.step(3, STEPS, f"upload {len(missing)} files, {size}")
+    begin(run.reporter, Step.TRANSFER, f"upload {len(missing)} files, {size}")
     with fetched_ahead(file.content for file in missing):
         upload_files(
             missing,
@@ -173,23 +180,24 @@ def _send_files(run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> N
             retry=run.retry,
             reporter=run.reporter,
             timeouts=run.timeouts,
+            is_wanted=run.is_wanted,
         )
 
 
 def _sign(run: Run, model_id: str, sizes: Mapping[str, int]) -> Mapping[str, SecretStr]:
     """Signed URLs for all files; for resumable sessions if asked for, or worth it and offered."""
     if run.config.resumable == "true":
-        return run.gateway.upload_urls(model_id, sizes, resumable=True)
+        return run.gateway.models.sign_uploads(model_id, sizes, resumable=True)
     if run.config.resumable == "auto" and max(sizes.values()) > _RESUMABLE_ABOVE_BYTES:
         try:
-            return run.gateway.upload_urls(model_id, sizes, resumable=True)
-        except ApiError as error:
+            return run.gateway.models.sign_uploads(model_id, sizes, resumable=True)
+        except RefusedError as error:
             run.reporter.note(f"no resumable upload ({error.server_message}); sending each file in one piece")
-    return run.gateway.upload_urls(model_id, sizes)
+    return run.gateway.models.sign_uploads(model_id, sizes)
 
 
 def _ask_for_validation(run: Run, model_id: str) -> tuple[str, ...]:
-    validation = run.gateway.validate_upload(
+    validation = run.gateway.models.validate(
         model_id,
         trust_remote_code=run.config.trust_remote_code,
         skip_config=run.config.skip_hf_config_validation,

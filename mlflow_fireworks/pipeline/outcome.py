@@ -7,8 +7,9 @@ from typing import Any
 
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.gateway.revisions import Deployment, Stamp
-from mlflow_fireworks.gateway.wire import Model
+from mlflow_fireworks.gateway.revisions import Deployment
+from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.wire import Model, drop_unset
 from mlflow_fireworks.pipeline.plan import Action
 from mlflow_fireworks.progress import format_bytes
 
@@ -31,7 +32,7 @@ class Outcome:
 
     action: Action
     account: str
-    stamp: Stamp
+    stamp: RevisionStamp
     model: Model | None
     manifest: Manifest | None
     warnings: tuple[str, ...] = ()
@@ -77,7 +78,7 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
 
 
 def describe_resource(model: Model) -> dict[str, Any]:
-    """What Fireworks says about a model."""
+    """What Fireworks says about a model; `checkpoint_…` fields beside it are what its files say."""
     details = model.base_model_details
     return {
         "model": model.name,
@@ -121,12 +122,12 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
         yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision})"
     parameters = facts.get("parameter_count")
     about = [
-        facts.get("kind") or "",
-        facts.get("architecture") or facts.get("model_type") or "",
-        f"{_format_count(parameters)} parameters" if parameters else "",
-        f"context {facts['context_length']}" if facts.get("context_length") else "",
-        facts.get("dtype") or facts.get("precision") or "",
-        f"{facts['files']} files, {format_bytes(facts['bytes'])}" if "files" in facts else "",
+        facts.get("kind"),
+        facts.get("architecture") or facts.get("model_type"),
+        f"{_format_count(parameters)} parameters" if parameters else None,
+        _describe_side("checkpoint", facts.get("checkpoint_context_length"), facts.get("checkpoint_dtype")),
+        _describe_side("Fireworks", facts.get("context_length"), facts.get("precision")),
+        f"{facts['files']} files, {format_bytes(facts['bytes'])}" if "files" in facts else None,
     ]
     yield f"      {' · '.join(part for part in about if part)}"
     if outcome.manifest is None:
@@ -142,6 +143,13 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
         )
 
 
+def _describe_side(side: str, context_length: int | None, number_format: str | None) -> str | None:
+    """What one side says about a model: its files, or Fireworks once it has looked at them."""
+    said = [f"context {context_length}" if context_length else None, number_format]
+    text = ", ".join(part for part in said if part)
+    return f"{side}: {text}" if text else None
+
+
 def _format_count(count: int) -> str:
     for unit, size in (("B", 1_000_000_000), ("M", 1_000_000)):
         if count >= size:
@@ -151,13 +159,13 @@ def _format_count(count: int) -> str:
 
 def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
     facts, lineage = manifest.facts, manifest.lineage
-    known = {
+    known: dict[str, Any] = {
         "kind": manifest.kind.value,
         "architecture": ", ".join(facts.architectures) or None,
         "model_type": facts.model_type,
         "parameter_count": facts.parameter_count,
-        "context_length": facts.context_length,
-        "dtype": facts.dtype,
+        "checkpoint_context_length": facts.context_length,
+        "checkpoint_dtype": facts.dtype,
         "hugging_face_url": lineage.url,
         "hugging_face_evidence": lineage.evidence,
         "hugging_face_confidence": lineage.confidence,
@@ -165,4 +173,4 @@ def _describe_manifest(manifest: Manifest) -> dict[str, Any]:
         "files": len(manifest.files),
         "bytes": manifest.total_size,
     }
-    return {name: value for name, value in known.items() if value is not None}
+    return drop_unset(known)

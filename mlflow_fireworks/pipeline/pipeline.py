@@ -17,31 +17,21 @@ from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import (
-    ConflictError,
-    FailedPreconditionError,
-    InvalidConfigError,
-    NotFoundError,
-)
+from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.catalogue import find_base_model
 from mlflow_fireworks.gateway.operations import ImportSource
-from mlflow_fireworks.gateway.revisions import Deployment, Revision, Stamp, group_deployments, text_of
+from mlflow_fireworks.gateway.revisions import Deployment, Revision, group_deployments
+from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
 from mlflow_fireworks.gateway.wire import READY, UPLOADING
+from mlflow_fireworks.names import DeploymentName, check_name, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
-from mlflow_fireworks.pipeline.delivery import Cargo, deliver, validate
+from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, validate
+from mlflow_fireworks.pipeline.model_fields import describe_changes, describe_model
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
-from mlflow_fireworks.pipeline.plan import (
-    Action,
-    Plan,
-    describe_changes,
-    describe_model,
-    plan_create,
-    plan_update,
-)
+from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
 from mlflow_fireworks.registry.versions import write_outcome
 from mlflow_fireworks.run import Run
-from mlflow_fireworks.target import check_name
 from mlflow_fireworks.waiting import Pending
 
 # Public clients of Fireworks try again for up to 50 seconds.
@@ -58,7 +48,7 @@ class Pipeline:
 
     run: Run
 
-    def create(self, name: str, model_uri: str, flavor: str | None = None) -> Outcome:
+    def create(self, name: DeploymentName, model_uri: str, flavor: str | None = None) -> Outcome:
         """Bring a model to READY under a new name; the same content again is no conflict.
 
         Args:
@@ -72,10 +62,10 @@ class Pipeline:
         check_name(name)
         deployments = self.deployments()  # first, because a wrong key should not cost an hour of hashing
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
-            plan = plan_create(_stamp(name, source, manifest), deployments, self.run.command("update", name, model_uri))
+            plan = plan_create(_stamp(name, source, manifest), deployments, source.asked, self.run.commands)
             return self._carry_out(plan, source, manifest, origin)
 
-    def update(self, name: str, model_uri: str, flavor: str | None = None) -> Outcome:
+    def update(self, name: DeploymentName, model_uri: str, flavor: str | None = None) -> Outcome:
         """Make content the current revision of a deployment: the next one, or the one that has it already.
 
         The models of all other revisions stay as they are.
@@ -92,16 +82,16 @@ class Pipeline:
         existing = self._pick(name, deployments)
         taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
-            plan = plan_update(_stamp(name, source, manifest), existing, taken)
+            plan = plan_update(_stamp(name, source, manifest), existing, taken, self.run.commands)
             if not self.run.config.dry_run:
                 revision = existing.current
                 if plan.action in {Action.RESUME, Action.RESTORE}:
-                    revision = self._take_turn(plan)
+                    revision = self._ask_for_last(plan)
                 if plan.action in {Action.NOTHING, Action.RESTORE}:
                     self._change_metadata(revision)
             return self._carry_out(plan, source, manifest, origin)
 
-    def finish(self, name: str) -> Outcome:
+    def finish(self, name: DeploymentName) -> Outcome:
         """Finish a revision whose bytes are up, and change the metadata that the options name.
 
         Args:
@@ -112,7 +102,7 @@ class Pipeline:
         """
         existing = self.deployment(name)
         revision = existing.latest if existing.latest.model.state == UPLOADING else existing.current
-        stamp = revision.stamp or Stamp(name, 1, "unknown", "unknown", "0")
+        stamp = revision.stamp or RevisionStamp(name, 1, "unknown", "unknown", "0")
         action = Action.NOTHING
         warnings: tuple[str, ...] = ()
         if not self.run.config.dry_run:
@@ -121,12 +111,12 @@ class Pipeline:
                 action = Action.RESUME
             if self._change_metadata(revision):
                 action = Action.UPDATE
-        model = self.run.gateway.find_model(revision.model.model_id) or revision.model
+        model = self.run.gateway.models.find(revision.model.model_id) or revision.model
         outcome = Outcome(action, self.run.gateway.account, stamp, model, None, warnings, self.run.config.dry_run)
         self._conclude(outcome)
         return outcome
 
-    def delete(self, name: str) -> bool:
+    def delete(self, name: DeploymentName) -> bool:
         """Delete all revisions of a deployment; False when there was nothing to delete.
 
         Raises:
@@ -141,11 +131,11 @@ class Pipeline:
         if not (existing.is_managed or self.run.config.force):
             raise ConflictError(
                 f"'{name}' was not made by this plugin; to delete it all the same: "
-                + self.run.command("delete -C force=true", name)
+                + self.run.commands.delete(name, force="true")
             )
         for revision in existing.revisions:
             self._delete_model(revision.model.name)
-            self.run.journal(revision.model.name).discard()
+            open_journal(self.run, revision.model.name).discard()
             self.run.reporter.note(f"deleted {revision.model.name}")
         return True
 
@@ -154,7 +144,7 @@ class Pipeline:
 
         def attempt() -> bool | Pending:
             try:
-                self.run.gateway.delete_model(name)
+                self.run.gateway.models.delete(name)
             except FailedPreconditionError as error:
                 return Pending(f"{name} still serves ({error.server_message})")
             return True
@@ -163,16 +153,16 @@ class Pipeline:
             attempt,
             _GOODBYE_LAG_SECONDS,
             lambda reason: (
-                f"{reason}; take down what serves it (mlflow deployments list-endpoints -t "
-                f"{self.run.target_uri}), then run the same command again"
+                f"{reason}; take down what serves it ({self.run.commands.list_endpoints()}), then run the same "
+                "command again"
             ),
         )
 
-    def deployments(self) -> dict[str, Deployment]:
+    def deployments(self) -> dict[DeploymentName, Deployment]:
         """Everything on the account, by name."""
-        return group_deployments(self.run.gateway.list_models())
+        return group_deployments(self.run.gateway.models.list())
 
-    def deployment(self, name: str) -> Deployment:
+    def deployment(self, name: DeploymentName) -> Deployment:
         """One deployment.
 
         Raises:
@@ -180,11 +170,11 @@ class Pipeline:
         """
         return self._pick(name, self.deployments())
 
-    def _pick(self, name: str, deployments: Mapping[str, Deployment]) -> Deployment:
+    def _pick(self, name: DeploymentName, deployments: Mapping[DeploymentName, Deployment]) -> Deployment:
         if name not in deployments:
             raise NotFoundError(
                 f"there is no deployment '{name}' on account {self.run.gateway.account}; "
-                f"make it with: {self.run.command('create', name, 'MODEL_URI')}"
+                f"make it with: {self.run.commands.create(name, 'MODEL_URI')}"
             )
         return deployments[name]
 
@@ -196,8 +186,8 @@ class Pipeline:
             _check_flavor(flavor, source)
             if source.resolved != model_uri:
                 self.run.reporter.note(f"{model_uri} is {source.resolved}")
-            origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.is_here)
-            manifest = build_manifest(source, self.run.config, self.run.reporter)
+            origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.transport.is_here)
+            manifest = build_manifest(source, self.run.config, self.run.reporter, is_wanted=self.run.is_wanted)
             for note in manifest.notes:
                 self.run.reporter.note(note)
             for warning in manifest.warnings:
@@ -211,11 +201,10 @@ class Pipeline:
             try:
                 plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
             except KeyboardInterrupt:
-                verb = "create" if plan.stamp.revision == 1 else "update"
-                again = self.run.command(verb, plan.stamp.deployment, source.asked)
+                again = self.run.commands.deploy(plan.stamp.deployment, source.asked, revision=plan.stamp.revision)
                 self.run.reporter.warn(f"stopped; the same command goes on from here: {again}")
                 raise
-        model = self.run.gateway.find_model(plan.model_id)
+        model = self.run.gateway.models.find(plan.model_id)
         if model is None and not self.run.config.dry_run:
             raise self._deleted_meanwhile(plan)
         outcome = Outcome(
@@ -232,10 +221,10 @@ class Pipeline:
         return outcome
 
     def _deleted_meanwhile(self, plan: Plan) -> NotFoundError:
-        name = self.run.gateway.resource_name(plan.model_id)
+        name = self.run.gateway.models.full_name(plan.model_id)
         return NotFoundError(f"{name} was deleted while it was being deployed")
 
-    def _take_turn(self, plan: Plan) -> Revision:
+    def _ask_for_last(self, plan: Plan) -> Revision:
         """Make a revision that is there the one asked for last, so that it is the current one as soon as it is READY.
 
         This comes before its upload goes on, so that whoever finishes it, here or with `finish`, has no more to do.
@@ -251,13 +240,13 @@ class Pipeline:
             return found
         stamp = replace(found.stamp, turn=existing.latest.turn + 1)
         description = stamp.describe(text_of(found.model.description))
-        return Revision(self.run.gateway.update_model(plan.model_id, {"description": description}), stamp)
+        return Revision(self.run.gateway.models.update(plan.model_id, {"description": description}), stamp)
 
     def _base_model(self, manifest: Manifest) -> str | None:
         if manifest.kind is not Kind.ADDON:
             return None
         repo = manifest.adapter.base_repo if manifest.adapter else None
-        found = find_base_model(self.run.gateway, self.run.config.base_model, repo, self.run.reporter.warn)
+        found = find_base_model(self.run.gateway.models, self.run.config.base_model, repo, self.run.reporter.warn)
         self.run.reporter.note(f"the adapter belongs to {found.name}")
         return found.name
 
@@ -270,24 +259,24 @@ class Pipeline:
     def _change_metadata(self, revision: Revision) -> bool:
         changes = describe_changes(self.run.config, revision)
         if changes:
-            self.run.gateway.update_model(revision.model.model_id, changes)
+            self.run.gateway.models.update(revision.model.model_id, changes)
         return bool(changes)
 
     def _conclude(self, outcome: Outcome) -> None:
         """Tell how it ended, and remove the journal of an earlier run that did not live to see it."""
         if outcome.model is not None and outcome.model.state == READY:
-            self.run.journal(outcome.model.name).discard()
+            open_journal(self.run, outcome.model.name).discard()
         for line in summary_lines(outcome):
             self.run.reporter.note(line)
 
 
-def _stamp(name: str, source: Source, manifest: Manifest) -> Stamp:
-    return Stamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint, manifest.total_size)
+def _stamp(name: DeploymentName, source: Source, manifest: Manifest) -> RevisionStamp:
+    return RevisionStamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint, manifest.total_size)
 
 
 def _check_flavor(flavor: str | None, source: Source) -> None:
     flavors = source.mlmodel.get("flavors")
     if flavor and isinstance(flavors, Mapping) and flavor not in flavors:
         raise InvalidConfigError(
-            f"{source.resolved} has no flavor '{flavor}'; it has {', '.join(map(str, flavors))} (-f can be left out)"
+            f"{source.resolved} has no flavor '{flavor}'; it has {enumerate_names(flavors)} (-f can be left out)"
         )

@@ -4,54 +4,60 @@ from collections.abc import Mapping
 from itertools import count
 from typing import Any
 
-import httpx
-
-from mlflow_fireworks.errors import ApiError, ConflictError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.errors import (
+    AlreadyExistsError,
+    ConflictError,
+    InvalidConfigError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
+from mlflow_fireworks.gateway.stamps import EndpointStamp, text_of
 from mlflow_fireworks.gateway.wire import FAILED, READY, Model
-from mlflow_fireworks.serving.context import ServingRun
+from mlflow_fireworks.names import EndpointName
+from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.hardware import choose_hardware, describe_shapes, scaling_of
-from mlflow_fireworks.serving.places import Endpoint, EndpointStamp, Place, list_endpoints, read_endpoint_stamp, text_of
+from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints
 from mlflow_fireworks.serving.prices import describe_cost
 from mlflow_fireworks.serving.readiness import prove, wait_until_ready
 
 
-def bring_up(run: ServingRun, name: str, model: Model) -> Endpoint:
+def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
     """An endpoint that serves a model and answers; it must not serve another one.
 
     Raises:
         ConflictError: It serves something else.
         FireworksError: One line that says what happened and what to do.
     """
-    existing = list_endpoints(run.deployments).get(name)
+    existing = list_endpoints(run.gateway).get(name)
     if existing and existing.current.state == FAILED and existing.is_managed:
         run.reporter.note(f"{existing.current.name} is FAILED from an earlier try; it is taken down and made again")
-        if not run.config.dry_run:
-            run.deployments.delete(existing.current.name, hard=True)
+        if not run.endpoint_config.dry_run:
+            run.gateway.deployments.delete(existing.current.name, hard=True)
         existing = None
     if existing and existing.current.base_model != model.name:
         raise ConflictError(
             f"endpoint '{name}' serves {existing.current.base_model}; to let it serve {model.name} with no gap: "
-            + run.command("update", name, f"-C model={model.model_id}")
+            + run.commands.update_endpoint(name, model=model.model_id)
         )
     deployment = existing.current if existing else start(run, name, model)
-    if run.config.wait and not run.config.dry_run:
+    if run.endpoint_config.wait and not run.endpoint_config.dry_run:
         try:
             deployment = finish(run, deployment)
         except (KeyboardInterrupt, UnavailableError):
             run.reporter.warn(
                 f"{deployment.name} may come up all the same and is billed then; go on with the same command, or take "
-                f"it down with: {run.command('delete', name)}"
+                f"it down with: {run.commands.delete_endpoint(name)}"
             )
             raise
-        stamp = read_endpoint_stamp(deployment.description)
+        stamp = EndpointStamp.read(deployment.description)
         if stamp and not stamp.since:
             deployment = make_live(run, name, deployment)
         run.reporter.note(f"READY  endpoint {name} answers at {deployment.base_model}#{deployment.name}")
     return Endpoint(name, (deployment,), (Place(deployment.base_model, deployment),))
 
 
-def start(run: ServingRun, name: str, model: Model, previous: OnDemandDeployment | None = None) -> OnDemandDeployment:
+def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployment | None = None) -> OnDemandDeployment:
     """Ask for GPUs that serve a model; says what they cost. With `dry_run` nothing is started.
 
     Args:
@@ -62,27 +68,26 @@ def start(run: ServingRun, name: str, model: Model, previous: OnDemandDeployment
 
     Raises:
         InvalidConfigError: The model is not READY, or the options contradict each other.
-        ApiError: Fireworks refuses; the shapes that fit are named.
+        RefusedError: Fireworks refuses; the shapes that fit are named.
     """
     if model.state != READY:
         raise InvalidConfigError(f"{model.name} is {model.state}, not READY, so it cannot be served yet")
     fields = _describe(run, name, model, previous)
     deployment_id = _free_id(run, name)
     try:
-        made = run.deployments.create(deployment_id, fields, validate_only=run.config.dry_run)
-    except ApiError as error:
-        if error.status == httpx.codes.CONFLICT:
-            made = _settle_conflict(run, name, deployment_id, model, error)
-        else:
-            raise _with_shapes(run, model, error) from None
-    verb = "DRY RUN  it would be" if run.config.dry_run else "started"
+        made = run.gateway.deployments.create(deployment_id, fields, validate_only=run.endpoint_config.dry_run)
+    except AlreadyExistsError as error:
+        made = _settle_conflict(run, name, deployment_id, model, error)
+    except InvalidRequestError as error:
+        raise _with_shapes(run, model, error) from None
+    verb = "DRY RUN  it would be" if run.endpoint_config.dry_run else "started"
     run.reporter.note(f"{verb} {made.name} for {model.name}")
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(made)}")
     return made
 
 
-def finish(run: ServingRun, deployment: OnDemandDeployment) -> OnDemandDeployment:
+def finish(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
     """Wait until a deployment is READY and answers.
 
     Raises:
@@ -94,58 +99,53 @@ def finish(run: ServingRun, deployment: OnDemandDeployment) -> OnDemandDeploymen
     return ready
 
 
-def make_live(run: ServingRun, name: str, deployment: OnDemandDeployment) -> OnDemandDeployment:
+def make_live(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> OnDemandDeployment:
     """Let a deployment be the one of its endpoint that answers."""
-    stamp = EndpointStamp(name, run.timestamp())
-    changed = run.deployments.update(deployment, {"description": stamp.describe(text_of(deployment.description))})
+    stamp = EndpointStamp(name, timestamp(run))
+    changed = run.gateway.deployments.update(
+        deployment, {"description": stamp.describe(text_of(deployment.description))}
+    )
     return wait_until_ready(run, changed)
 
 
-def _describe(run: ServingRun, name: str, model: Model, previous: OnDemandDeployment | None) -> dict[str, Any]:
+def timestamp(run: Run) -> str:
+    """Now, as it is written into descriptions."""
+    return run.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def _describe(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployment | None) -> dict[str, Any]:
     kept: Mapping[str, Any] = scaling_of(previous) if previous else {}
-    text = run.config.description or (text_of(previous.description) if previous else "")
-    policy = {**kept.get("autoscalingPolicy", {}), **run.config.scaling.get("autoscalingPolicy", {})}
+    text = run.endpoint_config.description or (text_of(previous.description) if previous else "")
+    policy = {**kept.get("autoscalingPolicy", {}), **run.endpoint_config.scaling.get("autoscalingPolicy", {})}
     return {
         **choose_hardware(run, model, previous),
         **kept,
-        **run.config.scaling,
+        **run.endpoint_config.scaling,
         **({"autoscalingPolicy": policy} if policy else {}),
         "baseModel": model.name,
         "description": EndpointStamp(name).describe(text),
     }
 
 
-def _free_id(run: ServingRun, name: str) -> str:
+def _free_id(run: Run, name: EndpointName) -> str:
     """The first free one of `prod`, `prod-2`, …; a softly deleted deployment keeps its id for seven days."""
     ids = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    return next(deployment_id for deployment_id in ids if run.deployments.find(deployment_id) is None)
+    return next(deployment_id for deployment_id in ids if run.gateway.deployments.find(deployment_id) is None)
 
 
 def _settle_conflict(
-    run: ServingRun, name: str, deployment_id: str, model: Model, error: ApiError
+    run: Run, name: EndpointName, deployment_id: str, model: Model, error: AlreadyExistsError
 ) -> OnDemandDeployment:
     """The deployment whose creation was answered with "already exists": this very call's lost first try, or not."""
-    found = run.deployments.find(deployment_id)
-    if found and read_endpoint_stamp(found.description) == EndpointStamp(name) and found.base_model == model.name:
+    found = run.gateway.deployments.find(deployment_id)
+    if found and EndpointStamp.read(found.description) == EndpointStamp(name) and found.base_model == model.name:
         return found
     raise ConflictError(
         f"{deployment_id} was taken by somebody else at the same moment; run the same command again"
     ) from error
 
 
-def _with_shapes(run: ServingRun, model: Model, error: ApiError) -> ApiError:
+def _with_shapes(run: Run, model: Model, error: InvalidRequestError) -> InvalidRequestError:
     """A refusal of hardware, with what would fit."""
-    if error.status != httpx.codes.BAD_REQUEST:
-        return error
-    fitting = describe_shapes(run.deployments.match_shapes(model.name))
-    if not fitting:
-        return error
-    named = ApiError(
-        f"{error.message}; shapes that fit (-C deployment_shape=): {fitting}",
-        status=error.status,
-        api_code=error.api_code,
-        server_message=error.server_message,
-        request_id=error.request_id,
-    )
-    named.error_code = error.error_code
-    return named
+    fitting = describe_shapes(run.gateway.deployments.match_shapes(model.name))
+    return error.reworded(f"{error.message}; shapes that fit (-C deployment_shape=): {fitting}") if fitting else error

@@ -3,28 +3,22 @@
 from typing import Any
 
 from mlflow_fireworks.config import Kind
+from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS
 from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.revisions import group_deployments
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
+from mlflow_fireworks.gateway.stamps import EndpointStamp, text_of
 from mlflow_fireworks.gateway.wire import Model
+from mlflow_fireworks.names import DeploymentName, EndpointName, check_name
+from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.bringup import bring_up, finish
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.options import HARDWARE_OPTIONS
-from mlflow_fireworks.serving.places import (
-    Endpoint,
-    EndpointStamp,
-    Place,
-    list_endpoints,
-    read_endpoint_stamp,
-    text_of,
-)
+from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints, pick_endpoint
 from mlflow_fireworks.serving.prices import dollars_per_hour
 from mlflow_fireworks.serving.readiness import describe_replicas
 from mlflow_fireworks.serving.rollout import move_endpoint
-from mlflow_fireworks.target import check_name
 
 
-def create_endpoint(run: ServingRun, name: str) -> dict[str, Any]:
+def create_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """Put a model on GPUs; running it again goes on where it stopped, or does nothing.
 
     Args:
@@ -39,12 +33,12 @@ def create_endpoint(run: ServingRun, name: str) -> dict[str, Any]:
         FireworksError: One line that says what happened and what to do.
     """
     check_name(name)
-    model = find_served(run, run.config.model)
+    model = find_served(run, run.endpoint_config.model)
     made = describe_endpoint(bring_up(run, name, model), model.kind)
-    return made | ({"state": "DRY_RUN"} if run.config.dry_run else {})
+    return made | ({"state": "DRY_RUN"} if run.endpoint_config.dry_run else {})
 
 
-def update_endpoint(run: ServingRun, name: str) -> dict[str, Any]:
+def update_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """Change an endpoint: replicas and windows in place; another model or other GPUs by a new deployment, with no gap.
 
     Raises:
@@ -54,28 +48,28 @@ def update_endpoint(run: ServingRun, name: str) -> dict[str, Any]:
     """
     endpoint = find_endpoint(run, name)
     refuse_unmanaged(run, endpoint, "change")
-    given = run.config.model_fields_set
+    given = run.endpoint_config.model_fields_set
     if given & {*HARDWARE_OPTIONS, "model"}:
-        model = find_served(run, run.config.model or endpoint.current.base_model)
+        model = find_served(run, run.endpoint_config.model or endpoint.current.base_model)
         return describe_endpoint(move_endpoint(run, endpoint, model), model.kind)
-    changes = run.config.scaling
-    if run.config.description is not None:
-        stamp = read_endpoint_stamp(endpoint.current.description) or EndpointStamp(name)
-        changes["description"] = stamp.describe(run.config.description)
-    if changes and not run.config.dry_run:
-        run.deployments.update(endpoint.current, changes)
-        if run.config.wait:
+    changes = run.endpoint_config.scaling
+    if run.endpoint_config.description is not None:
+        stamp = EndpointStamp.read(endpoint.current.description) or EndpointStamp(name)
+        changes["description"] = stamp.describe(run.endpoint_config.description)
+    if changes and not run.endpoint_config.dry_run:
+        run.gateway.deployments.update(endpoint.current, changes)
+        if run.endpoint_config.wait:
             finish(run, endpoint.current)
     return get_endpoint(run, name)
 
 
-def delete_endpoint(run: ServingRun, name: str) -> bool:
+def delete_endpoint(run: Run, name: EndpointName) -> bool:
     """Take all GPUs of an endpoint down; False when there was nothing to take down.
 
     Raises:
         ConflictError: The plugin did not make it, and `force` is not set.
     """
-    endpoint = list_endpoints(run.deployments).get(name)
+    endpoint = list_endpoints(run.gateway).get(name)
     if endpoint is None:
         run.reporter.note(f"there is no endpoint '{name}' on account {run.gateway.account}; nothing to delete")
         return False
@@ -85,51 +79,44 @@ def delete_endpoint(run: ServingRun, name: str) -> bool:
     return True
 
 
-def take_down(run: ServingRun, deployment: OnDemandDeployment) -> None:
+def take_down(run: Run, deployment: OnDemandDeployment) -> None:
     """Delete a deployment, whether or not it answered requests a short while ago; our own first question is one."""
     try:
-        run.deployments.delete(deployment.name, hard=run.config.hard)
+        run.gateway.deployments.delete(deployment.name, hard=run.endpoint_config.hard)
     except FailedPreconditionError as error:
         run.reporter.note(f"{deployment.name}: {error.server_message}; deleting it as asked")
-        run.deployments.delete(deployment.name, hard=run.config.hard, ignore_checks=True)
+        run.gateway.deployments.delete(deployment.name, hard=run.endpoint_config.hard, ignore_checks=True)
     run.reporter.note(f"deleted {deployment.name}")
 
 
-def list_all(run: ServingRun) -> list[dict[str, Any]]:
+def list_all(run: Run) -> list[dict[str, Any]]:
     """All endpoints, those made by others included (`managed` tells them apart)."""
-    endpoints = list_endpoints(run.deployments).values()
-    kinds = {model.name: model.kind for model in run.gateway.list_models()} if endpoints else {}
+    endpoints = list_endpoints(run.gateway).values()
+    kinds = {model.name: model.kind for model in run.gateway.models.list()} if endpoints else {}
     return [describe_endpoint(endpoint, kinds.get(endpoint.current.base_model, "")) for endpoint in endpoints]
 
 
-def get_endpoint(run: ServingRun, name: str) -> dict[str, Any]:
+def get_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """One endpoint.
 
     Raises:
         NotFoundError: There is none of that name.
     """
     endpoint = find_endpoint(run, name)
-    model = run.gateway.find_model(endpoint.current.base_model)
+    model = run.gateway.models.find(endpoint.current.base_model)
     return describe_endpoint(endpoint, model.kind if model else "")
 
 
-def find_endpoint(run: ServingRun, name: str) -> Endpoint:
+def find_endpoint(run: Run, name: EndpointName) -> Endpoint:
     """One endpoint.
 
     Raises:
         NotFoundError: There is none of that name.
     """
-    endpoints = list_endpoints(run.deployments)
-    if name not in endpoints:
-        known = f"there are {', '.join(endpoints)}" if endpoints else "there are none"
-        raise NotFoundError(
-            f"there is no endpoint '{name}' on account {run.gateway.account} ({known}); make it with: "
-            + run.command("create", name, "-C model=DEPLOYMENT")
-        )
-    return endpoints[name]
+    return pick_endpoint(run, name, list_endpoints(run.gateway))
 
 
-def find_served(run: ServingRun, named: str | None) -> Model:
+def find_served(run: Run, named: str | None) -> Model:
     """The model that an option names: a deployment's current revision, a model id, or a full name.
 
     Raises:
@@ -139,25 +126,26 @@ def find_served(run: ServingRun, named: str | None) -> Model:
     if not named:
         raise InvalidConfigError("an endpoint needs a model: -C model=DEPLOYMENT (or a Fireworks model's full name)")
     if "/" not in named:
-        deployments = group_deployments(run.gateway.list_models())
-        if named in deployments:
-            return deployments[named].current.model
-    model = run.gateway.find_model(named)
+        deployments = group_deployments(run.gateway.models.list())
+        if found := deployments.get(DeploymentName(named)):
+            return found.current.model
+    model = run.gateway.models.find(named)
     if model is None:
         raise NotFoundError(f"there is no deployment or model '{named}' on account {run.gateway.account}")
     return model
 
 
-def refuse_unmanaged(run: ServingRun, endpoint: Endpoint, verb: str) -> None:
+def refuse_unmanaged(run: Run, endpoint: Endpoint, verb: str) -> None:
     """Leave alone what others have made.
 
     Raises:
         ConflictError: The plugin did not make it, and `force` is not set.
     """
-    if not (endpoint.is_managed or run.config.force):
+    if not (endpoint.is_managed or run.endpoint_config.force):
+        change = run.commands.delete_endpoint if verb == "delete" else run.commands.update_endpoint
         raise ConflictError(
             f"endpoint '{endpoint.name}' was not made by this plugin; to {verb} it all the same: "
-            + run.command("delete" if verb == "delete" else "update", endpoint.name, "-C force=true")
+            + change(endpoint.name, force="true")
         )
 
 
@@ -181,7 +169,8 @@ def describe_endpoint(endpoint: Endpoint, kind: str) -> dict[str, Any]:
         "max_replicas": current.max_replica_count,
         "accelerator_type": current.accelerator_type or None,
         "accelerator_count": current.accelerator_count or None,
-        "precision": current.precision or None,
+        "served_precision": current.precision or None,
+        "served_context_length": current.max_context_length or None,
         "deployment_shape": current.deployment_shape or None,
         "scale_to_zero_window": policy.scale_to_zero_window or None,
         "region": current.region or None,

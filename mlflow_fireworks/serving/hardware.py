@@ -4,16 +4,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mlflow_fireworks.config import Kind
+from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS, PRESETS
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment, ShapeVersion
 from mlflow_fireworks.gateway.wire import Model
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.options import HARDWARE_OPTIONS, PRESETS
+from mlflow_fireworks.run import Run
 
 DEFAULT_SHAPE = "default"
 
 
-def choose_hardware(run: ServingRun, model: Model, previous: OnDemandDeployment | None = None) -> dict[str, Any]:
+def choose_hardware(run: Run, model: Model, previous: OnDemandDeployment | None = None) -> dict[str, Any]:
     """The hardware of a new deployment, by Fireworks' names.
 
     Args:
@@ -24,7 +24,7 @@ def choose_hardware(run: ServingRun, model: Model, previous: OnDemandDeployment 
     Raises:
         InvalidConfigError: No shape fits.
     """
-    config = run.config
+    config = run.endpoint_config
     if previous and not config.model_fields_set & HARDWARE_OPTIONS:
         return hardware_of(previous)
     placed = {"placement": config.where}
@@ -75,8 +75,8 @@ def describe_shapes(versions: Sequence[ShapeVersion]) -> str:
     )
 
 
-def _choose_shape(run: ServingRun, model: Model) -> dict[str, Any]:
-    wanted = run.config.deployment_shape or DEFAULT_SHAPE
+def _choose_shape(run: Run, model: Model) -> dict[str, Any]:
+    wanted = run.endpoint_config.deployment_shape or DEFAULT_SHAPE
     if wanted.startswith("accounts/"):
         return {"deploymentShape": wanted}
     preset = wanted.upper()
@@ -84,7 +84,7 @@ def _choose_shape(run: ServingRun, model: Model) -> dict[str, Any]:
         raise InvalidConfigError(
             f"-C deployment_shape={wanted}: needs default, a preset ({', '.join(PRESETS)}) or a full name"
         )
-    fitting = run.deployments.match_shapes(model.name, addons=bool(run.config.enable_addons))
+    fitting = run.gateway.deployments.match_shapes(model.name, addons=bool(run.endpoint_config.enable_addons))
     if preset in PRESETS:
         fitting_all, fitting = fitting, tuple(item for item in fitting if item.snapshot.preset_type == preset)
         if not fitting:
@@ -93,10 +93,10 @@ def _choose_shape(run: ServingRun, model: Model) -> dict[str, Any]:
         return {"deploymentShape": fitting[0].name}
     if fitting:
         # `default` is chosen by Fireworks; whether it minds that adapters are wanted is not documented.
-        return {"deploymentShape": fitting[0].name if run.config.enable_addons else DEFAULT_SHAPE}
+        return {"deploymentShape": fitting[0].name if run.endpoint_config.enable_addons else DEFAULT_SHAPE}
     if model.kind == Kind.EMBEDDING.value:
         return {}  # an error text of Fireworks says that embedding engines need no accelerator_type
-    takes = " that takes adapters" if run.config.enable_addons else ""
+    takes = " that takes adapters" if run.endpoint_config.enable_addons else ""
     raise InvalidConfigError(
         f"Fireworks has no tried shape for {model.name}{takes}; name the GPUs: "
         "-C accelerator_type=H100 -C accelerator_count=1"

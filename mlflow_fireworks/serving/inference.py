@@ -7,16 +7,17 @@ just become READY answers 404 for some minutes, and a busy one answers 429.
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
-from mlflow_fireworks.errors import ApiError, UnavailableError
-from mlflow_fireworks.gateway.client import Gateway, refusal
-from mlflow_fireworks.http import Retry, TransientError, describe_failure, is_transient, transient_status
+from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
+from mlflow_fireworks.gateway.refusals import refusal
+from mlflow_fireworks.http import TransientError, describe_failure, is_transient, transient_status
 from mlflow_fireworks.progress import format_seconds
-from mlflow_fireworks.waiting import Pending, Waiter
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.waiting import Pending
 
 CHAT = "chat/completions"
 COMPLETIONS = "completions"
@@ -45,106 +46,91 @@ class Question:
     rows: tuple[int, ...] = (0,)
 
 
-@dataclass(frozen=True)
-class Inference:
-    """Asks the models of one account.
+def ask(run: Run, address: str, question: Question, *, fresh: bool, patience: float | None = None) -> dict[str, Any]:
+    """The whole answer to a question.
 
     Args:
-        gateway: The account.
-        waiter: How a model that starts up is waited for.
-        request_timeout: Longest silence within one request, in seconds.
-        total_timeout: Longest wait for a model that starts up, in seconds.
-        retry: How a busy or broken answer is tried again.
+        run: The account and the options.
+        address: The fully qualified model, `accounts/A/models/M#accounts/A/deployments/D`.
+        question: What is asked.
+        fresh: It became READY a short while ago, so 404 means "not routed yet".
+        patience: Longest wait for a model that starts up, in seconds; the run's when None.
+
+    Raises:
+        RefusedError: The model or Fireworks refuses.
+        UnexpectedAnswerError: The answer is no JSON object.
+        DeadlineError: It did not start up in time.
+        UnavailableError: No answer at all.
     """
-
-    gateway: Gateway
-    waiter: Waiter
-    request_timeout: float = 120.0
-    total_timeout: float = 1200.0
-    retry: Retry = field(default_factory=Retry)
-
-    def ask(self, address: str, question: Question, *, fresh: bool) -> dict[str, Any]:
-        """The whole answer to a question.
-
-        Args:
-            address: The fully qualified model, `accounts/A/models/M#accounts/A/deployments/D`.
-            question: What is asked.
-            fresh: It became READY a short while ago, so 404 means "not routed yet".
-
-        Raises:
-            ApiError: The model or Fireworks refuses.
-            DeadlineError: It did not start up in time.
-            UnavailableError: No answer at all.
-        """
-        response = self._open(address, question, fresh=fresh, stream=False)
-        try:
-            answer = json.loads(response.content)
-        except ValueError:
-            answer = None
-        if not isinstance(answer, dict):
-            raise ApiError(
-                f"{self.gateway.host} answered {address} with something that is no JSON object",
-                status=response.status_code,
-                server_message=response.text[:500],
-            )
-        return answer
-
-    def stream(self, address: str, question: Question, *, fresh: bool) -> Iterator[dict[str, Any]]:
-        """The answer piece by piece, as chunks of the OpenAI shape; see `ask`."""
-        question = Question(question.operation, {**question.body, "stream": True}, question.rows)
-        with closing(self._open(address, question, fresh=fresh, stream=True)) as response:
-            try:
-                yield from _read_events(response, address)
-            except httpx.TransportError as error:
-                raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
-
-    def _open(self, address: str, question: Question, *, fresh: bool, stream: bool) -> httpx.Response:
-        """The first good response; waits for a model that starts up."""
-
-        def look() -> httpx.Response | Pending:
-            response = self.retry.call(lambda: self._send(address, question, stream=stream), self.waiter.reporter.note)
-            if response.is_success:
-                return response
-            if _is_scaling_up(response):
-                return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
-            if fresh and response.status_code == httpx.codes.NOT_FOUND:
-                return Pending(f"{_short(address)} is READY and not routed yet (404)")
-            raise refusal(response, "POST", address, self.gateway.host)
-
-        def give_up(reason: str) -> str:
-            return f"{reason} after {format_seconds(self.total_timeout)}; ask again later"
-
-        try:
-            return self.waiter.wait(look, self.total_timeout, give_up)
-        except TransientError as error:
-            raise UnavailableError(f"{address}: {error}, {self.retry.attempts} times; ask again later") from None
-
-    def _send(self, address: str, question: Question, *, stream: bool) -> httpx.Response:
-        http = self.gateway.http
-        request = http.build_request(
-            "POST",
-            _PREFIX + question.operation,
-            json={**question.body, "model": address},
-            timeout=httpx.Timeout(self.request_timeout, connect=_CONNECT_SECONDS),
+    limit = run.total_timeout if patience is None else patience
+    response = _open(run, address, question, limit, fresh=fresh, in_pieces=False)
+    try:
+        answer = json.loads(response.content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise UnexpectedAnswerError(
+            f"{run.gateway.transport.host} answered {address} with something that is no JSON object",
+            server_message=response.text[:500],
         )
+    return answer
+
+
+def stream(run: Run, address: str, question: Question, *, fresh: bool) -> Iterator[dict[str, Any]]:
+    """The answer piece by piece, as chunks of the OpenAI shape; see `ask`."""
+    question = Question(question.operation, {**question.body, "stream": True}, question.rows)
+    with closing(_open(run, address, question, run.total_timeout, fresh=fresh, in_pieces=True)) as response:
         try:
-            response = http.send(request, stream=stream)
-            if stream and not response.is_success:
-                response.read()
-                response.close()
-        except httpx.ReadTimeout:
-            raise UnavailableError(
-                f"{address} was silent for {format_seconds(self.request_timeout)}; "
-                "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
-            ) from None
+            yield from _read_events(response, address)
         except httpx.TransportError as error:
-            if is_transient(error):
-                raise TransientError(f"{self.gateway.host}: {describe_failure(error)}") from error
-            raise UnavailableError(f"cannot talk to {self.gateway.host}: {describe_failure(error)}") from None
-        failure = None if response.is_success or _is_scaling_up(response) else transient_status(response)
-        if failure:
-            raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
-        return response
+            raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
+
+
+def _open(run: Run, address: str, question: Question, limit: float, *, fresh: bool, in_pieces: bool) -> httpx.Response:
+    """The first good response; waits for a model that starts up."""
+
+    def look() -> httpx.Response | Pending:
+        response = run.retry.call(lambda: _send(run, address, question, in_pieces=in_pieces), run.reporter.note)
+        if response.is_success:
+            return response
+        if _is_scaling_up(response):
+            return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
+        if fresh and response.status_code == httpx.codes.NOT_FOUND:
+            return Pending(f"{_short(address)} is READY and not routed yet (404)")
+        raise refusal(response, "POST", address, run.gateway.transport.host)
+
+    try:
+        return run.waiter.wait(look, limit, lambda reason: f"{reason} after {format_seconds(limit)}; ask again later")
+    except TransientError as error:
+        raise UnavailableError(f"{address}: {error}, {run.retry.attempts} times; ask again later") from None
+
+
+def _send(run: Run, address: str, question: Question, *, in_pieces: bool) -> httpx.Response:
+    http, host = run.gateway.transport.http, run.gateway.transport.host
+    request = http.build_request(
+        "POST",
+        _PREFIX + question.operation,
+        json={**question.body, "model": address},
+        timeout=httpx.Timeout(run.request_timeout, connect=_CONNECT_SECONDS),
+    )
+    try:
+        response = http.send(request, stream=in_pieces)
+        if in_pieces and not response.is_success:
+            response.read()
+            response.close()
+    except httpx.ReadTimeout:
+        raise UnavailableError(
+            f"{address} was silent for {format_seconds(run.request_timeout)}; "
+            "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
+        ) from None
+    except httpx.TransportError as error:
+        if is_transient(error):
+            raise TransientError(f"{host}: {describe_failure(error)}") from error
+        raise UnavailableError(f"cannot talk to {host}: {describe_failure(error)}") from None
+    failure = None if response.is_success or _is_scaling_up(response) else transient_status(response)
+    if failure:
+        raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
+    return response
 
 
 def _is_scaling_up(response: httpx.Response) -> bool:
@@ -166,5 +152,5 @@ def _read_events(response: httpx.Response, address: str) -> Iterator[dict[str, A
             return
         chunk = json.loads(data)
         if isinstance(chunk, dict) and chunk.get("error"):
-            raise ApiError(f"{address} stopped in the middle of its answer: {chunk['error']}", status=200)
+            raise UnexpectedAnswerError(f"{address} stopped in the middle of its answer: {chunk['error']}")
         yield chunk

@@ -5,11 +5,11 @@ deployment: `prod`, then `prod-2`, `prod-3`, … Which endpoint a deployment (or
 when it is the one that answers, is written into its own description, so that any machine sees the same state.
 """
 
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from mlflow_fireworks.gateway.deployments import DeploymentGateway
+from mlflow_fireworks.errors import NotFoundError
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.serving_wire import (
     DEPLOYED,
     DEPLOYING,
@@ -17,41 +17,10 @@ from mlflow_fireworks.gateway.serving_wire import (
     DeployedModel,
     OnDemandDeployment,
 )
+from mlflow_fireworks.gateway.stamps import EndpointStamp
 from mlflow_fireworks.gateway.wire import FAILED, READY
-
-_NOT_YET = "no"
-_STAMP = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)")
-# Fireworks docs: a description is shorter than 1,000 characters.
-_DESCRIPTION_MAX = 999
-
-
-@dataclass(frozen=True)
-class EndpointStamp:
-    """What the plugin writes into the description of what serves.
-
-    Args:
-        endpoint: The MLflow endpoint it belongs to.
-        since: When it became the one that answers (RFC 3339, UTC); empty before.
-    """
-
-    endpoint: str
-    since: str = ""
-
-    def describe(self, text: str = "") -> str:
-        """The description: the user's text, then the stamp."""
-        stamp = f"Endpoint {self.endpoint} by mlflow-fireworks: live={self.since or _NOT_YET}"
-        return f"{text[: _DESCRIPTION_MAX - len(stamp) - 1]}\n{stamp}" if text else stamp
-
-
-def read_endpoint_stamp(description: str) -> EndpointStamp | None:
-    """The stamp in a description, or None when the plugin did not write it."""
-    found = _STAMP.search(description)
-    return EndpointStamp(found["endpoint"], found["since"].replace(_NOT_YET, "")) if found else None
-
-
-def text_of(description: str) -> str:
-    """The user's part of a description."""
-    return _STAMP.sub("", description).strip()
+from mlflow_fireworks.names import EndpointName, enumerate_names
+from mlflow_fireworks.run import Run
 
 
 @dataclass(frozen=True)
@@ -71,7 +40,7 @@ class Place:
     @property
     def stamp(self) -> EndpointStamp | None:
         """What the plugin wrote on it."""
-        return read_endpoint_stamp((self.loaded or self.deployment).description)
+        return EndpointStamp.read((self.loaded or self.deployment).description)
 
     @property
     def address(self) -> str:
@@ -94,14 +63,14 @@ class Place:
 class Endpoint:
     """All deployments of one name, oldest first; never empty."""
 
-    name: str
+    name: EndpointName
     deployments: tuple[OnDemandDeployment, ...]
     places: tuple[Place, ...]
 
     @property
     def is_managed(self) -> bool:
         """Whether this plugin made all of it."""
-        return all(read_endpoint_stamp(deployment.description) for deployment in self.deployments)
+        return all(EndpointStamp.read(deployment.description) for deployment in self.deployments)
 
     @property
     def current(self) -> OnDemandDeployment:
@@ -119,18 +88,34 @@ def _since(deployment: OnDemandDeployment) -> str:
     return Place("", deployment).since
 
 
-def list_endpoints(gateway: DeploymentGateway) -> dict[str, Endpoint]:
+def list_endpoints(gateway: Gateway) -> dict[EndpointName, Endpoint]:
     """All endpoints of the account, by name. A deployment without a stamp is one of its own."""
-    return group_endpoints(gateway.list(), tuple(gateway.list_loaded()))
+    return group_endpoints(gateway.deployments.list(), tuple(gateway.adapters.list()))
 
 
-def group_endpoints(deployments: Iterable[OnDemandDeployment], loaded: Sequence[DeployedModel]) -> dict[str, Endpoint]:
+def pick_endpoint(run: Run, name: EndpointName, endpoints: Mapping[EndpointName, Endpoint]) -> Endpoint:
+    """One endpoint of all.
+
+    Raises:
+        NotFoundError: There is none of that name; says which there are, and the command that makes it.
+    """
+    if name not in endpoints:
+        known = f"there are {enumerate_names(endpoints)}" if endpoints else "there are none"
+        raise NotFoundError(
+            f"there is no endpoint '{name}' on account {run.gateway.account} ({known}); make it with: "
+            + run.commands.create_endpoint(name, model="DEPLOYMENT")
+        )
+    return endpoints[name]
+
+
+def group_endpoints(
+    deployments: Iterable[OnDemandDeployment], loaded: Sequence[DeployedModel]
+) -> dict[EndpointName, Endpoint]:
     """Put deployments and the adapters on them together."""
-    groups: dict[str, list[OnDemandDeployment]] = {}
+    groups: dict[EndpointName, list[OnDemandDeployment]] = {}
     for deployment in deployments:
         if not deployment.is_gone:
-            stamp = read_endpoint_stamp(deployment.description)
-            groups.setdefault(stamp.endpoint if stamp else deployment.deployment_id, []).append(deployment)
+            groups.setdefault(endpoint_of(deployment), []).append(deployment)
     return {
         name: Endpoint(
             name,
@@ -139,6 +124,12 @@ def group_endpoints(deployments: Iterable[OnDemandDeployment], loaded: Sequence[
         )
         for name, group in sorted(groups.items())
     }
+
+
+def endpoint_of(deployment: OnDemandDeployment) -> EndpointName:
+    """The endpoint that a deployment belongs to; one without a stamp is one of its own."""
+    stamp = EndpointStamp.read(deployment.description)
+    return stamp.endpoint if stamp else EndpointName(deployment.deployment_id)
 
 
 def _places_on(deployment: OnDemandDeployment, loaded: Sequence[DeployedModel]) -> list[Place]:

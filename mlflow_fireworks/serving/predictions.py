@@ -1,23 +1,30 @@
 """Answers to many rows: asked within a bound, kept in order, with the rows that failed."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any
 
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import ApiError, FireworksError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.errors import (
+    FireworksError,
+    InvalidConfigError,
+    InvalidRequestError,
+    NotFoundError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
 from mlflow_fireworks.gateway.revisions import Deployment
-from mlflow_fireworks.gateway.wire import READY, Model
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.inference import CHAT, EMBEDDINGS, Question
+from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.names import EndpointName
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.serving.inference import CHAT, EMBEDDINGS, Question, ask, stream
 from mlflow_fireworks.serving.payloads import Questions, read_inputs
-from mlflow_fireworks.serving.places import Endpoint, Place, find_places, list_endpoints
+from mlflow_fireworks.serving.places import Place, endpoint_of, find_places, list_endpoints, pick_endpoint
 from mlflow_fireworks.serving.readiness import is_fresh
 
 _CONCURRENT_REQUESTS = 8
-# With these the request itself is at fault, so the next row may fare better.
-_FAULTS_OF_A_ROW = frozenset({400, 413, 422})
 
 
 @dataclass(frozen=True)
@@ -47,36 +54,36 @@ class Predictions:
         }
 
 
-def predict(run: ServingRun, place: Place, inputs: Any) -> Predictions:
+def predict(run: Run, place: Place, inputs: Any) -> Predictions:
     """Ask the model at a place about every row of the input.
 
     Raises:
         InvalidConfigError: The input is not understood.
-        ApiError: The model refuses every row.
+        RefusedError: The model refuses every row.
         FireworksError: It cannot be asked.
     """
     questions = read_inputs(inputs, embeds=_embeds(run, place))
     fresh = is_fresh(place, run.now())
 
-    def ask(question: Question) -> dict[str, Any] | FireworksError:
+    def attempt(question: Question) -> dict[str, Any] | FireworksError:
         try:
-            return run.inference.ask(place.address, question, fresh=fresh)
+            return ask(run, place.address, question, fresh=fresh)
         except FireworksError as error:
             return error
 
     # The first goes alone: it wakes an endpoint that sleeps, and shows what is wrong with all of them.
-    answers = [ask(questions.questions[0])]
+    answers = [attempt(questions.questions[0])]
     _raise_unless_row_fault(answers[0], alone=len(questions.questions) == 1)
     with ThreadPoolExecutor(_CONCURRENT_REQUESTS, thread_name_prefix="predict") as pool:
         try:
-            answers += pool.map(ask, questions.questions[1:])
+            answers += pool.map(attempt, questions.questions[1:])
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return _collect(questions, answers)
 
 
-def predict_stream(run: ServingRun, place: Place, inputs: Any) -> Iterator[dict[str, Any]]:
+def predict_stream(run: Run, place: Place, inputs: Any) -> Iterator[dict[str, Any]]:
     """Ask for one answer, piece by piece.
 
     Raises:
@@ -87,10 +94,10 @@ def predict_stream(run: ServingRun, place: Place, inputs: Any) -> Iterator[dict[
     question = questions.questions[0]
     if len(questions.questions) > 1 or question.operation == EMBEDDINGS:
         raise InvalidConfigError("predict_stream answers one chat or one prompt; use predict for more, or embeddings")
-    yield from run.inference.stream(place.address, question, fresh=is_fresh(place, run.now()))
+    yield from stream(run, place.address, question, fresh=is_fresh(place, run.now()))
 
 
-def choose_place(run: ServingRun, deployment: Deployment | None, endpoint: str | None) -> Place:
+def choose_place(run: Run, deployment: Deployment | None, endpoint: EndpointName | None) -> Place:
     """Where to ask.
 
     Args:
@@ -103,54 +110,52 @@ def choose_place(run: ServingRun, deployment: Deployment | None, endpoint: str |
         NotFoundError: Nothing serves it; says the command that would.
         UnavailableError: It is not up yet.
     """
-    endpoints = list_endpoints(run.deployments)
-    if endpoint and endpoint not in endpoints:
-        known = f"there are {', '.join(endpoints)}" if endpoints else "there are none"
-        raise NotFoundError(f"there is no endpoint '{endpoint}' on account {run.gateway.account} ({known})")
+    endpoints = list_endpoints(run.gateway)
+    named = pick_endpoint(run, endpoint, endpoints) if endpoint else None
     if deployment is None:
-        if not endpoint:
+        if named is None:
             raise InvalidConfigError("predict needs the name of a deployment or of an endpoint")
-        found = list(endpoints[endpoint].answering)
+        found = list(named.answering)
     else:
-        searched: list[Endpoint] = [endpoints[endpoint]] if endpoint else list(endpoints.values())
-        found = find_places(searched, [revision.model.name for revision in deployment.revisions])
+        found = find_places([named] if named else endpoints.values(), deployment.models)
         if not found:
             raise NotFoundError(
                 f"{deployment.current.model.name} is {deployment.current.model.state}, and no endpoint serves it; "
-                f"put it on GPUs (billed while they are up) with: {_serve_command(run, deployment.current.model)}"
+                f"put it on GPUs (billed while they are up) with: {_serve_command(run, deployment, endpoints)}"
             )
     place = found[0]
     if place.deployment.state == READY and not place.deployment.max_replica_count:
-        owner = next(item.name for item in endpoints.values() if place in item.places)
+        owner = endpoint_of(place.deployment)
         raise UnavailableError(
             f"endpoint '{owner}' is switched off (max_replicas=0); switch it on (billed while it is up) with: "
-            + run.command("update", owner, "-C max_replicas=1")
+            + run.commands.update_endpoint(owner, max_replicas="1")
         )
     if not place.can_answer or not place.since:
         state = place.loaded.state if place.loaded else place.deployment.state
         raise UnavailableError(
-            f"{place.address} is {state} and has not answered yet; see: mlflow deployments get-endpoint "
-            f"-t {run.target_uri} --endpoint {place.deployment.deployment_id}"
+            f"{place.address} is {state} and has not answered yet; see: "
+            + run.commands.get_endpoint(endpoint_of(place.deployment))
         )
     return place
 
 
-def _serve_command(run: ServingRun, model: Model) -> str:
-    merge = " -C live_merge=true" if model.peft_details.base_model else ""
-    name = model.model_id
-    return f"mlflow deployments update -t {run.target_uri} --name {name} --endpoint {name}{merge}"
+def _serve_command(run: Run, deployment: Deployment, endpoints: Collection[EndpointName]) -> str:
+    """Serves a deployment on an endpoint of its own, under its name or the next one that is free."""
+    names = (deployment.name if number == 1 else f"{deployment.name}-{number}" for number in count(1))
+    endpoint = next(name for name in map(EndpointName, names) if name not in endpoints)
+    merge = {"live_merge": "true"} if deployment.current.model.peft_details.base_model else {}
+    return run.commands.update(deployment.name, endpoint=endpoint, **merge)
 
 
-def _embeds(run: ServingRun, place: Place) -> bool:
-    model = run.gateway.find_model(place.model)
+def _embeds(run: Run, place: Place) -> bool:
+    model = run.gateway.models.find(place.model)
     return model is not None and model.kind == Kind.EMBEDDING.value
 
 
 def _raise_unless_row_fault(answer: dict[str, Any] | FireworksError, *, alone: bool) -> None:
-    if isinstance(answer, FireworksError):
-        of_the_row = isinstance(answer, ApiError) and answer.status in _FAULTS_OF_A_ROW
-        if alone or not of_the_row:
-            raise answer
+    # Where the request itself is at fault, the next row may fare better.
+    if isinstance(answer, FireworksError) and (alone or not isinstance(answer, InvalidRequestError)):
+        raise answer
 
 
 def _collect(questions: Questions, answers: list[dict[str, Any] | FireworksError]) -> Predictions:
@@ -169,9 +174,9 @@ def _collect(questions: Questions, answers: list[dict[str, Any] | FireworksError
         else:
             for row, value in zip(question.rows, found, strict=True):
                 values[row] = value
-        for name, count in (answer.get("usage") or {}).items():
-            if isinstance(count, int):
-                usage[name] = usage.get(name, 0) + count
+        for name, tokens in (answer.get("usage") or {}).items():
+            if isinstance(tokens, int):
+                usage[name] = usage.get(name, 0) + tokens
     if len(failures) == questions.rows:
         raise next(answer for answer in answers if isinstance(answer, FireworksError))
     whole = answers[0] if questions.is_single and isinstance(answers[0], dict) else {}
@@ -190,6 +195,6 @@ def _values_of(question: Question, answer: Mapping[str, Any]) -> list[Any]:
             return [choice["message"].get("content") for choice in answer["choices"]]
         return [choice["text"] for choice in answer["choices"]]
     except (KeyError, TypeError, AttributeError):
-        raise ApiError(
-            f"the answer to {question.operation} has no predictions in it", status=200, server_message=str(answer)[:500]
+        raise UnexpectedAnswerError(
+            f"the answer to {question.operation} has no predictions in it", server_message=str(answer)[:500]
         ) from None

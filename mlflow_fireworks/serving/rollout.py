@@ -5,18 +5,19 @@ from contextlib import contextmanager
 
 from mlflow_fireworks.errors import ConflictError, DeadlineError, FireworksError, InvalidConfigError
 from mlflow_fireworks.gateway.serving_wire import DeployedModel, OnDemandDeployment
+from mlflow_fireworks.gateway.stamps import EndpointStamp
 from mlflow_fireworks.gateway.wire import FAILED, Model
-from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, start
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.places import Endpoint, EndpointStamp, Place, list_endpoints
+from mlflow_fireworks.names import EndpointName, check_name, enumerate_names
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, start, timestamp
+from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints
 from mlflow_fireworks.serving.readiness import prove, wait_until_loaded
-from mlflow_fireworks.target import check_name
 
 # Fireworks docs, "deploying LoRAs": adapters cannot be loaded on these.
 _QUANTIZED = ("FP8", "FP4", "NF4")
 
 
-def move_endpoint(run: ServingRun, endpoint: Endpoint, model: Model) -> Endpoint:
+def move_endpoint(run: Run, endpoint: Endpoint, model: Model) -> Endpoint:
     """Let an endpoint serve another model (or the same on other GPUs).
 
     What is already up for that model, kept from before or left by a run that was cut off, is used again.
@@ -32,15 +33,15 @@ def move_endpoint(run: ServingRun, endpoint: Endpoint, model: Model) -> Endpoint
     """
     current = endpoint.current
     adapters = [place.model for place in endpoint.answering if place.loaded]
-    if adapters and not run.config.force:
+    if adapters and not run.endpoint_config.force:
         raise ConflictError(
-            f"{', '.join(adapters)} would be lost: loaded on endpoint '{endpoint.name}', which is about to move to "
-            "other GPUs; unload them first, or move all the same with -C force=true"
+            f"{enumerate_names(adapters)} would be lost: loaded on endpoint '{endpoint.name}', which is about to move "
+            "to other GPUs; unload them first, or move all the same with -C force=true"
         )
-    reusable = () if run.config.hardware or run.config.deployment_shape else endpoint.deployments
+    reusable = () if run.endpoint_config.hardware or run.endpoint_config.deployment_shape else endpoint.deployments
     found = [item for item in reusable if item.base_model == model.name and item.state != FAILED]
     new = found[-1] if found else start(run, endpoint.name, model, current)
-    if run.config.dry_run:
+    if run.endpoint_config.dry_run:
         return endpoint
     with _cleaned_up(run, None if found else new, current):
         new = finish(run, new)
@@ -49,11 +50,11 @@ def move_endpoint(run: ServingRun, endpoint: Endpoint, model: Model) -> Endpoint
     run.reporter.note(f"endpoint {endpoint.name} now answers at {new.base_model}#{new.name}")
     old = [item for item in endpoint.deployments if item.name != new.name]
     _retire(run, old)
-    kept = (*old, new) if run.config.keep_previous else (new,)
+    kept = (*old, new) if run.endpoint_config.keep_previous else (new,)
     return Endpoint(endpoint.name, kept, tuple(Place(item.base_model, item) for item in kept))
 
 
-def load_adapter(run: ServingRun, endpoint: Endpoint, adapter: Model, siblings: Collection[str]) -> Place:
+def load_adapter(run: Run, endpoint: Endpoint, adapter: Model, siblings: Collection[str]) -> Place:
     """Load an adapter on an endpoint, prove that it answers, then unload the revisions that it takes the place of.
 
     Args:
@@ -69,7 +70,7 @@ def load_adapter(run: ServingRun, endpoint: Endpoint, adapter: Model, siblings: 
     deployment = endpoint.current
     check_fit(adapter, deployment, endpoint.name)
     place = next((place for place in endpoint.answering if place.model == adapter.name), None)
-    if run.config.dry_run:
+    if run.endpoint_config.dry_run:
         run.reporter.note(f"DRY RUN  {adapter.name} would be loaded on {deployment.name}")
         return place or Place(adapter.name, deployment)
     loaded = place.loaded if place and place.loaded else _load(run, endpoint, adapter)
@@ -78,21 +79,21 @@ def load_adapter(run: ServingRun, endpoint: Endpoint, adapter: Model, siblings: 
         prove(run, Place(adapter.name, deployment, loaded))
     except FireworksError:
         if place is None:
-            run.deployments.unload_model(loaded)
+            run.gateway.adapters.unload(loaded)
             run.reporter.warn(f"{adapter.name} was unloaded again; what {endpoint.name} served before still answers")
         raise
-    loaded = run.deployments.describe_loaded(loaded, EndpointStamp(endpoint.name, run.timestamp()).describe())
+    loaded = run.gateway.adapters.describe(loaded, EndpointStamp(endpoint.name, timestamp(run)).describe())
     new = Place(adapter.name, deployment, loaded)
     run.reporter.note(f"{adapter.name} answers at {new.address}")
-    if not run.config.keep_previous:
+    if not run.endpoint_config.keep_previous:
         for old in endpoint.answering:
             if old.loaded and old.stamp and old.model in siblings and old.model != adapter.name:
-                run.deployments.unload_model(old.loaded)
+                run.gateway.adapters.unload(old.loaded)
                 run.reporter.note(f"unloaded {old.model}")
     return new
 
 
-def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: str) -> None:
+def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: EndpointName) -> None:
     """Fireworks' rules for adapters on a deployment (docs, "deploying LoRAs").
 
     Raises:
@@ -114,10 +115,10 @@ def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: str) -> 
         )
 
 
-def _load(run: ServingRun, endpoint: Endpoint, adapter: Model) -> DeployedModel:
+def _load(run: Run, endpoint: Endpoint, adapter: Model) -> DeployedModel:
     deployment = endpoint.current
     run.reporter.note(f"loading {adapter.name} on {deployment.name}")
-    return run.deployments.load_model(
+    return run.gateway.adapters.load(
         adapter.name,
         deployment.name,
         EndpointStamp(endpoint.name).describe(),
@@ -125,18 +126,18 @@ def _load(run: ServingRun, endpoint: Endpoint, adapter: Model) -> DeployedModel:
     )
 
 
-def _retire(run: ServingRun, old: list[OnDemandDeployment]) -> None:
+def _retire(run: Run, old: list[OnDemandDeployment]) -> None:
     for deployment in old:
-        if run.config.keep_previous:
+        if run.endpoint_config.keep_previous:
             run.reporter.warn(f"{deployment.name} is kept running, and billed while it is up")
         else:
             # It has answered requests until a moment ago; that is no reason to keep it.
-            run.deployments.delete(deployment.name, ignore_checks=True)
+            run.gateway.deployments.delete(deployment.name, ignore_checks=True)
             run.reporter.note(f"retired {deployment.name}")
 
 
 @contextmanager
-def _cleaned_up(run: ServingRun, new: OnDemandDeployment | None, current: OnDemandDeployment) -> Iterator[None]:
+def _cleaned_up(run: Run, new: OnDemandDeployment | None, current: OnDemandDeployment) -> Iterator[None]:
     """Take a new deployment down when it fails; one that was there before is left alone."""
     try:
         yield
@@ -147,7 +148,7 @@ def _cleaned_up(run: ServingRun, new: OnDemandDeployment | None, current: OnDema
     except FireworksError as error:
         if new is None:
             raise
-        run.deployments.delete(new.name, hard=True, ignore_checks=True)
+        run.gateway.deployments.delete(new.name, hard=True, ignore_checks=True)
         undone = f"{new.name} was taken down again; {current.name} still answers"
         if isinstance(error, DeadlineError):  # its message says what to do about GPUs that are not there any more
             reason = error.message.partition(";")[0]
@@ -157,7 +158,7 @@ def _cleaned_up(run: ServingRun, new: OnDemandDeployment | None, current: OnDema
 
 
 def serve_deployment(
-    run: ServingRun, name: str, model: Model, siblings: Collection[str], *, live_merge: bool, moving: bool
+    run: Run, name: EndpointName, model: Model, siblings: Collection[str], *, live_merge: bool, moving: bool
 ) -> Place:
     """Put a model of an MLflow deployment on an endpoint: a base model on GPUs, an adapter on those of its base.
 
@@ -177,13 +178,13 @@ def serve_deployment(
         InvalidConfigError: An adapter does not fit.
         FireworksError: It does not come up or does not answer.
     """
-    endpoint = list_endpoints(run.deployments).get(name)
+    endpoint = list_endpoints(run.gateway).get(name)
     merged = live_merge or (endpoint is not None and endpoint.current.base_model in siblings)
     if model.peft_details.base_model and not merged:
         if endpoint is None:
             raise InvalidConfigError(
                 f"{model.name} is an adapter, and there is no endpoint '{name}' to load it on; make it with: "
-                + run.command("create", name, f"-C model={model.peft_details.base_model} -C enable_addons=true")
+                + run.commands.create_endpoint(name, model=model.peft_details.base_model, enable_addons="true")
                 + ", or give the adapter GPUs of its own with -C live_merge=true"
             )
         return load_adapter(run, endpoint, model, siblings)
@@ -193,7 +194,7 @@ def serve_deployment(
     return _place_of(move_endpoint(run, endpoint, model))
 
 
-def foresee(run: ServingRun, name: str, siblings: Collection[str]) -> None:
+def check_endpoint(run: Run, name: EndpointName, siblings: Collection[str]) -> None:
     """Say what is wrong with an endpoint before the bytes of a model are sent, as far as that is known before.
 
     Raises:
@@ -201,15 +202,15 @@ def foresee(run: ServingRun, name: str, siblings: Collection[str]) -> None:
         ConflictError: It serves something else and takes no adapters, so nothing of this deployment could go there.
     """
     check_name(name)
-    endpoint = list_endpoints(run.deployments).get(name)
+    endpoint = list_endpoints(run.gateway).get(name)
     if endpoint is None or endpoint.current.state == FAILED:
         return
     if not (endpoint.current.enable_addons or endpoint.current.enable_hot_reload_latest_addon):
         _refuse_to_move(run, endpoint, siblings, moving=True)
 
 
-def _refuse_to_move(run: ServingRun, endpoint: Endpoint, siblings: Collection[str], *, moving: bool) -> None:
-    if run.config.force:
+def _refuse_to_move(run: Run, endpoint: Endpoint, siblings: Collection[str], *, moving: bool) -> None:
+    if run.endpoint_config.force:
         return
     if not endpoint.is_managed:
         raise ConflictError(

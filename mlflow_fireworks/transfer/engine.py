@@ -9,10 +9,10 @@ no longer than a second and does not keep the process alive.
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from queue import SimpleQueue
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
 
-from mlflow_fireworks.errors import TransferError
+from mlflow_fireworks.errors import NotWantedError, TransferError
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.transfer.gate import Gate
@@ -22,6 +22,7 @@ from mlflow_fireworks.transfer.storage import make_storage_client
 from mlflow_fireworks.transfer.urls import SignedUrls
 
 _LAST_WORDS_SECONDS = 1.0
+_SECONDS_BETWEEN_LOOKS = 0.5
 
 
 def upload_files(
@@ -33,6 +34,7 @@ def upload_files(
     retry: Retry,
     reporter: Reporter,
     timeouts: Timeouts | None = None,
+    is_wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """Send every file; returns when all are up and recorded.
 
@@ -44,8 +46,10 @@ def upload_files(
         retry: How failures that may pass are tried again, for each file.
         reporter: Is told about bytes and retries.
         timeouts: How long one request may hang.
+        is_wanted: Whether somebody still wants the result; asked now and then, in the thread that waits.
 
     Raises:
+        NotWantedError: Nobody wants it any more.
         TransferError: A file could not be sent; says how many are up.
         FireworksError: Fetching a file failed, or signing did.
     """
@@ -61,7 +65,7 @@ def upload_files(
     try:
         for worker in crew:
             worker.start()
-        _wait_for(len(files), outcomes)
+        _wait_for(len(files), outcomes, is_wanted)
     finally:
         stop.set()
         deadline = time.monotonic() + _LAST_WORDS_SECONDS
@@ -96,10 +100,17 @@ def _send(sender: Sender, file: Upload) -> BaseException | None:
     return None
 
 
-def _wait_for(count: int, outcomes: SimpleQueue[BaseException | None]) -> None:
-    for done in range(count):
-        error = outcomes.get()
+def _wait_for(count: int, outcomes: SimpleQueue[BaseException | None], is_wanted: Callable[[], bool]) -> None:
+    done = 0
+    while done < count:
+        if not is_wanted():
+            raise NotWantedError(f"stopped with {done} of {count} files up: nobody wants this model any more")
+        try:
+            error = outcomes.get(timeout=_SECONDS_BETWEEN_LOOKS)
+        except Empty:
+            continue
         if isinstance(error, TransferError):
             raise TransferError(f"{error.message} ({done} of {count} files are up); run the same command again")
         if error is not None:
             raise error
+        done += 1

@@ -6,8 +6,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import ApiError, FailedPreconditionError
-from mlflow_fireworks.gateway.client import Gateway
-from mlflow_fireworks.gateway.deployments import DeploymentGateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
@@ -27,10 +26,15 @@ def fireworks():
 
 
 @pytest.fixture
-def deployments(fireworks, told):
+def gateway(fireworks, told):
     retry = Retry(attempts=3, wait_initial=0.001, wait_max=0.002)
     with Gateway(fireworks.url, SecretStr("k"), "acme", retry=retry, tell=told.append) as gateway:
-        yield DeploymentGateway(gateway)
+        yield gateway
+
+
+@pytest.fixture
+def deployments(gateway):
+    return gateway.deployments
 
 
 def test_the_life_of_a_deployment(deployments):
@@ -55,11 +59,11 @@ def test_validate_only_makes_nothing(deployments):
     assert deployments.find("prod") is None
 
 
-def test_recent_traffic_is_a_reason_to_refuse_a_delete(deployments):
+def test_recent_traffic_is_a_reason_to_refuse_a_delete(gateway, deployments):
     deployments.create("prod", GPU)
     deployments.find("prod")
     body = {"model": "accounts/acme/deployments/prod", "prompt": "hi"}
-    assert deployments.gateway.http.post("/inference/v1/completions", json=body).status_code == 200
+    assert gateway.transport.http.post("/inference/v1/completions", json=body).status_code == 200
     with pytest.raises(FailedPreconditionError, match="received inference requests"):
         deployments.delete("prod")
     deployments.delete("prod", ignore_checks=True)
@@ -73,23 +77,22 @@ def test_a_quota_is_said_at_once_and_not_waited_for(deployments, told, fireworks
     assert len(fireworks.calls("create_deployment")) == 1
 
 
-def test_shapes_that_fit_and_quotas(deployments):
+def test_shapes_that_fit(deployments):
     assert [version.snapshot.preset_type for version in deployments.match_shapes(QWEN)] == ["MINIMAL", "FAST"]
     assert [version.snapshot.precision for version in deployments.match_shapes(QWEN, addons=True)] == ["BF16"]
-    assert {quota.quota_id: quota.value for quota in deployments.list_quotas()}["global--h100-count"] == 8
 
 
-def test_an_adapter_is_loaded_described_and_unloaded(deployments, fireworks):
+def test_an_adapter_is_loaded_described_and_unloaded(gateway, fireworks):
     api = Api(fireworks.url)
     api.ready("lora", ADDON, adapter_files())
     api.close()
-    deployments.create("prod", {**GPU, "enableAddons": True})
+    gateway.deployments.create("prod", {**GPU, "enableAddons": True})
     lora, prod = "accounts/acme/models/lora", "accounts/acme/deployments/prod"
-    loaded = deployments.load_model(lora, prod, "first", replace_merged=False)
+    loaded = gateway.adapters.load(lora, prod, "first", replace_merged=False)
     assert (loaded.state, loaded.description) == ("DEPLOYING", "first")
-    assert deployments.find_loaded(loaded.name).state == "DEPLOYED"
-    assert deployments.describe_loaded(loaded, "second").description == "second"
-    assert {item.model for item in deployments.list_loaded()} == {QWEN, lora}
-    deployments.unload_model(loaded)
-    deployments.find_loaded(loaded.name)
-    assert deployments.find_loaded(loaded.name) is None
+    assert gateway.adapters.find(loaded.name).state == "DEPLOYED"
+    assert gateway.adapters.describe(loaded, "second").description == "second"
+    assert {item.model for item in gateway.adapters.list()} == {QWEN, lora}
+    gateway.adapters.unload(loaded)
+    gateway.adapters.find(loaded.name)
+    assert gateway.adapters.find(loaded.name) is None

@@ -7,8 +7,8 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from mlflow_fireworks.errors import ApiError, FailedPreconditionError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.errors import ApiError, FailedPreconditionError, UnexpectedAnswerError
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.operations import S3Source
 from mlflow_fireworks.http import Retry
 
@@ -33,7 +33,7 @@ def test_an_import_posts_the_source_and_returns_the_operation():
     gateway, requests = open_gateway(
         httpx.Response(200, json={"name": OPERATION, "metadata": {"statusMessage": "a\nb"}})
     )
-    operation = gateway.import_model("chat", SOURCE)
+    operation = gateway.models.import_files("chat", SOURCE)
     assert (operation.name, operation.done, operation.progress) == (OPERATION, False, "a b")
     assert requests[0].method == "POST"
     assert requests[0].url == "https://api.example/v1/accounts/acme/models/chat:import"
@@ -52,7 +52,7 @@ def test_an_import_posts_the_source_and_returns_the_operation():
 )
 def test_an_operation_that_ended_well_is_read_in_all_spellings(body):
     gateway, requests = open_gateway(httpx.Response(200, json=body))
-    operation = gateway.find_operation(OPERATION)
+    operation = gateway.models.find_operation(OPERATION)
     assert operation.done
     assert operation.error.code == 0
     assert operation.progress == ""
@@ -61,14 +61,14 @@ def test_an_operation_that_ended_well_is_read_in_all_spellings(body):
 
 def test_an_operation_nobody_knows_is_none():
     gateway, _ = open_gateway(httpx.Response(404, json={"code": 5, "message": "not found"}))
-    assert gateway.find_operation(OPERATION) is None
+    assert gateway.models.find_operation(OPERATION) is None
 
 
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"done": "perhaps"}', b'{"done": true, "error": "x"}'])
 def test_an_answer_that_is_no_operation_says_so(content):
     gateway, _ = open_gateway(httpx.Response(200, content=content))
     with pytest.raises(ApiError, match="something that is not a Operation"):
-        gateway.find_operation(OPERATION)
+        gateway.models.find_operation(OPERATION)
 
 
 @pytest.mark.parametrize(
@@ -85,11 +85,14 @@ def test_a_refusal_that_quotes_the_keys_is_told_without_them(answer, caplog):
     caplog.set_level(logging.DEBUG)
     gateway, _ = open_gateway(answer)
     with pytest.raises(ApiError) as caught:
-        gateway.import_model("chat", SOURCE)
+        gateway.models.import_files("chat", SOURCE)
     error = caught.value
     everything = f"{error} {error.message} {error.server_message} {error.__cause__} {caplog.text}"
     assert KEY_ID not in everything
     assert SECRET not in everything
     assert "…" in everything
-    assert error.status == (502 if answer.is_success else answer.status_code)
+    if answer.is_success:
+        assert isinstance(error, UnexpectedAnswerError)
+        return
+    assert error.status == answer.status_code
     assert isinstance(error, FailedPreconditionError) == (error.api_code == 9)

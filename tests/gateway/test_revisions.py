@@ -2,11 +2,13 @@ from dataclasses import replace
 
 import pytest
 
-from mlflow_fireworks.gateway.revisions import Revision, Stamp, group_deployments, model_id_of, read_stamp, text_of
+from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.gateway.revisions import Revision, group_deployments, model_id_of
+from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
 from mlflow_fireworks.gateway.wire import Model
 from mlflow_fireworks.pipeline.plan import plan_update
 
-STAMP = Stamp("chat", 2, "models:/chat/7", "transformers", "0123456789abcdef")
+STAMP = RevisionStamp("chat", 2, "models:/chat/7", "transformers", "0123456789abcdef")
 
 
 def make_model(model_id, stamp=None, state="READY"):
@@ -18,39 +20,43 @@ def make_model(model_id, stamp=None, state="READY"):
 def test_a_stamp_and_the_users_text_survive_the_description(size, turn):
     stamp = replace(STAMP, size=size, turn=turn)
     text = "Our support bot.\nAsk Ann (ann@example.com)."
-    assert read_stamp(stamp.describe(text)) == stamp
+    assert RevisionStamp.read(stamp.describe(text)) == stamp
     assert text_of(stamp.describe(text)) == text
 
 
 @pytest.mark.parametrize("size", ["", " bytes=5"])
 def test_a_stamp_without_a_turn_is_read_as_before(size):
     written = f"From models:/chat/7 (transformers) by mlflow-fireworks: deployment=chat revision=2 content=0123{size}"
-    stamp = read_stamp(written)
+    stamp = RevisionStamp.read(written)
     assert (stamp.revision, stamp.turn, stamp.describe()) == (2, None, written)
     assert Revision(make_model("chat-r2"), stamp).turn == 2
 
 
 def test_a_description_by_somebody_else_has_no_stamp():
-    assert read_stamp("deployment=chat revision=1") is None
+    assert RevisionStamp.read("deployment=chat revision=1") is None
 
 
 def test_a_source_with_blanks_or_a_password_is_written_safely():
-    assert read_stamp(Stamp("c", 1, "/my models/x", "files", "ab").describe()).source == "/my%20models/x"
-    text = Stamp("c", 1, "https://me:secret@store.example/x?token=t0p", "files", "ab").describe()
+    assert (
+        RevisionStamp.read(RevisionStamp("c", 1, "/my models/x", "files", "ab").describe()).source == "/my%20models/x"
+    )
+    text = RevisionStamp("c", 1, "https://me:secret@store.example/x?token=t0p", "files", "ab").describe()
     assert "secret" not in text
     assert "t0p" not in text
 
 
 def test_the_longest_description_fits():
-    longest = Stamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16, 10**15)
+    longest = RevisionStamp("d" * 63, 12345, "s" * 4000, "sentence_transformers", "f" * 16, 10**15)
     assert len(longest.describe("u" * 600)) <= 999
     again = replace(longest, turn=12345)
     assert len(again.describe("u" * 999)) == 999
-    assert read_stamp(again.describe("u" * 999)) == replace(again, source=read_stamp(longest.describe()).source)
+    assert RevisionStamp.read(again.describe("u" * 999)) == replace(
+        again, source=RevisionStamp.read(longest.describe()).source
+    )
 
 
 def test_revisions_are_grouped_and_the_highest_ready_one_is_current():
-    stamps = [Stamp("chat", number, "s", "f", "ab") for number in (1, 2, 10)]
+    stamps = [RevisionStamp("chat", number, "s", "f", "ab") for number in (1, 2, 10)]
     models = [
         make_model("chat-r10", stamps[2], "UPLOADING"),
         make_model("chat", stamps[0]),
@@ -79,7 +85,7 @@ def test_revisions_are_grouped_and_the_highest_ready_one_is_current():
     ids=["restored", "restored twice", "on its way", "two took a turn at once", "none is ready"],
 )
 def test_the_ready_one_that_was_asked_for_last_is_current(turns, states, current, latest):
-    stamps = [Stamp("chat", number, "s", "f", "ab", turn=turn) for number, turn in enumerate(turns, 1)]
+    stamps = [RevisionStamp("chat", number, "s", "f", "ab", turn=turn) for number, turn in enumerate(turns, 1)]
     made = zip(stamps, states, strict=True)
     models = [make_model(model_id_of("chat", stamp.revision), stamp, state) for stamp, state in made]
     chat = group_deployments(models)["chat"]
@@ -105,6 +111,8 @@ def test_the_first_revision_has_the_bare_name():
 def test_what_an_update_to_the_content_ab_does(held, action, number):
     models = []
     for index, (content, state) in enumerate((item.split(":") for item in held.split()), 1):
-        models.append(make_model(model_id_of("chat", index), Stamp("chat", index, "s", "f", content), state))
-    plan = plan_update(Stamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set())
+        models.append(make_model(model_id_of("chat", index), RevisionStamp("chat", index, "s", "f", content), state))
+    plan = plan_update(
+        RevisionStamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set(), Commands("fireworks")
+    )
     assert (plan.action.value, plan.stamp.revision) == (action, number)

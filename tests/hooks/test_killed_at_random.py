@@ -16,7 +16,7 @@ import pytest
 from support.checkpoints import make_llama
 from support.hooks_world import COMMAND, alias_event, answers, wait_until
 
-from mlflow_fireworks.gateway.revisions import read_stamp
+from mlflow_fireworks.gateway.stamps import RevisionStamp
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
@@ -182,7 +182,7 @@ def models_of(fireworks):
             params={"pageSize": 100, "pageToken": token},
             headers={"Authorization": "Bearer fw_key"},
         ).json()
-        models += [read_stamp(model["description"]) for model in answer["models"]]
+        models += [RevisionStamp.read(model["description"]) for model in answer["models"]]
         token = answer.get("nextPageToken", "")
         if not token:
             return [(stamp.deployment, stamp.fingerprint) for stamp in models]

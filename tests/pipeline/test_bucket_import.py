@@ -27,10 +27,11 @@ from support.source_world import Remembers
 from mlflow_fireworks.artifacts.sources.folder import FolderStore
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import ApiError, CheckpointError, CredentialsError, DeadlineError, InvalidConfigError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.operations import AzureBlobSource, S3Source
 from mlflow_fireworks.http import Retry
 from mlflow_fireworks.pipeline.bucket_import import find_folder, import_files
@@ -62,7 +63,7 @@ class Account:
         config = parse_config({"transfer": "import", "aws_role_arn": ROLE} | options)
         reporter = Lines()
         waiter = Waiter(reporter, lambda: self.now, self.sleep)
-        return Pipeline(Run(self.gateway, "fireworks", config, reporter, self.state, waiter, QUICK))
+        return Pipeline(Run(self.gateway, Commands("fireworks"), reporter, waiter, self.state, config, retry=QUICK))
 
     def changes(self):
         return [request for request in self.emulator.requests if request.method != "GET"]
@@ -294,7 +295,7 @@ def test_an_import_that_fails_is_quoted_and_can_be_tried_again(account, chat):
         ApiError, match=r"could not import s3://models/teams/chat: AccessDenied on s3://models \(code 13"
     ):
         account.run().create("chat", chat)
-    assert account.gateway.find_model("chat").state == "UPLOADING"
+    assert account.gateway.models.find("chat").state == "UPLOADING"
     account.emulator.set_transition("operations")
     outcome = account.run().create("chat", chat)
     assert outcome.action is Action.RESUME
@@ -388,7 +389,7 @@ BLOBS = AzureBlobSource("contoso", "models", "chat")
 
 def impatient(gateway, reporter):
     waiter = Waiter(reporter, lambda: 0.0, lambda _: None)
-    return Run(gateway, "fireworks", parse_config({}), reporter, Path(), waiter, QUICK)
+    return Run(gateway, Commands("fireworks"), reporter, waiter, Path(), parse_config({}), retry=QUICK)
 
 
 def test_a_model_that_an_import_made_ready_needs_no_validation():

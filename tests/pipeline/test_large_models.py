@@ -4,10 +4,11 @@ import pytest
 from pydantic import SecretStr
 from support.checkpoints import llama_tensors, make_llama
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import ConflictError, TransferError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.plan import Action
@@ -36,7 +37,15 @@ def run(gateway, tmp_path):
     def pipeline(**options):
         reporter = Silent()
         return Pipeline(
-            Run(gateway, "fireworks", parse_config(options), reporter, tmp_path / "state", Waiter(reporter), QUICK)
+            Run(
+                gateway,
+                Commands("fireworks"),
+                reporter,
+                Waiter(reporter),
+                tmp_path / "state",
+                parse_config(options),
+                retry=QUICK,
+            )
         )
 
     return pipeline

@@ -13,6 +13,7 @@ import pytest
 from pydantic import SecretStr
 from support.checkpoints import edit_json, make_adapter, make_llama
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import (
@@ -27,8 +28,8 @@ from mlflow_fireworks.errors import (
     TransferError,
     UnavailableError,
 )
-from mlflow_fireworks.gateway.client import Gateway
-from mlflow_fireworks.gateway.revisions import read_stamp
+from mlflow_fireworks.gateway.gateway import Gateway
+from mlflow_fireworks.gateway.stamps import RevisionStamp
 from mlflow_fireworks.http import Retry
 from mlflow_fireworks.pipeline.outcome import describe_deployment, summary_lines
 from mlflow_fireworks.pipeline.pipeline import Pipeline
@@ -59,7 +60,9 @@ class Account:
     def run(self, **options):
         reporter = Lines()
         waiter = Waiter(reporter, lambda: self.now, self.sleep)
-        return Pipeline(Run(self.gateway, "fireworks", parse_config(options), reporter, self.state, waiter, QUICK))
+        config = parse_config(options)
+        run = Run(self.gateway, Commands("fireworks"), reporter, waiter, self.state, config, retry=QUICK)
+        return Pipeline(run)
 
     def calls(self, *operations):
         return [len(self.emulator.calls(operation)) for operation in operations]
@@ -138,11 +141,11 @@ def test_another_kind_of_the_same_files_is_other_content(account, llama):
 
 def test_new_content_is_the_next_revision_and_leaves_the_first_alone(account, llama, tmp_path):
     account.run().create("chat", str(llama))
-    first = account.gateway.find_model("chat")
+    first = account.gateway.models.find("chat")
     outcome = account.run().update("chat", str(make_llama(tmp_path / "new", seed=7)))
     assert outcome.action is Action.UPDATE
     assert outcome.to_dict()["model"] == "accounts/acme/models/chat-r2"
-    assert account.gateway.find_model("chat") == first
+    assert account.gateway.models.find("chat") == first
     assert account.run().deployment("chat").current.model.model_id == "chat-r2"
     assert account.run().update("chat", str(tmp_path / "new")).action is Action.NOTHING
 
@@ -168,7 +171,7 @@ def cut_off_update(account, uri):
 def test_content_that_is_there_is_not_sent_again(account, versions):
     first, second, third = versions
     account.run(description="Ours.\nAsk Ann.").create("chat", first)
-    created = account.gateway.find_model("chat").description
+    created = account.gateway.models.find("chat").description
     steps = [
         (second, Action.UPDATE, 2, None),
         (first, Action.RESTORE, 1, 3),
@@ -181,7 +184,7 @@ def test_content_that_is_there_is_not_sent_again(account, versions):
         outcome = account.run().update("chat", uri)
         result = outcome.to_dict()
         assert (outcome.action, result["revision"], result["state"]) == (action, number, "READY")
-        assert read_stamp(outcome.model.description).turn == turn
+        assert RevisionStamp.read(outcome.model.description).turn == turn
         assert current(account) == (number, "READY", None)
         changes = [request.method for request in account.emulator.requests[before:] if request.method != "GET"]
         if action is Action.RESTORE:
@@ -189,7 +192,7 @@ def test_content_that_is_there_is_not_sent_again(account, versions):
         if action is Action.NOTHING:
             assert changes == []
     assert account.calls("create_model") == [3]
-    assert account.gateway.find_model("chat").description == f"{created} turn=3"
+    assert account.gateway.models.find("chat").description == f"{created} turn=3"
 
 
 def test_a_restored_revision_keeps_its_own_source_and_takes_new_metadata(account, versions, tmp_path):
@@ -308,7 +311,7 @@ def test_a_name_that_is_a_revision_of_another_is_refused(account, llama, tmp_pat
 
 
 def test_a_model_somebody_else_made_is_not_touched(account, llama):
-    account.gateway.create_model("chat", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}})
+    account.gateway.models.create("chat", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}})
     for attempt in (lambda: account.run().create("chat", str(llama)), lambda: account.run().update("chat", str(llama))):
         with pytest.raises(ConflictError, match="this plugin did not make"):
             attempt()
@@ -368,7 +371,7 @@ def test_what_was_left_uploading_is_finished_by_update(llama):
         now[0] += 61
         outcome = account.run(display_name="Chat", description="Ours.").finish("chat")
         assert outcome.to_dict()["state"] == "READY"
-        model = account.gateway.find_model("chat")
+        model = account.gateway.models.find("chat")
         assert model.display_name == "Chat"
         assert model.description.startswith("Ours.\nFrom file:///")
         assert account.calls("put_object") == [9]
@@ -380,7 +383,7 @@ def cut_off(account, llama):
     account.emulator.fault("put_object", status=503, times=3, path_contains="00003-of-00003")
     with pytest.raises(TransferError, match=r"storage answered 503.*run the same command again"):
         account.run(max_workers=1).create("chat", str(llama))
-    assert account.gateway.find_model("chat").state == "UPLOADING"
+    assert account.gateway.models.find("chat").state == "UPLOADING"
 
 
 def test_an_upload_that_was_cut_off_sends_only_what_is_missing(account, llama):
@@ -403,7 +406,7 @@ def test_another_machine_finishes_too(account, llama, tmp_path):
 
 def test_a_model_that_was_deleted_meanwhile_is_sent_from_the_start(account, llama):
     cut_off(account, llama)
-    account.gateway.delete_model("chat")
+    account.gateway.models.delete("chat")
     time.sleep(1.1)  # creation times are compared to the second
     before = len(account.emulator.calls("put_object"))
     outcome = account.run().create("chat", str(llama))
@@ -423,7 +426,7 @@ def test_a_journal_that_fireworks_does_not_confirm_is_not_believed_twice(account
 
 def test_two_runs_at_once_are_not_both_let_in(account, llama):
     with (
-        Journal(account.state / "uploads", account.gateway.host, "accounts/acme/models/chat"),
+        Journal(account.state / "uploads", account.gateway.transport.host, "accounts/acme/models/chat"),
         pytest.raises(ConflictError, match="another run on this machine"),
     ):
         account.run().create("chat", str(llama))

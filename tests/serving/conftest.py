@@ -2,18 +2,19 @@
 
 from dataclasses import replace
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from emulator.raw_client import ADDON, Api, adapter_files
 from pydantic import SecretStr
 from support.source_world import Remembers
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.emulator import Emulator
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.endpoint_config import parse_endpoint_config
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
-from mlflow_fireworks.serving.context import ServingRun
-from mlflow_fireworks.serving.inference import Inference
-from mlflow_fireworks.serving.options import parse_endpoint_config
+from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Waiter
 
 QUICK = Retry(attempts=3, wait_initial=0.001, wait_max=0.002)
@@ -34,19 +35,19 @@ class World:
 
     def run(self, **options):
         waiter = Waiter(self.told, lambda: self.clock[0], self.sleep)
-        return ServingRun(
+        return Run(
             self.gateway,
-            "fireworks",
-            parse_endpoint_config(options),
+            Commands("fireworks"),
             self.told,
             waiter,
-            Inference(self.gateway, waiter, retry=QUICK),
+            Path(),
+            endpoint_config=parse_endpoint_config(options),
+            retry=QUICK,
             now=lambda: datetime.fromtimestamp(self.clock[0], timezone.utc),
         )
 
     def impatient(self, seconds, **options):
-        run = self.run(**options)
-        return replace(run, inference=replace(run.inference, total_timeout=seconds))
+        return replace(self.run(**options), total_timeout=seconds)
 
     def deployments(self):
         """What is up, by id: its model."""
@@ -55,11 +56,11 @@ class World:
 
     def base(self, model_id="chat", **model):
         self.api.ready(model_id)
-        return self.gateway.find_model(model_id)
+        return self.gateway.models.find(model_id)
 
     def adapter(self, model_id="lora"):
         self.api.ready(model_id, ADDON, adapter_files())
-        return self.gateway.find_model(model_id)
+        return self.gateway.models.find(model_id)
 
 
 @pytest.fixture

@@ -216,7 +216,7 @@ def test_what_nothing_serves_comes_with_the_command_that_would(world):
 
     world.base()
     run = world.run()
-    deployment = group_deployments(world.gateway.list_models())["chat"]
+    deployment = group_deployments(world.gateway.models.list())["chat"]
     with pytest.raises(NotFoundError, match="mlflow deployments update -t fireworks --name chat --endpoint chat"):
         choose_place(run, deployment, None)
     world.emulator.set_transition("deployments", seconds=600)

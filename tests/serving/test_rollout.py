@@ -10,13 +10,13 @@ from mlflow_fireworks.errors import (
     ApiError,
     ConflictError,
     DeadlineError,
-    FailedPreconditionError,
+    InUseError,
     InvalidConfigError,
     UnavailableError,
 )
 from mlflow_fireworks.serving.endpoints import create_endpoint, get_endpoint, update_endpoint
 from mlflow_fireworks.serving.places import list_endpoints
-from mlflow_fireworks.serving.release import release, take_adapter_off
+from mlflow_fireworks.serving.removal import stop_serving, take_adapter_off
 from mlflow_fireworks.serving.rollout import serve_deployment
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
@@ -70,7 +70,9 @@ def test_no_request_fails_while_an_endpoint_moves(served):
     failed, asked, stop = [], [], threading.Event()
 
     def ask():
-        http = httpx.Client(verify=False, base_url=served.gateway.http.base_url, headers={"Authorization": "Bearer k"})
+        http = httpx.Client(
+            verify=False, base_url=served.gateway.transport.http.base_url, headers={"Authorization": "Bearer k"}
+        )
         while not stop.is_set():
             place = choose_place(served.run(), None, "prod")
             answer = http.post("/inference/v1/completions", json={"model": place.address, "prompt": "x"})
@@ -149,7 +151,7 @@ def test_the_same_revision_again_changes_nothing(served):
 
 def test_what_serves_something_else_is_moved_only_by_force(served):
     served.base("other")
-    other = served.gateway.find_model("other")
+    other = served.gateway.models.find("other")
     with pytest.raises(ConflictError, match="endpoint 'prod' serves accounts/acme/models/chat"):
         move(served, other, siblings=[other.name])
     with pytest.raises(ConflictError, match="endpoint 'prod' serves"):
@@ -185,7 +187,7 @@ def test_an_adapter_that_does_not_load_is_unloaded_again(tuned):
     with pytest.raises(ApiError, match=r"lora-r2 could not be loaded on .*/prod: bad tensors"):
         move(tuned, tuned.second)
     assert get_endpoint(tuned.run(), "prod")["adapters"] == [LORA]
-    states = {item.model: item.state for item in tuned.run().deployments.list_loaded()}
+    states = {item.model: item.state for item in tuned.gateway.adapters.list()}
     assert LORA_2 not in states
 
 
@@ -231,18 +233,16 @@ def test_a_base_with_adapters_on_it_does_not_move_under_them(tuned):
 
 
 def test_a_model_that_serves_is_released_only_on_request(served):
-    with pytest.raises(
-        FailedPreconditionError, match=r"chat on endpoint prod; to take that down first: .*cascade=true"
-    ):
-        release(served.run(), "chat", {CHAT, CHAT_2}, cascade=False)
+    with pytest.raises(InUseError, match=r"chat on endpoint prod; to take that down first: .*cascade=true"):
+        stop_serving(served.run(), "chat", {CHAT, CHAT_2}, cascade=False)
     served.emulator.set_transition("deployments", seconds=20)
-    release(served.run(), "chat", {CHAT, CHAT_2}, cascade=True)
+    stop_serving(served.run(), "chat", {CHAT, CHAT_2}, cascade=True)
     assert served.deployments() == {}
 
 
 def test_release_unloads_adapters_and_leaves_their_base(tuned):
     move(tuned, tuned.first)
-    release(tuned.run(), "lora", {LORA, LORA_2}, cascade=True)
+    stop_serving(tuned.run(), "lora", {LORA, LORA_2}, cascade=True)
     assert tuned.deployments() == {"prod": "qwen3-8b"}
     assert get_endpoint(tuned.run(), "prod")["adapters"] == []
 
@@ -250,18 +250,18 @@ def test_release_unloads_adapters_and_leaves_their_base(tuned):
 def test_what_others_made_or_use_is_not_taken_down_by_a_cascade(tuned):
     move(tuned, tuned.first)
     with pytest.raises(ConflictError, match="also serves accounts/acme/models/lora"):
-        release(tuned.run(), "base", {QWEN}, cascade=True)
+        stop_serving(tuned.run(), "base", {QWEN}, cascade=True)
     body = {"baseModel": CHAT, "acceleratorType": "NVIDIA_H100_80GB"}
     tuned.base("chat")
     tuned.api.call("POST", "/deployments?deploymentId=theirs", json=body)
     with pytest.raises(ConflictError, match="'theirs' was not made by this plugin"):
-        release(tuned.run(), "chat", {CHAT}, cascade=True)
+        stop_serving(tuned.run(), "chat", {CHAT}, cascade=True)
     assert set(tuned.deployments()) == {"prod", "theirs"}
 
 
 def test_an_adapter_can_be_taken_off_and_its_model_kept(tuned):
     move(tuned, tuned.first)
-    endpoint = list_endpoints(tuned.run().deployments)["prod"]
+    endpoint = list_endpoints(tuned.gateway)["prod"]
     take_adapter_off(tuned.run(), "lora", {LORA}, endpoint)
-    assert tuned.gateway.find_model("lora").state == "READY"
+    assert tuned.gateway.models.find("lora").state == "READY"
     assert get_endpoint(tuned.run(), "prod")["adapters"] == []

@@ -21,9 +21,10 @@ from support.checkpoints import make_llama
 from support.misbehaving_store import MisbehavingStore, running
 from support.tcp_proxy import TcpProxy
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.emulator import Emulator
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.progress import Lines
@@ -164,7 +165,9 @@ class Site:
         ) as gateway:
             waiter = Waiter(reporter, lambda: self.now, self._sleep)
             config = parse_config({"max_workers": 1, "verify_hugging_face": False, **options})
-            run = Run(gateway, "fireworks", config, reporter, self.state, waiter, RETRY, timeouts)
+            run = Run(
+                gateway, Commands("fireworks"), reporter, waiter, self.state, config, retry=RETRY, timeouts=timeouts
+            )
             if remote:
                 source = f"{scheme}://{STORE}:{world.store.port}{httpx.URL(world.kept.url).path}"
             outcome = Pipeline(run).create("chat", source or str(world.model))

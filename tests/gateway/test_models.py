@@ -7,7 +7,7 @@ import pytest
 from pydantic import SecretStr
 
 from mlflow_fireworks.errors import ApiError, FailedPreconditionError, InvalidConfigError, UnavailableError
-from mlflow_fireworks.gateway.client import Gateway
+from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
 
 QUICK = Retry(attempts=3, wait_initial=0.001, wait_max=0.002)
@@ -49,7 +49,7 @@ def open_gateway(*answers, account="acme"):
 
 def test_the_key_goes_out_as_a_bearer_token():
     gateway, script, _ = open_gateway(answer({"name": MODEL}))
-    gateway.find_model("chat")
+    gateway.models.find("chat")
     assert script.requests[0].headers["authorization"] == "Bearer fw_secret"
     assert script.requests[0].url == "https://api.example/v1/accounts/acme/models/chat"
 
@@ -65,7 +65,7 @@ def test_an_answer_full_of_nulls_and_news_is_read():
         "baseModelDetails": {"parameterCount": "8030261248", "modelType": "llama", "news": 1},
         "deployedModelRefs": [],
     }
-    model = open_gateway(answer(body))[0].find_model("chat")
+    model = open_gateway(answer(body))[0].models.find("chat")
     assert model.state == "SOMETHING_NEW"
     assert model.base_model_details.parameter_count == 8_030_261_248
     assert model.status.code == "OK"
@@ -77,7 +77,7 @@ def test_the_account_is_asked_for_once():
         httpx.Response(200, headers={"x-fireworks-account-id": "acme"}), answer({"models": []}), account=None
     )
     assert gateway.account == "acme"
-    assert list(gateway.list_models()) == []
+    assert list(gateway.models.list()) == []
     assert [request.url.path for request in script.requests] == ["/verifyApiKey", "/v1/accounts/acme/models"]
 
 
@@ -104,13 +104,13 @@ def test_lists_are_read_to_the_last_page():
         for number, token in enumerate(["a", "b", ""])
     ]
     gateway, script, _ = open_gateway(*pages)
-    assert [model.model_id for model in gateway.list_models()] == ["chat-0", "chat-1", "chat-2"]
+    assert [model.model_id for model in gateway.models.list()] == ["chat-0", "chat-1", "chat-2"]
     assert [request.url.params.get("pageToken") for request in script.requests] == [None, "a", "b"]
 
 
 def test_a_page_token_that_repeats_does_not_loop_for_ever():
     gateway, script, _ = open_gateway(answer({"models": [], "nextPageToken": "same"}))
-    assert list(gateway.list_models()) == []
+    assert list(gateway.models.list()) == []
     assert len(script.requests) == 2
 
 
@@ -131,7 +131,7 @@ def test_a_page_token_that_repeats_does_not_loop_for_ever():
 def test_refusals_become_one_line_with_the_servers_words(status, body, code):
     gateway, _, _ = open_gateway(answer(body, status, **{"x-request-id": "r-1"}))
     with pytest.raises(ApiError) as caught:
-        gateway.create_model("chat", {})
+        gateway.models.create("chat", {})
     error = caught.value
     assert (error.status, error.error_code, error.request_id) == (status, code, "r-1")
     assert "chat" in str(error)
@@ -143,7 +143,7 @@ def test_refusals_become_one_line_with_the_servers_words(status, body, code):
 def test_a_refusal_that_is_not_json_is_still_one_line(body):
     gateway, _, _ = open_gateway(httpx.Response(400, content=body))
     with pytest.raises(ApiError) as caught:
-        gateway.create_model("chat", {})
+        gateway.models.create("chat", {})
     assert "\n" not in str(caught.value)
 
 
@@ -157,13 +157,13 @@ def test_a_refusal_that_is_not_json_is_still_one_line(body):
 )
 def test_not_yet_is_told_by_number_or_word(body):
     with pytest.raises(FailedPreconditionError):
-        open_gateway(answer(body, 400))[0].validate_upload("chat")
+        open_gateway(answer(body, 400))[0].models.validate("chat")
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504])
 def test_trouble_that_passes_is_tried_again(status):
     gateway, script, told = open_gateway(answer({}, status), answer({}, status), answer({"warnings": ["w"]}))
-    assert gateway.validate_upload("chat").warnings == ("w",)
+    assert gateway.models.validate("chat").warnings == ("w",)
     assert len(script.requests) == 3
     assert len(told) == 2
 
@@ -171,40 +171,40 @@ def test_trouble_that_passes_is_tried_again(status):
 def test_a_conflict_is_never_tried_again():
     gateway, script, _ = open_gateway(answer({"code": 6, "message": "already exists"}, 409))
     with pytest.raises(ApiError):
-        gateway.create_model("chat", {})
+        gateway.models.create("chat", {})
     assert len(script.requests) == 1
 
 
 def test_no_network_says_what_to_check():
     gateway, script, _ = open_gateway(httpx.ConnectError("[Errno -2] Name or service not known"))
     with pytest.raises(UnavailableError, match=r"api\.example.*Name or service.*3 times; check the network"):
-        gateway.find_model("chat")
+        gateway.models.find("chat")
     assert len(script.requests) == 3
 
 
 def test_a_page_that_is_not_the_api_says_so():
     gateway, _, _ = open_gateway(httpx.Response(200, text="<html>login</html>"))
     with pytest.raises(ApiError, match="is the target an address of Fireworks' API"):
-        gateway.find_model("chat")
+        gateway.models.find("chat")
 
 
 def test_redirects_are_not_followed_with_the_key():
     gateway, script, _ = open_gateway(httpx.Response(302, headers={"location": "https://evil.example/"}))
     with pytest.raises(ApiError, match="302"):
-        gateway.find_model("chat")
+        gateway.models.find("chat")
     assert len(script.requests) == 1
 
 
 def test_a_missing_model_is_none_and_deleting_it_is_fine():
     gateway, _, _ = open_gateway(answer({"code": 5, "message": "not found"}, 404))
-    assert gateway.find_model("chat") is None
-    gateway.delete_model("chat")
+    assert gateway.models.find("chat") is None
+    gateway.models.delete("chat")
 
 
 def test_sizes_travel_in_one_call_as_text():
     urls = {"a": "https://s.example/a?sig=1", "d/b": "https://s.example/b?sig=2"}
     gateway, script, _ = open_gateway(answer({"filenameToSignedUrls": urls}))
-    signed = gateway.upload_urls("chat", {"a": 5, "d/b": 2**40})
+    signed = gateway.models.sign_uploads("chat", {"a": 5, "d/b": 2**40})
     assert {name: url.get_secret_value() for name, url in signed.items()} == urls
     assert "sig" not in repr(signed)
     assert json.loads(script.requests[0].content)["filenameToSize"] == {"a": "5", "d/b": str(2**40)}
@@ -213,11 +213,11 @@ def test_sizes_travel_in_one_call_as_text():
 def test_a_file_without_a_url_is_an_error():
     gateway, _, _ = open_gateway(answer({"filenameToSignedUrls": {"a": "https://s.example/a"}}))
     with pytest.raises(ApiError, match="no upload URL for b"):
-        gateway.upload_urls("chat", {"a": 1, "b": 1})
+        gateway.models.sign_uploads("chat", {"a": 1, "b": 1})
 
 
 def test_files_are_never_sent_in_the_clear():
     gateway, _, _ = open_gateway(answer({"filenameToSignedUrls": {"a": "http://storage.example/a?sig=s3cret"}}))
     with pytest.raises(ApiError, match="not https") as caught:
-        gateway.upload_urls("chat", {"a": 1})
+        gateway.models.sign_uploads("chat", {"a": 1})
     assert "s3cret" not in str(caught.value)

@@ -1,11 +1,12 @@
-"""Taking a model off GPUs, so that it can be deleted."""
+"""Taking models off GPUs, so that they can be deleted."""
 
 from collections.abc import Collection
 
-from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError
+from mlflow_fireworks.errors import ConflictError, InUseError, InvalidConfigError
 from mlflow_fireworks.gateway.serving_wire import DELETED
+from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
 from mlflow_fireworks.progress import format_seconds
-from mlflow_fireworks.serving.context import ServingRun
+from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.endpoints import refuse_unmanaged, take_down
 from mlflow_fireworks.serving.places import Endpoint, Place, find_places, list_endpoints
 from mlflow_fireworks.waiting import Pending
@@ -13,7 +14,9 @@ from mlflow_fireworks.waiting import Pending
 _LONGEST_GOODBYE_SECONDS = 300.0
 
 
-def release(run: ServingRun, name: str, models: Collection[str], *, cascade: bool, endpoint: str | None = None) -> None:
+def stop_serving(
+    run: Run, name: DeploymentName, models: Collection[str], *, cascade: bool, endpoint: EndpointName | None = None
+) -> None:
     """Make sure that nothing serves the models of a deployment.
 
     Args:
@@ -24,10 +27,10 @@ def release(run: ServingRun, name: str, models: Collection[str], *, cascade: boo
         endpoint: Look only at this endpoint; at all when None.
 
     Raises:
-        FailedPreconditionError: Something serves them, and `cascade` is not set; all of it is named.
+        InUseError: Something serves them, and `cascade` is not set; all of it is named.
         ConflictError: What serves them is not the plugin's, or serves others too, and `force` is not set.
     """
-    endpoints = list_endpoints(run.deployments)
+    endpoints = list_endpoints(run.gateway)
     if endpoint:
         endpoints = {key: found for key, found in endpoints.items() if key == endpoint}
     places = find_places(endpoints.values(), models)
@@ -35,11 +38,10 @@ def release(run: ServingRun, name: str, models: Collection[str], *, cascade: boo
         return
     owners = {place.address: _owner(endpoints.values(), place) for place in places}
     if not cascade:
-        shown = ", ".join(f"{place.model} on endpoint {owners[place.address].name}" for place in places)
-        raise FailedPreconditionError(
+        shown = enumerate_names(f"{place.model} on endpoint {owners[place.address].name}" for place in places)
+        raise InUseError(
             f"deployment '{name}' still serves: {shown}; to take that down first: "
-            f"mlflow deployments delete -t {run.target_uri} --name {name} -C cascade=true",
-            status=400,
+            + run.commands.delete(name, cascade="true")
         )
     for place in places:
         refuse_unmanaged(run, owners[place.address], "delete")
@@ -49,7 +51,7 @@ def release(run: ServingRun, name: str, models: Collection[str], *, cascade: boo
     _wait_until_gone(run, places)
 
 
-def take_adapter_off(run: ServingRun, name: str, models: Collection[str], endpoint: Endpoint) -> None:
+def take_adapter_off(run: Run, name: DeploymentName, models: Collection[str], endpoint: Endpoint) -> None:
     """Unload the adapters of a deployment from one endpoint; the models stay.
 
     Raises:
@@ -59,7 +61,7 @@ def take_adapter_off(run: ServingRun, name: str, models: Collection[str], endpoi
     if any(place.loaded is None for place in places):
         raise InvalidConfigError(
             f"endpoint '{endpoint.name}' is there for '{name}' alone; take it down with: "
-            f"mlflow deployments delete-endpoint -t {run.target_uri} --endpoint {endpoint.name}"
+            + run.commands.delete_endpoint(endpoint.name)
         )
     if not places:
         run.reporter.note(f"'{name}' is not on endpoint '{endpoint.name}'; nothing to take off")
@@ -68,12 +70,12 @@ def take_adapter_off(run: ServingRun, name: str, models: Collection[str], endpoi
     _wait_until_gone(run, places)
 
 
-def take_off(run: ServingRun, place: Place) -> None:
+def take_off(run: Run, place: Place) -> None:
     """Unload an adapter, or take the GPUs of a model down."""
     if place.loaded is None:
         take_down(run, place.deployment)
         return
-    run.deployments.unload_model(place.loaded)
+    run.gateway.adapters.unload(place.loaded)
     run.reporter.note(f"unloaded {place.model} from {place.deployment.name}")
 
 
@@ -81,25 +83,25 @@ def _owner(endpoints: Collection[Endpoint], place: Place) -> Endpoint:
     return next(item for item in endpoints if place in item.places)
 
 
-def _refuse_shared(run: ServingRun, owner: Endpoint, place: Place, models: Collection[str]) -> None:
+def _refuse_shared(run: Run, owner: Endpoint, place: Place, models: Collection[str]) -> None:
     """An endpoint of a base model may carry adapters of other deployments."""
-    if place.loaded or run.config.force:
+    if place.loaded or run.endpoint_config.force:
         return
     others = [other.model for other in owner.places if other.loaded and other.model not in models]
     if others:
         raise ConflictError(
-            f"endpoint '{owner.name}' also serves {', '.join(others)}; unload them first, or take all of it down "
+            f"endpoint '{owner.name}' also serves {enumerate_names(others)}; unload them first, or take all of it down "
             "with -C force=true"
         )
 
 
-def _wait_until_gone(run: ServingRun, places: list[Place]) -> None:
+def _wait_until_gone(run: Run, places: list[Place]) -> None:
     def look() -> bool | Pending:
         for place in places:
             if place.loaded:
-                left = run.deployments.find_loaded(place.loaded.name) is not None
+                left = run.gateway.adapters.find(place.loaded.name) is not None
             else:
-                found = run.deployments.find(place.deployment.name)
+                found = run.gateway.deployments.find(place.deployment.name)
                 left = found is not None and found.state != DELETED
             if left:
                 return Pending(f"{place.address} is not down yet")

@@ -1,0 +1,98 @@
+"""One account of Fireworks' control plane: the clients of its resources, over one connection."""
+
+from collections.abc import Callable
+from functools import cached_property
+
+import httpx
+from pydantic import SecretStr
+from typing_extensions import Self
+
+from mlflow_fireworks.errors import InvalidConfigError, RefusedError
+from mlflow_fireworks.gateway.adapters import LoadedAdapters
+from mlflow_fireworks.gateway.deployments import OnDemandDeployments
+from mlflow_fireworks.gateway.models import Models
+from mlflow_fireworks.gateway.transport import Transport
+from mlflow_fireworks.gateway.wire import AccountPage
+from mlflow_fireworks.http import Retry, Timeouts
+from mlflow_fireworks.names import enumerate_names
+
+
+class Gateway:
+    """The control plane of one account.
+
+    Args:
+        base_url: Address of the API, without a trailing slash.
+        api_key: Sent to that address only.
+        account: Account id; asked of the API at first use when None.
+        retry: How failures that may pass are tried again.
+        timeouts: How long one request may hang.
+        tell: Is told about retries.
+        transport: For tests of this class without a server; a real connection when None.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr,
+        account: str | None = None,
+        *,
+        retry: Retry | None = None,
+        timeouts: Timeouts | None = None,
+        tell: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self.transport = Transport(base_url, api_key, retry=retry, timeouts=timeouts, tell=tell, transport=transport)
+        self._account = account
+
+    @cached_property
+    def account(self) -> str:
+        """The account id.
+
+        Raises:
+            RefusedError: The key is not accepted.
+            InvalidConfigError: The API does not say whose key it is, or names several accounts.
+        """
+        return self._account or self._ask_account()
+
+    @cached_property
+    def models(self) -> Models:
+        """Its models."""
+        return Models(self.transport, self.account)
+
+    @cached_property
+    def deployments(self) -> OnDemandDeployments:
+        """Its GPUs."""
+        return OnDemandDeployments(self.transport, self.account)
+
+    @cached_property
+    def adapters(self) -> LoadedAdapters:
+        """What is loaded on those."""
+        return LoadedAdapters(self.transport, self.account)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.transport.close()
+
+    def _ask_account(self) -> str:
+        """Whose key it is.
+
+        `GET /verifyApiKey` answers that in a header, as Fireworks' own client reads it; an API without that call lists
+        the accounts of the key.
+        """
+        try:
+            response = self.transport.send("GET", "/verifyApiKey", "the API key")
+            found = [str(response.headers.get("x-fireworks-account-id", "")).strip()]
+        except RefusedError as error:
+            if error.status != httpx.codes.NOT_FOUND:
+                raise
+            page = self.transport.ask(AccountPage, "GET", "/v1/accounts", "the accounts of the key")
+            found = [account.name.removeprefix("accounts/") for account in page.accounts]
+        if len(found) == 1 and found[0]:
+            return found[0]
+        known = f" (it may use {enumerate_names(found)})" if len(found) > 1 else ""
+        raise InvalidConfigError(
+            f"{self.transport.host} does not say which account the key belongs to{known}; "
+            "write the target as fireworks:/ACCOUNT or set FIREWORKS_ACCOUNT_ID"
+        )

@@ -1,0 +1,71 @@
+"""What Fireworks means when it says no: the error for an answer outside 2xx, with its own words and the next step."""
+
+import httpx
+from pydantic import ValidationError
+
+from mlflow_fireworks.errors import AlreadyExistsError, FailedPreconditionError, InvalidRequestError, RefusedError
+from mlflow_fireworks.gateway.wire import ErrorBody
+from mlflow_fireworks.http import TRANSIENT_STATUSES
+
+_FAILED_PRECONDITION = 9
+_KINDS: dict[int, type[RefusedError]] = {
+    400: InvalidRequestError,
+    409: AlreadyExistsError,
+    413: InvalidRequestError,
+    422: InvalidRequestError,
+}
+_NEXT_STEPS = {
+    401: "check FIREWORKS_API_KEY: it is missing a character, was revoked, or is for inference only",
+    402: "add a payment method to the account",
+    403: "this key has no permission here; check the account in the target (fireworks:/ACCOUNT) and the key's role",
+    404: "not found; check the name and the account in the target, then run the command again",
+    412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
+    429: "the account's request limit is used up; try again in a minute",
+}
+_NEXT_STEPS |= dict.fromkeys(
+    TRANSIENT_STATUSES - set(_NEXT_STEPS), "every try got this answer; run the same command again in a few minutes"
+)
+_USED_UP = "free some of it, choose another accelerator, or ask Fireworks for more"
+
+
+def is_about_quota(response: httpx.Response) -> bool:
+    """Whether a 429 is about how much the account may have, which no waiting changes.
+
+    Seen: `global--h200-count for account A, in use: 14, quota: 16, requesting: 4`; its status was not recorded.
+    """
+    return response.status_code == httpx.codes.TOO_MANY_REQUESTS and "quota:" in response.text
+
+
+def refusal(response: httpx.Response, method: str, subject: str, host: str) -> RefusedError:
+    """The error for an answer outside 2xx.
+
+    Bodies seen: `{"code":9,"details":[],"message":"cannot delete model with active deployments"}`; the samples of
+    Fireworks' documentation look for the word FAILED_PRECONDITION instead of the number, so both count.
+
+    Args:
+        response: The answer.
+        method: HTTP method of the call.
+        subject: What it was about.
+        host: Who answered.
+    """
+    try:
+        body = ErrorBody.model_validate_json(response.content)
+    except ValidationError:
+        body = ErrorBody(message=" ".join(response.text.split())[:300])
+    message = body.message or response.reason_phrase or "no reason given"
+    next_step = _USED_UP if is_about_quota(response) else _NEXT_STEPS.get(response.status_code)
+    kind = FailedPreconditionError if _is_not_yet(response, body) else _KINDS.get(response.status_code, RefusedError)
+    return kind(
+        f"{host} refused {method} {subject}: {message} ({response.status_code})"
+        + (f"; {next_step}" if next_step else ""),
+        status=response.status_code,
+        api_code=body.code,
+        server_message=message,
+        request_id=response.headers.get("x-request-id"),
+    )
+
+
+def _is_not_yet(response: httpx.Response, body: ErrorBody) -> bool:
+    return response.status_code == httpx.codes.BAD_REQUEST and (
+        body.code == _FAILED_PRECONDITION or "FAILED_PRECONDITION" in response.text
+    )

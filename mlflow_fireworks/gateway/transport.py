@@ -1,0 +1,198 @@
+"""Calls to Fireworks' control plane over HTTP, and what every resource has in common: found or not, deleted, listed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+import httpx
+from pydantic import SecretStr, ValidationError
+
+from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
+from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
+from mlflow_fireworks.gateway.wire import Page, Wire
+from mlflow_fireworks.http import (
+    Retry,
+    Timeouts,
+    TransientError,
+    describe_failure,
+    hide_queries,
+    is_loopback,
+    is_transient,
+    transient_status,
+)
+
+AnswerT = TypeVar("AnswerT", bound=Wire)
+PageT = TypeVar("PageT", bound=Page)
+
+_PAGE_SIZE = 200
+
+
+class Transport:
+    """One API address and the key for it.
+
+    Args:
+        base_url: Address of the API, without a trailing slash.
+        api_key: Sent to that address only.
+        retry: How failures that may pass are tried again.
+        timeouts: How long one request may hang.
+        tell: Is told about retries.
+        transport: For tests of this class without a server; a real connection when None.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        api_key: SecretStr,
+        *,
+        retry: Retry | None = None,
+        timeouts: Timeouts | None = None,
+        tell: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        transport: httpx.BaseTransport | None = None,
+    ) -> None:
+        self._retry = retry or Retry()
+        self._tell = tell
+        self.timeouts = timeouts or Timeouts()
+        self.host = urlsplit(base_url).netloc
+        self.is_here = is_loopback(urlsplit(base_url).hostname or "")
+        # Open to those who have rules of their own for answers: inference.
+        self.http = httpx.Client(
+            base_url=base_url,
+            headers={"Authorization": f"Bearer {api_key.get_secret_value()}", "User-Agent": "mlflow-fireworks"},
+            timeout=self.timeouts.for_a_call(),
+            transport=transport,
+            # A proxy from the environment has no business between two processes of one machine.
+            trust_env=not self.is_here,
+        )
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.http.close()
+
+    def ask(
+        self,
+        answer: type[AnswerT],
+        method: str,
+        path: str,
+        subject: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> AnswerT:
+        """One call whose answer has a known shape; see `send`.
+
+        Raises:
+            UnexpectedAnswerError: The answer has another one.
+        """
+        return self._read(answer, self.send(method, path, subject, body, params=params, timeout=timeout), subject)
+
+    def find(self, answer: type[AnswerT], name: str) -> AnswerT | None:
+        """A resource by its full name, or None when there is none."""
+        response = self._send("GET", f"/v1/{name}")
+        if response.status_code == httpx.codes.NOT_FOUND:
+            return None
+        return self._read(answer, self._accept(response, "GET", name), name)
+
+    def delete(self, name: str, params: Mapping[str, str] | None = None) -> None:
+        """Delete a resource by its full name; one that is already gone is fine."""
+        response = self._send("DELETE", f"/v1/{name}", params=params)
+        if response.status_code != httpx.codes.NOT_FOUND:
+            self._accept(response, "DELETE", name)
+
+    def pages(self, answer: type[PageT], path: str, subject: str) -> Iterator[PageT]:
+        """A list, page by page.
+
+        Args:
+            answer: The shape of a page.
+            path: Path of the collection, below the API's address.
+            subject: What it is, for messages.
+        """
+        token = ""
+        while True:
+            params = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": token} if token else {})
+            page = self.ask(answer, "GET", path, subject, params=params)
+            yield page
+            if not page.next_page_token or page.next_page_token == token:
+                return
+            token = page.next_page_token
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        subject: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> httpx.Response:
+        """One call, tried again while that may help.
+
+        Args:
+            method: HTTP method.
+            path: Path below the API's address.
+            subject: What it is about, for messages.
+            body: Sent as JSON.
+            params: Query parameters.
+            timeout: Limits of one try.
+
+        Returns:
+            The answer, always a success.
+
+        Raises:
+            RefusedError: Fireworks refused.
+            UnavailableError: There was no answer.
+        """
+        return self._accept(self._send(method, path, body, params=params, timeout=timeout), method, subject)
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        *,
+        params: Mapping[str, str] | None = None,
+        timeout: httpx.Timeout | None = None,
+    ) -> httpx.Response:
+        """The last answer, whatever it says."""
+        response: httpx.Response | None = None
+
+        def attempt() -> httpx.Response:
+            nonlocal response
+            response = None
+            try:
+                response = self.http.request(
+                    method, path, json=body, params=params, timeout=timeout or self.timeouts.for_a_call()
+                )
+            except httpx.RequestError as error:
+                if is_transient(error):
+                    raise TransientError(f"{self.host}: {describe_failure(error)}") from error
+                raise UnavailableError(f"cannot talk to {self.host}: {describe_failure(error)}") from None
+            if (failure := transient_status(response)) and not is_about_quota(response):
+                raise TransientError(f"{self.host} answered {failure}", failure.retry_after)
+            return response
+
+        try:
+            return self._retry.call(attempt, self._tell)
+        except TransientError as error:
+            if response is not None:
+                return response
+            raise UnavailableError(
+                f"{error}, {self._retry.attempts} times; check the network, the proxy variables and the target, "
+                "then run the same command again"
+            ) from None
+
+    def _accept(self, response: httpx.Response, method: str, subject: str) -> httpx.Response:
+        if not response.is_success:
+            raise refusal(response, method, subject, self.host)
+        return response
+
+    def _read(self, answer: type[AnswerT], response: httpx.Response, subject: str) -> AnswerT:
+        try:
+            return answer.model_validate_json(response.content or b"{}")
+        except ValidationError:
+            raise UnexpectedAnswerError(
+                f"{self.host} answered {response.request.method} {subject} with something that is not a "
+                f"{answer.__name__}; is the target an address of Fireworks' API?",
+                server_message=hide_queries(response.text[:500]),
+            ) from None
