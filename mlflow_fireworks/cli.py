@@ -3,14 +3,14 @@
 import json
 import sys
 from collections.abc import Callable, Mapping
-from typing import Any
+from importlib import import_module
+from typing import Any, ClassVar
 
 import click
 
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.hooks.commands import hooks
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.progress import format_bytes
@@ -20,7 +20,25 @@ from mlflow_fireworks.signals import stopped_by_sigterm
 Command = Callable[..., None]
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class LazyGroup(click.Group):
+    """A group some of whose commands are imported when they are asked for: the hooks bring a web server and a queue."""
+
+    lazy: ClassVar = {"hooks": ("mlflow_fireworks.hooks.commands", "hooks")}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """All names, in the order of the alphabet."""
+        return sorted([*super().list_commands(ctx), *self.lazy])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, imported if it must be."""
+        if cmd_name not in self.lazy:
+            return super().get_command(ctx, cmd_name)
+        module, name = self.lazy[cmd_name]
+        command: click.Command = getattr(import_module(module), name)
+        return command
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="mlflow-fireworks")
 def main() -> None:
     """Put MLflow models on Fireworks AI.
@@ -69,9 +87,6 @@ def emulator(arguments: tuple[str, ...]) -> None:
     from mlflow_fireworks.emulator.__main__ import main as run_emulator  # noqa: PLC0415 - only this command needs it
 
     sys.exit(run_emulator(list(arguments)))
-
-
-main.add_command(hooks)
 
 
 @main.group()

@@ -96,6 +96,11 @@ class Commands:
         return shlex.join([*_OWN, "hooks", "retry", job_id, *(["--queue", queue] if queue else [])])
 
     @staticmethod
+    def start_worker() -> str:
+        """Do the hooks' work, and look at the registry now and then."""
+        return shlex.join([*_OWN, "hooks", "worker"])
+
+    @staticmethod
     def start_emulator(state: str) -> str:
         """Run the local Fireworks by itself, on a folder with its state."""
         return shlex.join([*_OWN, "emulator", "--state", state])

@@ -16,6 +16,16 @@ import click
 from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks.jobs import Job, State
+from mlflow_fireworks.hooks.queue import open_queue
+from mlflow_fireworks.hooks.receiver import plan_jobs
+from mlflow_fireworks.hooks.reconcile import Finding, compare
+from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing
+from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow
+from mlflow_fireworks.hooks.rules import load_rules
+from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_secrets
+from mlflow_fireworks.hooks.worker import work_now
 from mlflow_fireworks.progress import format_bytes, logger
 from mlflow_fireworks.signals import stopped_by_sigterm
 
@@ -90,29 +100,11 @@ def hooks() -> None:
 @_JSON
 def check(rules_path: Path, event: Any, as_json: bool) -> None:
     """Explain what the rules would do to an event, or to the registry as it is now; change nothing."""
-    from mlflow_fireworks.hooks.receiver import plan_jobs  # noqa: PLC0415 - starlette, only for the hooks
-    from mlflow_fireworks.hooks.reconcile import compare  # noqa: PLC0415
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-
     rules = load_rules(rules_path)
-    found: list[tuple[Any, str | None]]
     if event:
-        found = [(job, None) for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
+        shown = [_describe_job(job) for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
     else:
-        found = [(finding.job, finding.missing) for finding in compare(rules, ())]
-    shown = [
-        {
-            "rule": job.rule,
-            "pointer": str(job.subject),
-            "version": job.version,
-            "action": "none" if missing == "" else job.action,
-            "deployment": job.deployment,
-            "endpoint": job.endpoint,
-            "target": job.target,
-            "missing": missing,
-        }
-        for job, missing in found
-    ]
+        shown = [_describe_finding(finding) for finding in compare(rules, ())]
     if as_json:
         click.echo(json.dumps(shown, indent=2))
         return
@@ -139,9 +131,6 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
 @click.option("--max-queue", type=click.IntRange(min=1), default=1000, show_default=True, help="Then senders wait.")
 def serve(host: str, port: int, **how: Any) -> None:
     """Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface."""
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-    from mlflow_fireworks.hooks.service import load_secrets  # noqa: PLC0415
-
     secrets = load_secrets(load_rules(how["rules_path"]))
     with _until_stopped():
         _make_service(**how).serve(secrets, host, port)
@@ -166,10 +155,6 @@ def worker(**how: Any) -> None:
 @_JSON
 def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
-    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
-    from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing  # noqa: PLC0415
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-
     found = enqueue_missing(open_queue(_queue(queue_url)), load_rules(rules_path), dead_too=True)
     _list_jobs(found, as_json)
 
@@ -179,8 +164,6 @@ def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def jobs(queue_url: str | None, as_json: bool) -> None:
     """Show the jobs, newest first."""
-    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
-
     _list_jobs(open_queue(_queue(queue_url)).ledger.jobs(), as_json)
 
 
@@ -190,8 +173,6 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """Try a dead job again."""
-    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
-
     _list_jobs([open_queue(_queue(queue_url)).retry(job_id)], as_json)
 
 
@@ -204,10 +185,6 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
 
     Start `hooks serve` first. Running it again brings the webhooks up to date.
     """
-    from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow  # noqa: PLC0415
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-    from mlflow_fireworks.hooks.service import load_secrets  # noqa: PLC0415
-
     rules = load_rules(rules_path)
     secrets = load_secrets(rules)
     found = []
@@ -233,11 +210,6 @@ def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
 
     The event is taken as it is: whoever may start this may also deploy.
     """
-    from mlflow_fireworks.hooks.jobs import State  # noqa: PLC0415
-    from mlflow_fireworks.hooks.receiver import plan_jobs  # noqa: PLC0415
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-    from mlflow_fireworks.hooks.worker import work_now  # noqa: PLC0415
-
     body = os.environ.get("WEBHOOK_PAYLOAD", "").encode() if from_env else event.read() if event else b""
     if not body:
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
@@ -250,7 +222,27 @@ def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
         sys.exit(1)
 
 
-def _list_jobs(found: list[Any], as_json: bool) -> None:
+def _describe_job(job: Job) -> dict[str, str | None]:
+    """What follows from an event; what is on Fireworks was not looked at."""
+    return {
+        "rule": job.rule,
+        "pointer": str(job.subject),
+        "version": job.version,
+        "action": job.action,
+        "deployment": job.deployment,
+        "endpoint": job.endpoint,
+        "target": job.target,
+        "missing": None,
+    }
+
+
+def _describe_finding(finding: Finding) -> dict[str, str | None]:
+    """What follows from a comparison."""
+    action = finding.job.action if finding.missing else "none"
+    return _describe_job(finding.job) | {"action": action, "missing": finding.missing}
+
+
+def _list_jobs(found: list[Job], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
         return
@@ -274,11 +266,7 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
     retry_after: float,
     lease: float,
     max_queue: int = 1000,
-) -> Any:
-    from mlflow_fireworks.hooks.queue import open_queue  # noqa: PLC0415
-    from mlflow_fireworks.hooks.rules import load_rules  # noqa: PLC0415
-    from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service  # noqa: PLC0415
-
+) -> Service:
     rules = load_rules(rules_path)
     queue = open_queue(_queue(queue_url), max_queue, lease)
     if not logger.hasHandlers():  # MLflow configures its loggers when it is imported
@@ -297,9 +285,7 @@ def _queue(url: str | None) -> str:
     return url or str(state_folder() / "hooks.db")
 
 
-def _read_event(body: bytes) -> list[Any]:
-    from mlflow_fireworks.hooks.events import read_hub_event, read_mlflow_event  # noqa: PLC0415
-
+def _read_event(body: bytes) -> list[Event]:
     try:
         return read_mlflow_event(body, "check")
     except InvalidConfigError:

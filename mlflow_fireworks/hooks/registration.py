@@ -13,6 +13,7 @@ from mlflow.entities.webhook import Webhook, WebhookAction, WebhookEntity, Webho
 from mlflow.exceptions import MlflowException
 from pydantic import SecretStr
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import CredentialsError, FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.rules import Rules, is_glob
 from mlflow_fireworks.redaction import brief
@@ -61,7 +62,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
     if not where.startswith(("http://", "https://")):
         raise InvalidConfigError(
             "only an MLflow server sends webhooks: set MLFLOW_TRACKING_URI to its http(s) address; without one, "
-            "`mlflow-fireworks hooks worker` finds what changed by looking (--reconcile-every)"
+            f"`{Commands.start_worker()}` finds what changed by looking (--reconcile-every)"
         )
     url = f"{base_url.rstrip('/')}/webhooks/mlflow"
     events = _events(rules)
