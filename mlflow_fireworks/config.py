@@ -318,6 +318,8 @@ def _default_word(kind: str, default: Any) -> str:
         return "—"
     if kind == "duration":
         return f"{default / 60:g}m" if default % 3600 else f"{default / 3600:g}h"
+    if isinstance(default, tuple):
+        return ",".join(default)  # as it is written after -C
     return json.dumps(default) if isinstance(default, bool) else str(default)
 
 

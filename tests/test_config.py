@@ -1,6 +1,7 @@
 import pytest
 
-from mlflow_fireworks.config import Config, Kind, option_table, parse_config
+from mlflow_fireworks.config import Config, Kind, option_table, parse_config, parse_options
+from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
 
 
@@ -98,3 +99,10 @@ def test_every_option_has_a_type_and_a_help_text():
         assert kind, name
         assert default, name
         assert len(text) > 15, name
+
+
+@pytest.mark.parametrize("table", [Config, EndpointConfig])
+def test_a_default_that_help_shows_can_be_written(table):
+    for name, _, default, _ in option_table(table):
+        if default != "—":
+            assert getattr(parse_options({name: default}, table), name) == table.model_fields[name].default, name
