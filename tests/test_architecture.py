@@ -32,7 +32,7 @@ ARROWS = {
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.
-LAZY = {("", "promotion"), ("cli", "emulator"), ("cli", "hooks")}
+LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")}
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
     "huggingface_hub": {"artifacts", "registry", "hooks"},
