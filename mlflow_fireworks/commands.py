@@ -1,7 +1,8 @@
 """Every command that a message prints, so that it works when it is pasted."""
 
 import shlex
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from mlflow_fireworks.names import DeploymentName, EndpointName
 
@@ -18,39 +19,37 @@ class Commands:
 
     Args:
         target_uri: As the user wrote it.
+        options: What this run was given for `-C`, which the command that goes on with it repeats.
+        endpoint_options: Of these, what an endpoint's commands take.
+        endpoint: The endpoint of this run.
     """
 
     target_uri: str
+    options: Mapping[str, str] = field(default_factory=dict)
+    endpoint_options: Mapping[str, str] = field(default_factory=dict)
+    endpoint: EndpointName | None = None
+
+    def again(self, name: DeploymentName, model_uri: str, *, revision: int) -> str:
+        """This run once more, with its options: `create` makes the first revision, `update` the others."""
+        verb = "create" if revision == 1 else "update"
+        return self._write(*_MLFLOW, verb, name=name, model=model_uri, endpoint=self.endpoint, options=self._given)
+
+    def finish(self, name: DeploymentName) -> str:
+        """Go on with what this run has sent, and wait for it."""
+        options = {option: value for option, value in self._given.items() if option != "synchronous"}
+        return self._write(*_MLFLOW, "update", name=name, endpoint=self.endpoint, options=options)
 
     def create(self, name: DeploymentName, model_uri: str) -> str:
-        """Make a deployment, or go on with it."""
+        """Make a deployment."""
         return self._write(*_MLFLOW, "create", name=name, model=model_uri)
 
-    def update(
-        self,
-        name: DeploymentName,
-        model_uri: str | None = None,
-        *,
-        endpoint: EndpointName | None = None,
-        **options: str,
-    ) -> str:
-        """Give a deployment new content, finish it, or put it on an endpoint.
-
-        Args:
-            name: The deployment.
-            model_uri: Its new content; None leaves it as it is.
-            endpoint: Put it there.
-            options: For `-C`.
-        """
-        return self._write(*_MLFLOW, "update", name=name, model=model_uri, endpoint=endpoint, options=options)
-
-    def deploy(self, name: DeploymentName, model_uri: str, *, revision: int) -> str:
-        """Send the content of a revision (again): the first is made by `create`, the others by `update`."""
-        return self.create(name, model_uri) if revision == 1 else self.update(name, model_uri)
+    def serve(self, name: DeploymentName, endpoint: EndpointName, **options: str) -> str:
+        """Put a deployment on an endpoint; `options` are for `-C`."""
+        return self._write(*_MLFLOW, "update", name=name, endpoint=endpoint, options=options)
 
     def delete(self, name: DeploymentName, **options: str) -> str:
-        """Delete a deployment; `options` are for `-C`."""
-        return self._write(*_MLFLOW, "delete", name=name, options=options)
+        """Delete a deployment, with the options of this run and more for `-C`."""
+        return self._write(*_MLFLOW, "delete", name=name, options={**self.options, **options})
 
     def get(self, name: DeploymentName) -> str:
         """Look at a deployment."""
@@ -65,16 +64,23 @@ class Commands:
         return self._write(*_MLFLOW, "list-endpoints")
 
     def create_endpoint(self, endpoint: EndpointName, **options: str) -> str:
-        """Start an endpoint; MLflow's own command for that fails for every plugin (3.17)."""
-        return self._write(*_OWN, "endpoint", "create", name=endpoint, options=options)
+        """Start an endpoint, with the options of this run and more for `-C`.
+
+        MLflow's own command for that fails for every plugin (3.17).
+        """
+        return self._write(*_OWN, "endpoint", "create", name=endpoint, options={**self.endpoint_options, **options})
 
     def update_endpoint(self, endpoint: EndpointName, **options: str) -> str:
-        """Change or move an endpoint."""
-        return self._write(*_OWN, "endpoint", "update", name=endpoint, options=options)
+        """Change or move an endpoint, with the options of this run and more for `-C`."""
+        return self._write(*_OWN, "endpoint", "update", name=endpoint, options={**self.endpoint_options, **options})
 
     def delete_endpoint(self, endpoint: EndpointName, **options: str) -> str:
         """Take an endpoint down; MLflow's own command for that takes no options (3.17)."""
         return self._write(*_OWN, "endpoint", "delete", name=endpoint, options=options)
+
+    @property
+    def _given(self) -> dict[str, str]:
+        return {**self.options, **(self.endpoint_options if self.endpoint else {})}
 
     @staticmethod
     def help() -> str:
@@ -111,7 +117,7 @@ class Commands:
         name: str | None = None,
         model: str | None = None,
         endpoint: str | None = None,
-        options: dict[str, str] | None = None,
+        options: Mapping[str, str] | None = None,
     ) -> str:
         flags = {"-t": self.target_uri, "--name": name, "-m": model, "--endpoint": endpoint}
         given = [part for flag, value in flags.items() if value is not None for part in (flag, value)]

@@ -313,14 +313,28 @@ def option_table(table: type[BaseModel] = Config) -> list[tuple[str, str, str, s
     ]
 
 
+def write_options(config: BaseModel) -> dict[str, str]:
+    """The options that were given, as they are written after `-C`; but for those that no message repeats."""
+    shown = {name for name in config.model_fields_set if type(config).model_fields[name].repr}
+    return {name: _write_value(value) for name, value in config if name in shown and value is not None}
+
+
+def _write_value(value: Any) -> str:
+    if isinstance(value, Enum):
+        return str(value.value)
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return json.dumps(value) if isinstance(value, bool | Mapping) else str(value)
+
+
 def _default_word(kind: str, default: Any) -> str:
     if default is None:
         return "—"
     if kind == "duration":
         return f"{default / 60:g}m" if default % 3600 else f"{default / 3600:g}h"
-    if isinstance(default, tuple):
-        return ",".join(default)  # as it is written after -C
-    return json.dumps(default) if isinstance(default, bool) else str(default)
+    return _write_value(default)
 
 
 def _type_word(annotation: Any, metadata: list[Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.environment_variables import MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT, MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import Config
+from mlflow_fireworks.config import Config, write_options
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.gateway import Gateway
@@ -40,6 +40,8 @@ def open_deployments(
     options: Config | None = None,
     endpoint_options: EndpointConfig | None = None,
     reporter: Reporter | None = None,
+    *,
+    endpoint: EndpointName | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator["Deployments"]:
     """The deployments of an account, while the block runs.
@@ -51,12 +53,13 @@ def open_deployments(
         options: Of this run; all defaults when None.
         endpoint_options: As well.
         reporter: Is told what happens; the one that the options ask for when None.
+        endpoint: The endpoint that the run is also about, for commands in messages.
         is_wanted: Whether somebody still wants the result; asked while bytes move.
 
     Raises:
         CredentialsError: There is no API key.
     """
-    options = options or Config()
+    options, endpoint_options = options or Config(), endpoint_options or EndpointConfig()
     key = load_api_key(target)
     base_url = target.base_url or local_url(local_state())
     reporter = reporter or make_reporter(options.progress)
@@ -65,12 +68,12 @@ def open_deployments(
         yield Deployments(
             Run(
                 gateway,
-                Commands(target.uri),
+                Commands(target.uri, write_options(options), write_options(endpoint_options), endpoint),
                 reporter,
                 Waiter(reporter),
                 state_folder(),
                 options,
-                endpoint_options or EndpointConfig(),
+                endpoint_options,
                 request_timeout=MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT.get(),
                 total_timeout=total.get() if total.is_set() else _COLD_START_SECONDS,
                 is_billed=not target.is_local,
@@ -257,7 +260,7 @@ class Deployments:
             if endpoint:
                 self.run.reporter.warn(
                     f"endpoint '{endpoint}' was not changed: the model is not READY yet; go on with: "
-                    + self.run.commands.update(name, endpoint=endpoint)
+                    + self.run.commands.finish(name)
                 )
             return result
         if self.run.config.watch_tunable and not outcome.dry_run:
@@ -280,7 +283,7 @@ class Deployments:
             if places and places[0].model != model.name:
                 self.run.reporter.note(
                     f"endpoint '{endpoint.name}' still serves {places[0].model}; move it with: "
-                    + self.run.commands.update(name, endpoint=endpoint.name)
+                    + self.run.commands.serve(name, endpoint.name)
                 )
 
 

@@ -70,7 +70,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint), endpoint) as deployments, stopped_by_sigterm():
             return _with_flavor(
                 deployments.create(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
             )
@@ -99,7 +99,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint)) as deployments, stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint), endpoint) as deployments, stopped_by_sigterm():
             return _with_flavor(
                 deployments.update(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
             )
@@ -250,9 +250,12 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             yield deployments.run
 
     def _opened(
-        self, options: Config | None = None, endpoint_options: EndpointConfig | None = None
+        self,
+        options: Config | None = None,
+        endpoint_options: EndpointConfig | None = None,
+        endpoint: str | None = None,
     ) -> AbstractContextManager[Deployments]:
-        return open_deployments(self._target, options, endpoint_options)
+        return open_deployments(self._target, options, endpoint_options, endpoint=_endpoint(endpoint))
 
 
 def run_local(

@@ -128,7 +128,9 @@ def follow(
     watch = _Watch(look, look_every_seconds, shown)
     reporter = reporter or make_reporter(options.progress)
     started = _now()
-    with open_deployments(parse_target(target), options, endpoint_options, reporter, watch.is_as_shown) as deployments:
+    with open_deployments(
+        parse_target(target), options, endpoint_options, reporter, is_wanted=watch.is_as_shown
+    ) as deployments:
         goal = _Goal(
             deployments,
             DeploymentName(name or suggest_name(shown.name)),

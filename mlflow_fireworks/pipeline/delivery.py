@@ -79,7 +79,7 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
         journal.begin(plan.stamp.fingerprint, model.create_time)
         if cargo.origin is None:
             _send_files(run, plan, cargo.manifest, journal)
-        elif not import_files(run, plan.model_id, cargo.origin, run.commands.update(plan.stamp.deployment)):
+        elif not import_files(run, plan.model_id, cargo.origin, run.commands.finish(plan.stamp.deployment)):
             return plan, ()
         try:
             warnings = validate(run, plan)
@@ -111,7 +111,7 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         FailedStateError: It was asked for, and the model is FAILED.
         DeadlineError: It takes longer than the limit.
     """
-    name, again = run.gateway.models.full_name(plan.model_id), run.commands.update(plan.stamp.deployment)
+    name, again = run.gateway.models.full_name(plan.model_id), run.commands.finish(plan.stamp.deployment)
     begin(run.reporter, Step.VALIDATE, f"validate {name}")
     warnings: tuple[str, ...] | None = None
 
@@ -134,7 +134,7 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         return (
             f"{name} is not READY after {format_seconds(run.config.timeout)} (last answer: {reason}); all bytes were "
             f"sent, so wait for it with: {again}, or send them again with: "
-            + run.commands.deploy(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
+            + run.commands.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
         )
 
     if run.config.synchronous:

@@ -201,7 +201,7 @@ class Pipeline:
             try:
                 plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
             except KeyboardInterrupt:
-                again = self.run.commands.deploy(plan.stamp.deployment, source.asked, revision=plan.stamp.revision)
+                again = self.run.commands.again(plan.stamp.deployment, source.asked, revision=plan.stamp.revision)
                 self.run.reporter.warn(f"stopped; the same command goes on from here: {again}")
                 raise
         model = self.run.gateway.models.find(plan.model_id)

@@ -66,7 +66,7 @@ def plan_create(
     raise ConflictError(
         f"deployment '{existing.name}' already exists with other content "
         f"({held.stamp.source if held.stamp else 'unknown source'}, {held.model.state}); "
-        f"to make this its next revision: {commands.update(existing.name, asked)}"
+        f"to make this its next revision: {commands.again(existing.name, asked, revision=existing.newest.number + 1)}"
     )
 
 

@@ -38,7 +38,7 @@ def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
     if existing and existing.current.base_model != model.name:
         raise ConflictError(
             f"endpoint '{name}' serves {existing.current.base_model}; to let it serve {model.name} with no gap: "
-            + run.commands.update_endpoint(name, model=model.model_id)
+            + run.commands.update_endpoint(name, model=_short_name(run, model))
         )
     deployment = existing.current if existing else start(run, name, model)
     if run.endpoint_config.wait and not run.endpoint_config.dry_run:
@@ -149,3 +149,8 @@ def _with_shapes(run: Run, model: Model, error: InvalidRequestError) -> InvalidR
     """A refusal of hardware, with what would fit."""
     fitting = describe_shapes(run.gateway.deployments.match_shapes(model.name))
     return error.reworded(f"{error.message}; shapes that fit (-C deployment_shape=): {fitting}") if fitting else error
+
+
+def _short_name(run: Run, model: Model) -> str:
+    """The id of a model of this account; the full name of another's, of which an id alone is not found."""
+    return model.model_id if run.gateway.models.full_name(model.model_id) == model.name else model.name

@@ -26,11 +26,23 @@ def choose_hardware(run: Run, model: Model, previous: OnDemandDeployment | None 
     """
     config = run.endpoint_config
     if previous and not config.model_fields_set & HARDWARE_OPTIONS:
-        return hardware_of(previous)
+        return _keep_hardware(run, model, previous)
     placed = {"placement": config.where}
     if config.accelerator_type:
         return {"acceleratorCount": model.base_model_details.world_size or 1, **config.hardware, **placed}
     return {**config.hardware, **placed, **_choose_shape(run, model)}
+
+
+def _keep_hardware(run: Run, model: Model, previous: OnDemandDeployment) -> dict[str, Any]:
+    """The hardware of the previous deployment; another shape where that one was tried out for other models only."""
+    fields = hardware_of(previous)
+    if not previous.deployment_shape or previous.base_model == model.name:
+        return fields
+    fitting = run.gateway.deployments.match_shapes(model.name, addons=previous.enable_addons)
+    kept = previous.deployment_shape.partition("/versions/")[0]  # Fireworks puts the version in place of the shape
+    if not fitting or any(version.snapshot.name == kept for version in fitting):
+        return fields
+    return {**fields, "deploymentShape": fitting[0].name if previous.enable_addons else DEFAULT_SHAPE}
 
 
 def hardware_of(deployment: OnDemandDeployment) -> dict[str, Any]:

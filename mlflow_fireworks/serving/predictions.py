@@ -144,7 +144,7 @@ def _serve_command(run: Run, deployment: Deployment, endpoints: Collection[Endpo
     names = (deployment.name if number == 1 else f"{deployment.name}-{number}" for number in count(1))
     endpoint = next(name for name in map(EndpointName, names) if name not in endpoints)
     merge = {"live_merge": "true"} if deployment.current.model.peft_details.base_model else {}
-    return run.commands.update(deployment.name, endpoint=endpoint, **merge)
+    return run.commands.serve(deployment.name, endpoint, **merge)
 
 
 def _embeds(run: Run, place: Place) -> bool:

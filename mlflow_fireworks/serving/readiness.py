@@ -118,8 +118,8 @@ def _give_up(run: Run, deployment: OnDemandDeployment, reason: str) -> str:
     name = endpoint_of(deployment)
     return (
         f"{reason} after {format_seconds(run.endpoint_config.ready_timeout)}; it may still come up and be billed: look "
-        f"with '{run.commands.get_endpoint(name)}', go on waiting with the same command, or take it down with "
-        f"'{run.commands.delete_endpoint(name)}'"
+        f"with: {run.commands.get_endpoint(name)}; go on waiting with the same command, or take it down with: "
+        + run.commands.delete_endpoint(name)
     )
 
 
