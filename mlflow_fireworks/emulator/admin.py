@@ -67,7 +67,7 @@ _CALLS: Mapping[tuple[str, str], Callable[[Service, bytes], object]] = {
     ("GET", "faults"): lambda service, _body: _plain(service.faults.pending()),
     ("POST", "faults"): lambda service, body: service.faults.add(fault_from(_object(body))),
     ("DELETE", "faults"): lambda service, _body: service.faults.clear(),
-    ("POST", "transitions"): lambda service, body: service.transitions.set(Transition(**_object(body))),
-    ("DELETE", "transitions"): lambda service, _body: service.transitions.clear(),
+    ("POST", "transitions"): lambda service, body: service.control_plane.transitions.set(Transition(**_object(body))),
+    ("DELETE", "transitions"): lambda service, _body: service.control_plane.transitions.clear(),
     ("POST", "reset"): lambda service, _body: service.reset(),
 }

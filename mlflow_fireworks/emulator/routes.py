@@ -7,20 +7,15 @@ records get their names, and the descriptions of the emulator (OpenAPI, coverage
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 from urllib.parse import unquote
 
 from mlflow_fireworks.emulator import messages
 from mlflow_fireworks.emulator import serving_messages as serving
 from mlflow_fireworks.emulator.fields import Message
 from mlflow_fireworks.emulator.messages import NOTHING
-from mlflow_fireworks.emulator.wire import Call, JsonObject
-
-if TYPE_CHECKING:
-    from mlflow_fireworks.emulator.service import Service
 
 _STORAGE_OPERATIONS = {
     ("PUT", False): "put_object",
@@ -30,7 +25,6 @@ _STORAGE_OPERATIONS = {
     ("GET", False): "get_object",
 }
 
-Operation = Callable[["Service", Call], JsonObject]
 Sureness = Literal["observed", "documented", "schema", "inferred"]
 
 
@@ -42,7 +36,6 @@ class Route:
         method: HTTP method.
         pattern: Path with ``{variables}``.
         operation: Its name in faults and records.
-        run: Carries it out.
         answer: Table of the answer.
         body: Table of the request body; None when there is none.
         query: Table of the query parameters.
@@ -53,7 +46,6 @@ class Route:
     method: str
     pattern: str
     operation: str
-    run: Operation = field(repr=False)
     answer: Message
     body: Message | None = None
     query: Message = NOTHING
@@ -115,155 +107,144 @@ _QUOTA = _ACCOUNT + "/quotas/{quota}"
 
 ROUTES: tuple[Route, ...] = (
     Route(
-        "GET", "/verifyApiKey", "verify_api_key", lambda s, c: s.accounts.verify_api_key(c), NOTHING,
-        source="fireworks-ai 0.19", sure="observed",
+        "GET", "/verifyApiKey", "verify_api_key", NOTHING, source="fireworks-ai 0.19", sure="observed",
     ),
     Route(
-        "GET", "/v1/accounts", "list_accounts", lambda s, c: s.accounts.page(c),
-        messages.list_of("accounts", messages.ACCOUNT), query=messages.LIST_QUERY,
-        source="fireworks-ai 1.2", sure="schema",
+        "GET", "/v1/accounts", "list_accounts", messages.list_of("accounts", messages.ACCOUNT),
+        query=messages.LIST_QUERY, source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _ACCOUNT, "get_account", lambda s, c: s.accounts.get(c), messages.ACCOUNT,
-        query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
+        "GET", _ACCOUNT, "get_account", messages.ACCOUNT, query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2",
+        sure="schema",
     ),
     Route(
-        "POST", _ACCOUNT + "/models", "create_model", lambda s, c: s.models.create(c), messages.MODEL,
-        body=messages.CREATE_MODEL, source="docs, cookbook notebook", sure="observed",
-    ),
-    Route(
-        "GET", _ACCOUNT + "/models", "list_models", lambda s, c: s.models.page(c),
-        messages.list_of("models", messages.MODEL), query=messages.LIST_QUERY,
-        source="fireworks-ai 1.2, public callers", sure="observed",
-    ),
-    Route(
-        "GET", _MODEL, "get_model", lambda s, c: s.models.get(c), messages.MODEL,
-        query=messages.READ_MASK_QUERY, source="docs, cookbook notebook", sure="observed",
-    ),
-    Route(
-        "PATCH", _MODEL, "update_model", lambda s, c: s.models.update(c), messages.MODEL, body=messages.MODEL,
-        source="fireworks-ai 1.2, cookbook notebook", sure="observed",
-    ),
-    Route(
-        "DELETE", _MODEL, "delete_model", lambda s, c: s.models.delete(c), NOTHING,
+        "POST", _ACCOUNT + "/models", "create_model", messages.MODEL, body=messages.CREATE_MODEL,
         source="docs, cookbook notebook", sure="observed",
     ),
     Route(
-        "POST", _MODEL + ":getUploadEndpoint", "get_upload_endpoint", lambda s, c: s.uploads.get_upload_endpoint(c),
-        messages.UPLOAD_ENDPOINT, body=messages.GET_UPLOAD_ENDPOINT, source="docs, cookbook notebook", sure="observed",
+        "GET", _ACCOUNT + "/models", "list_models", messages.list_of("models", messages.MODEL),
+        query=messages.LIST_QUERY, source="fireworks-ai 1.2, public callers", sure="observed",
     ),
     Route(
-        "GET", _MODEL + ":validateUpload", "validate_upload", lambda s, c: s.uploads.validate_upload(c),
-        messages.VALIDATE_UPLOAD, query=messages.VALIDATE_UPLOAD_QUERY, source="docs, public clients",
+        "GET", _MODEL, "get_model", messages.MODEL, query=messages.READ_MASK_QUERY, source="docs, cookbook notebook",
+        sure="observed",
     ),
     Route(
-        "GET", _MODEL + ":getDownloadEndpoint", "get_download_endpoint",
-        lambda s, c: s.imports.get_download_endpoint(c), serving.DOWNLOAD_ENDPOINT, query=messages.READ_MASK_QUERY,
-        source="fireworks-ai 1.2", sure="schema",
+        "PATCH", _MODEL, "update_model", messages.MODEL, body=messages.MODEL,
+        source="fireworks-ai 1.2, cookbook notebook", sure="observed",
     ),
     Route(
-        "POST", _MODEL + ":prepare", "prepare_model", lambda s, c: s.imports.prepare(c), NOTHING, body=serving.PREPARE,
-        source="docs, fireworks-ai 1.2", sure="documented",
+        "DELETE", _MODEL, "delete_model", NOTHING, source="docs, cookbook notebook", sure="observed",
     ),
     Route(
-        "POST", _MODEL + ":import", "import_model", lambda s, c: s.imports.start(c), serving.OPERATION,
-        body=serving.IMPORT, source="public OpenAPI", sure="schema",
+        "POST", _MODEL + ":getUploadEndpoint", "get_upload_endpoint", messages.UPLOAD_ENDPOINT,
+        body=messages.GET_UPLOAD_ENDPOINT, source="docs, cookbook notebook", sure="observed",
     ),
     Route(
-        "GET", _ACCOUNT + "/operations/{operation}", "get_operation", lambda s, c: s.imports.get_operation(c),
-        serving.OPERATION, source="training SDK", sure="inferred",
+        "GET", _MODEL + ":validateUpload", "validate_upload", messages.VALIDATE_UPLOAD,
+        query=messages.VALIDATE_UPLOAD_QUERY, source="docs, public clients",
     ),
     Route(
-        "POST", "/v1/validateModelConfig", "validate_model_config", lambda s, c: s.uploads.validate_config(c), NOTHING,
-        body=messages.VALIDATE_CONFIG, source="public OpenAPI", sure="schema",
+        "GET", _MODEL + ":getDownloadEndpoint", "get_download_endpoint", serving.DOWNLOAD_ENDPOINT,
+        query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "POST", _ACCOUNT + "/deployments", "create_deployment", lambda s, c: s.deployments.create(c),
-        serving.DEPLOYMENT, body=serving.DEPLOYMENT, query=serving.CREATE_DEPLOYMENT_QUERY,
+        "POST", _MODEL + ":prepare", "prepare_model", NOTHING, body=serving.PREPARE, source="docs, fireworks-ai 1.2",
+        sure="documented",
+    ),
+    Route(
+        "POST", _MODEL + ":import", "import_model", serving.OPERATION, body=serving.IMPORT, source="public OpenAPI",
+        sure="schema",
+    ),
+    Route(
+        "GET", _ACCOUNT + "/operations/{operation}", "get_operation", serving.OPERATION, source="training SDK",
+        sure="inferred",
+    ),
+    Route(
+        "POST", "/v1/validateModelConfig", "validate_model_config", NOTHING, body=messages.VALIDATE_CONFIG,
+        source="public OpenAPI", sure="schema",
+    ),
+    Route(
+        "POST", _ACCOUNT + "/deployments", "create_deployment", serving.DEPLOYMENT, body=serving.DEPLOYMENT,
+        query=serving.CREATE_DEPLOYMENT_QUERY, source="fireworks-ai 1.2, public clients", sure="observed",
+    ),
+    Route(
+        "GET", _ACCOUNT + "/deployments", "list_deployments", messages.list_of("deployments", serving.DEPLOYMENT),
+        query=serving.LIST_DEPLOYMENTS_QUERY, source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "GET", _DEPLOYMENT, "get_deployment", serving.DEPLOYMENT, query=messages.READ_MASK_QUERY,
         source="fireworks-ai 1.2, public clients", sure="observed",
     ),
     Route(
-        "GET", _ACCOUNT + "/deployments", "list_deployments", lambda s, c: s.deployments.page(c),
-        messages.list_of("deployments", serving.DEPLOYMENT), query=serving.LIST_DEPLOYMENTS_QUERY,
+        "PATCH", _DEPLOYMENT, "update_deployment", serving.DEPLOYMENT, body=serving.DEPLOYMENT,
+        query=serving.UPDATE_DEPLOYMENT_QUERY, source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "DELETE", _DEPLOYMENT, "delete_deployment", NOTHING, query=serving.DELETE_DEPLOYMENT_QUERY,
+        source="fireworks-ai 1.2, public clients", sure="observed",
+    ),
+    Route(
+        "PATCH", _DEPLOYMENT + ":scale", "scale_deployment", NOTHING, body=serving.SCALE, source="fireworks-ai 1.2",
+        sure="schema",
+    ),
+    Route(
+        "POST", _DEPLOYMENT + ":undelete", "undelete_deployment", serving.DEPLOYMENT, body=NOTHING,
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _DEPLOYMENT, "get_deployment", lambda s, c: s.deployments.get(c), serving.DEPLOYMENT,
-        query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2, public clients", sure="observed",
+        "POST", _ACCOUNT + "/deployedModels", "create_deployed_model", serving.DEPLOYED_MODEL,
+        body=serving.DEPLOYED_MODEL, query=serving.CREATE_DEPLOYED_MODEL_QUERY, source="fireworks-ai 1.2, docs",
+        sure="documented",
     ),
     Route(
-        "PATCH", _DEPLOYMENT, "update_deployment", lambda s, c: s.deployments.update(c), serving.DEPLOYMENT,
-        body=serving.DEPLOYMENT, query=serving.UPDATE_DEPLOYMENT_QUERY, source="fireworks-ai 1.2", sure="schema",
-    ),
-    Route(
-        "DELETE", _DEPLOYMENT, "delete_deployment", lambda s, c: s.deployments.delete(c), NOTHING,
-        query=serving.DELETE_DEPLOYMENT_QUERY, source="fireworks-ai 1.2, public clients", sure="observed",
-    ),
-    Route(
-        "PATCH", _DEPLOYMENT + ":scale", "scale_deployment", lambda s, c: s.deployments.scale(c), NOTHING,
-        body=serving.SCALE, source="fireworks-ai 1.2", sure="schema",
-    ),
-    Route(
-        "POST", _DEPLOYMENT + ":undelete", "undelete_deployment", lambda s, c: s.deployments.undelete(c),
-        serving.DEPLOYMENT, body=NOTHING, source="fireworks-ai 1.2", sure="schema",
-    ),
-    Route(
-        "POST", _ACCOUNT + "/deployedModels", "create_deployed_model", lambda s, c: s.deployed_models.create(c),
-        serving.DEPLOYED_MODEL, body=serving.DEPLOYED_MODEL, query=serving.CREATE_DEPLOYED_MODEL_QUERY,
-        source="fireworks-ai 1.2, docs", sure="documented",
-    ),
-    Route(
-        "GET", _ACCOUNT + "/deployedModels", "list_deployed_models", lambda s, c: s.deployed_models.page(c),
+        "GET", _ACCOUNT + "/deployedModels", "list_deployed_models",
         messages.list_of("deployedModels", serving.DEPLOYED_MODEL), query=messages.LIST_QUERY,
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _DEPLOYED_MODEL, "get_deployed_model", lambda s, c: s.deployed_models.get(c), serving.DEPLOYED_MODEL,
-        query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
-    ),
-    Route(
-        "PATCH", _DEPLOYED_MODEL, "update_deployed_model", lambda s, c: s.deployed_models.update(c),
-        serving.DEPLOYED_MODEL, body=serving.DEPLOYED_MODEL, source="fireworks-ai 1.2", sure="schema",
-    ),
-    Route(
-        "DELETE", _DEPLOYED_MODEL, "delete_deployed_model", lambda s, c: s.deployed_models.delete(c), NOTHING,
+        "GET", _DEPLOYED_MODEL, "get_deployed_model", serving.DEPLOYED_MODEL, query=messages.READ_MASK_QUERY,
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _ACCOUNT + "/deploymentShapes", "list_shapes", lambda s, c: s.shapes.page(c),
-        messages.list_of("deploymentShapes", serving.SHAPE), query=serving.LIST_SHAPES_QUERY,
+        "PATCH", _DEPLOYED_MODEL, "update_deployed_model", serving.DEPLOYED_MODEL, body=serving.DEPLOYED_MODEL,
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _SHAPE, "get_shape", lambda s, c: s.shapes.get(c), serving.SHAPE, query=messages.READ_MASK_QUERY,
-        source="fireworks-ai 1.2", sure="schema",
+        "DELETE", _DEPLOYED_MODEL, "delete_deployed_model", NOTHING, source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _SHAPE + "/versions", "list_shape_versions", lambda s, c: s.shapes.page_versions(c),
+        "GET", _ACCOUNT + "/deploymentShapes", "list_shapes", messages.list_of("deploymentShapes", serving.SHAPE),
+        query=serving.LIST_SHAPES_QUERY, source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "GET", _SHAPE, "get_shape", serving.SHAPE, query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2",
+        sure="schema",
+    ),
+    Route(
+        "GET", _SHAPE + "/versions", "list_shape_versions",
         messages.list_of("deploymentShapeVersions", serving.SHAPE_VERSION), query=messages.LIST_QUERY,
         source="fireworks-ai 1.2, public callers", sure="schema",
     ),
     Route(
-        "GET", _SHAPE + "/versions/{version}", "get_shape_version", lambda s, c: s.shapes.get_version(c),
-        serving.SHAPE_VERSION, query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
+        "GET", _SHAPE + "/versions/{version}", "get_shape_version", serving.SHAPE_VERSION,
+        query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "POST", _ACCOUNT + "/deploymentShapeVersions:match", "match_shape_versions", lambda s, c: s.shapes.match(c),
+        "POST", _ACCOUNT + "/deploymentShapeVersions:match", "match_shape_versions",
         messages.list_of("deploymentShapeVersions", serving.SHAPE_VERSION), body=serving.MATCH,
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "GET", _ACCOUNT + "/quotas", "list_quotas", lambda s, c: s.quotas.page(c),
-        messages.list_of("quotas", serving.QUOTA), query=messages.LIST_QUERY,
-        source="fireworks-ai 0.19, docs", sure="schema",
+        "GET", _ACCOUNT + "/quotas", "list_quotas", messages.list_of("quotas", serving.QUOTA),
+        query=messages.LIST_QUERY, source="fireworks-ai 0.19, docs", sure="schema",
     ),
     Route(
-        "GET", _QUOTA, "get_quota", lambda s, c: s.quotas.get(c), serving.QUOTA, query=messages.READ_MASK_QUERY,
-        source="fireworks-ai 0.19", sure="schema",
+        "GET", _QUOTA, "get_quota", serving.QUOTA, query=messages.READ_MASK_QUERY, source="fireworks-ai 0.19",
+        sure="schema",
     ),
     Route(
-        "PATCH", _QUOTA, "update_quota", lambda s, c: s.quotas.update(c), serving.QUOTA, body=serving.QUOTA,
-        source="fireworks-ai 0.19", sure="schema",
+        "PATCH", _QUOTA, "update_quota", serving.QUOTA, body=serving.QUOTA, source="fireworks-ai 0.19", sure="schema",
     ),
 )  # fmt: skip
 

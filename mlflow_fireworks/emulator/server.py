@@ -154,7 +154,7 @@ class Emulator:
         Raises:
             ValueError: A value cannot be meant.
         """
-        self._service.transitions.set(Transition(pattern, reads, seconds, fails_with))
+        self._service.control_plane.transitions.set(Transition(pattern, reads, seconds, fails_with))
 
     def reset(self) -> None:
         """Forget every resource, object, fault and record, in the shared state too."""

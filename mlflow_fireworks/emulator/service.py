@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import random
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -12,23 +11,15 @@ from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from mlflow_fireworks.emulator import fields, inference, routes
-from mlflow_fireworks.emulator.accounts import Accounts
-from mlflow_fireworks.emulator.deployed_models import DeployedModels
-from mlflow_fireworks.emulator.deployments import Deployments
+from mlflow_fireworks.emulator.control_plane import ControlPlane
 from mlflow_fireworks.emulator.engines import Engines
 from mlflow_fireworks.emulator.faults import Failure, FaultScript, Record
-from mlflow_fireworks.emulator.imports import Imports
 from mlflow_fireworks.emulator.inference import Inference, InferenceError
 from mlflow_fireworks.emulator.messages import NOTHING
-from mlflow_fireworks.emulator.models import Models
-from mlflow_fireworks.emulator.quotas import Quotas
 from mlflow_fireworks.emulator.resumable import Reply, Sessions
-from mlflow_fireworks.emulator.shapes import Shapes
 from mlflow_fireworks.emulator.signing import BUCKET, Signer, StorageError
 from mlflow_fireworks.emulator.state import Store
 from mlflow_fireworks.emulator.storage import Bucket
-from mlflow_fireworks.emulator.transitions import Transitions
-from mlflow_fireworks.emulator.uploads import Uploads
 from mlflow_fireworks.emulator.wire import (
     HTTP_STATUS,
     ApiError,
@@ -115,21 +106,10 @@ class Service:
         self.signer = Signer(self.store.secret)
         self.bucket = Bucket(self.store, options, clock)
         self.sessions = Sessions(self.bucket)
-        self.accounts: Accounts = Accounts(self.store, options)
-        self.models: Models = Models(self.store, options, clock)
-        self.uploads: Uploads = Uploads(self.store, options, self.models, self.signer, clock)
-        ids = random.Random(options.seed)  # noqa: S311  # names, not secrets; seeded so that tests can repeat them
-        self.transitions = Transitions()
-        self.shapes: Shapes = Shapes(self.store, self.models)
-        self.quotas: Quotas = Quotas(self.store)
-        self.imports: Imports = Imports(self.store, self.models, self.signer, self.transitions, ids, clock)
-        self.deployments: Deployments = Deployments(self.store, self.models, self.shapes, self.transitions, ids, clock)
-        self.deployed_models: DeployedModels = DeployedModels(
-            self.store, self.models, self.deployments, self.transitions, ids, clock
-        )
-        self.engines = Engines(self.store, self.models) if options.answers else None
+        self.control_plane = plane = ControlPlane(self.store, options, self.signer, clock)
+        self.engines = Engines(self.store, plane.models) if options.answers else None
         self.inference = Inference(
-            self.store, self.models, self.deployments, self.deployed_models, options, clock, self.engines
+            self.store, plane.models, plane.deployments, plane.deployed_models, options, clock, self.engines
         )
         self.faults = FaultScript(routes.OPERATIONS)
         self.record = Record()
@@ -192,7 +172,7 @@ class Service:
     def reset(self) -> None:
         """Back to an empty account: resources, objects, faults and records."""
         self.store.clear()
-        self.transitions.clear()
+        self.control_plane.transitions.clear()
         self.faults.clear()
         self.record.clear()
 
@@ -211,7 +191,7 @@ class Service:
 
     def _run(self, request: Request, raw: bytes, route: routes.Route, path: dict[str, str]) -> Answer:
         if "account" in path and not (path["account"] == "-" and "shape" in path):
-            self.accounts.admit(path["account"])
+            self.control_plane.accounts.admit(path["account"])
         try:
             pairs = parse_qsl(request.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
         except ValueError as error:
@@ -222,7 +202,7 @@ class Service:
             body=fields.parse_json(route.body or NOTHING, raw),
             host=request.headers.get("host", ""),
         )
-        answer = route.run(self, call)
+        answer = self.control_plane.operations[route.operation](call)
         return json_answer(200, fields.render(route.answer, answer), call.headers_out)
 
     def _infer(self, request: Request, body: bytes) -> Answer:
