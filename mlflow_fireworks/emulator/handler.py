@@ -19,16 +19,13 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler
 from io import BufferedReader
 from threading import Event
-from typing import TYPE_CHECKING, cast
+from typing import Any, cast
 
 from mlflow_fireworks.emulator import admin
 from mlflow_fireworks.emulator.body import BadBodyError, Body
 from mlflow_fireworks.emulator.faults import Fault, RequestRecord
 from mlflow_fireworks.emulator.service import Answer, Request, Service, json_answer, storage_error
 from mlflow_fireworks.emulator.signing import StorageError
-
-if TYPE_CHECKING:
-    from mlflow_fireworks.emulator.server import Listener
 
 _MAX_JSON_BYTES = 64 * 1024 * 1024
 _LINGER_SECONDS = 2.0
@@ -74,9 +71,13 @@ class _Noted:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves the requests of one connection, one after the other."""
+    """Serves the requests of one connection, one after the other.
 
-    server: Listener
+    Args:
+        wiring: What it needs of its server.
+        *socket: The connection, its peer and the socket server, as `socketserver` passes them.
+    """
+
     protocol_version = "HTTP/1.1"
     server_version = "mlflow-fireworks-emulator"
     sys_version = ""
@@ -86,13 +87,17 @@ class Handler(BaseHTTPRequestHandler):
     _body: Body | None = None
     _noted: _Noted | None = None
 
+    def __init__(self, wiring: Wiring, *socket: Any) -> None:
+        self._wiring = wiring  # first: the base class serves the whole connection in its constructor
+        super().__init__(*socket)
+
     def serve(self) -> None:
         """Serve one request whatever its method."""
         headers: dict[str, str] = {}
         for name, value in self.headers.items():
             lower = name.lower()
             headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
-        request = self.server.wiring.service.read(self.command, self.path, headers)
+        request = self._wiring.service.read(self.command, self.path, headers)
         self._noted = None if request.path.startswith(admin.PREFIX) else _Noted(request)
         try:
             self._body = Body(cast("BufferedReader", self.rfile), headers)
@@ -111,12 +116,12 @@ class Handler(BaseHTTPRequestHandler):
     do_PUT = do_PATCH = do_DELETE = do_OPTIONS = serve  # noqa: N815
 
     def _exchange(self, request: Request, body: Body) -> None:
-        service = self.server.wiring.service
+        service = self._wiring.service
         fault = service.faults.take(request.operation, request.path) if request.operation else None
         if fault and fault.pauses_body:
             body.pause_at, body.pause = (
                 fault.after_bytes,
-                partial(self.server.wiring.stopping.wait, fault.stall_seconds),
+                partial(self._wiring.stopping.wait, fault.stall_seconds),
             )
             fault = dataclasses.replace(fault, stall_seconds=0.0, after_bytes=None)
         body.bytes_per_second = fault.bytes_per_second if fault else None
@@ -136,7 +141,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(json_answer(400, {"code": 3, "message": str(error), "details": []}))
 
     def _act(self, request: Request, body: Body) -> Answer:
-        service = self.server.wiring.service
+        service = self._wiring.service
         try:
             if request.path.startswith(admin.PREFIX):
                 return admin.answer(service, request.method, request.path, body.read_all(_MAX_JSON_BYTES))
@@ -149,12 +154,12 @@ class Handler(BaseHTTPRequestHandler):
         except (ConnectionError, BadBodyError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect must be answered and recorded, not end the thread
-            self.server.wiring.log(traceback.format_exc())
+            self._wiring.log(traceback.format_exc())
             return service.server_error(request, error)
 
     def _misbehave(self, fault: Fault, request: Request, answer: Answer | None) -> None:
         if fault.stall_seconds:
-            self.server.wiring.stopping.wait(fault.stall_seconds)
+            self._wiring.stopping.wait(fault.stall_seconds)
         if fault.drop:
             self._note(0)
             self._cut(reset=fault.drop == "reset")
@@ -173,8 +178,8 @@ class Handler(BaseHTTPRequestHandler):
             return
         record = self._noted.record(status, self._body.received if self._body else 0)
         self._noted = None
-        self.server.wiring.service.record.request(record)
-        self.server.wiring.log(_line(record, why))
+        self._wiring.service.record.request(record)
+        self._wiring.log(_line(record, why))
 
     def _send(self, answer: Answer) -> None:
         unread = self._body is None or not self._body.finished

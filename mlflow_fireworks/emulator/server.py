@@ -12,11 +12,7 @@
 from __future__ import annotations
 
 import contextlib
-import socket
-import socketserver
-import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -27,16 +23,13 @@ from typing_extensions import Self
 
 from mlflow_fireworks.emulator.admin import fault_from
 from mlflow_fireworks.emulator.faults import Failure, RequestRecord
-from mlflow_fireworks.emulator.handler import Handler, Wiring
+from mlflow_fireworks.emulator.handler import Wiring
+from mlflow_fireworks.emulator.listener import Listener
 from mlflow_fireworks.emulator.models import object_prefix
 from mlflow_fireworks.emulator.service import Service
 from mlflow_fireworks.emulator.state import StoredObject
 from mlflow_fireworks.emulator.transitions import Transition
 from mlflow_fireworks.emulator.wire import Clock, Options
-
-LOOPBACK = "127.0.0.1"
-_STOP_SECONDS = 5.0
-_POLL_SECONDS = 0.02
 
 
 class Emulator:
@@ -84,7 +77,7 @@ class Emulator:
             service = Service(folder, self._options, self._clock)
             stack.callback(service.close)
             # Bound here, in the caller: a taken port is the caller's error, not a hang.
-            listener = Listener((LOOPBACK, self._port), Wiring(service, self._log))
+            listener = Listener(self._port, Wiring(service, self._log))
             stack.callback(listener.stop)
             listener.start()
             self._listener = listener
@@ -98,7 +91,7 @@ class Emulator:
     @property
     def url(self) -> str:
         """Base URL, such as ``http://127.0.0.1:40123``."""
-        return f"http://{LOOPBACK}:{self._running.server_address[1]}"
+        return self._running.url
 
     @property
     def requests(self) -> list[RequestRecord]:
@@ -177,65 +170,6 @@ class Emulator:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.stop()
-
-
-class Listener(socketserver.ThreadingTCPServer):
-    """The listening socket and the threads behind it.
-
-    Not `http.server.HTTPServer`, which looks up the host's name while binding and may wait for DNS.
-    """
-
-    daemon_threads = True
-    allow_reuse_address = True
-    request_queue_size = 256
-
-    def __init__(self, address: tuple[str, int], wiring: Wiring) -> None:
-        self.wiring = wiring
-        self._connections: dict[socket.socket, threading.Thread] = {}
-        self._lock = threading.Lock()
-        super().__init__(address, Handler)
-        self._thread = threading.Thread(
-            target=self.serve_forever, args=(_POLL_SECONDS,), name="fireworks-emulator", daemon=True
-        )
-
-    def start(self) -> None:
-        """Accept connections."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Stop accepting, cut what is open, join with a limit."""
-        deadline = time.monotonic() + _STOP_SECONDS
-        self.wiring.stopping.set()
-        self.shutdown()
-        self._thread.join(_STOP_SECONDS)
-        self.server_close()
-        with self._lock:
-            remaining = list(self._connections.items())
-        for connection, _thread in remaining:
-            with contextlib.suppress(OSError):
-                connection.shutdown(socket.SHUT_RDWR)
-        for _connection, thread in remaining:
-            thread.join(max(0.0, deadline - time.monotonic()))
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Give a new connection a thread that `stop` knows of."""
-        thread = threading.Thread(target=self.process_request_thread, args=(request, client_address), daemon=True)
-        with self._lock:
-            self._connections[request] = thread
-        thread.start()
-
-    def close_request(self, request: Any) -> None:
-        """Close a finished connection."""
-        with self._lock:
-            self._connections.pop(request, None)
-        super().close_request(request)
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Stay silent about clients that went away; anything else is a defect worth a line."""
-        del request, client_address
-        error = sys.exc_info()[1]
-        if not isinstance(error, OSError):
-            self.wiring.log(f"error in a connection: {error!r}")
 
 
 def _silent(line: str) -> None:
