@@ -5,9 +5,10 @@ not hidden by the same mistake here. Read `routes` for what it serves, `models` 
 validation looks at, `storage` and `signing` for uploads, `faults` for trouble on demand, `server` for how to run it.
 """
 
-from mlflow_fireworks.emulator.faults import Failure, Fault, RequestRecord
+from mlflow_fireworks.emulator.faults import Fault
+from mlflow_fireworks.emulator.options import Options
+from mlflow_fireworks.emulator.record import Failure, RequestRecord
 from mlflow_fireworks.emulator.server import Emulator
 from mlflow_fireworks.emulator.state import StateError
-from mlflow_fireworks.emulator.wire import Options
 
 __all__ = ["Emulator", "Failure", "Fault", "Options", "RequestRecord", "StateError"]

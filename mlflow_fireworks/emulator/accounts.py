@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import catalogue, listing, messages
+from mlflow_fireworks.emulator.options import Options
 from mlflow_fireworks.emulator.state import Store
-from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, Options
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject
 
 _ACCOUNT_ID = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _SINCE = "2025-01-01T00:00:00.000000Z"

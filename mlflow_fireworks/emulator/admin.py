@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 
 from mlflow_fireworks.emulator import openapi
 from mlflow_fireworks.emulator.faults import Fault
-from mlflow_fireworks.emulator.service import Answer, Service, json_answer
+from mlflow_fireworks.emulator.service import Service
 from mlflow_fireworks.emulator.transitions import Transition
-from mlflow_fireworks.emulator.wire import JsonObject
+from mlflow_fireworks.emulator.wire import JsonObject, Response, json_response
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 PREFIX = "/_emulator/"
 
 
-def answer(service: Service, method: str, path: str, body: bytes) -> Answer:
+def answer(service: Service, method: str, path: str, body: bytes) -> Response:
     """Answer one admin request.
 
     ``GET health`` and ``openapi.json``; ``POST reset``; ``GET requests`` and ``failures``; ``GET faults``,
@@ -28,12 +28,12 @@ def answer(service: Service, method: str, path: str, body: bytes) -> Answer:
     """
     call = _CALLS.get((method, path.removeprefix(PREFIX)))
     if call is None:
-        return json_answer(404, {"error": f"no admin call {method} {path}"})
+        return json_response(404, {"error": f"no admin call {method} {path}"})
     try:
         result = call(service, body)
     except (TypeError, ValueError, RecursionError) as error:
-        return json_answer(400, {"error": str(error)})
-    return json_answer(200, {} if result is None else result)
+        return json_response(400, {"error": str(error)})
+    return json_response(200, {} if result is None else result)
 
 
 def _plain(items: Sequence[DataclassInstance]) -> list[JsonObject]:
@@ -47,25 +47,13 @@ def _object(body: bytes) -> JsonObject:
     return values
 
 
-def fault_from(values: JsonObject) -> Fault:
-    """Make a fault from plain values, checking names and types.
-
-    Raises:
-        TypeError: A name is unknown or missing.
-        ValueError: A value is of the wrong type or out of range.
-    """
-    fault = Fault(**values)
-    fault.check()
-    return fault
-
-
 _CALLS: Mapping[tuple[str, str], Callable[[Service, bytes], object]] = {
     ("GET", "health"): lambda _service, _body: {"status": "ok"},
     ("GET", "openapi.json"): lambda _service, _body: openapi.document(),
     ("GET", "requests"): lambda service, _body: _plain(service.record.requests()),
     ("GET", "failures"): lambda service, _body: _plain(service.record.failures()),
     ("GET", "faults"): lambda service, _body: _plain(service.faults.pending()),
-    ("POST", "faults"): lambda service, body: service.faults.add(fault_from(_object(body))),
+    ("POST", "faults"): lambda service, body: service.faults.add(Fault(**_object(body))),
     ("DELETE", "faults"): lambda service, _body: service.faults.clear(),
     ("POST", "transitions"): lambda service, body: service.control_plane.transitions.set(Transition(**_object(body))),
     ("DELETE", "transitions"): lambda service, _body: service.control_plane.transitions.clear(),

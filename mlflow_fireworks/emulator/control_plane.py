@@ -10,13 +10,14 @@ from mlflow_fireworks.emulator.deployed_models import DeployedModels
 from mlflow_fireworks.emulator.deployments import Deployments
 from mlflow_fireworks.emulator.imports import Imports
 from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.quotas import Quotas
 from mlflow_fireworks.emulator.shapes import Shapes
 from mlflow_fireworks.emulator.signing import Signer
 from mlflow_fireworks.emulator.state import Store
 from mlflow_fireworks.emulator.transitions import Transitions
 from mlflow_fireworks.emulator.uploads import Uploads
-from mlflow_fireworks.emulator.wire import Call, Clock, JsonObject, Options
+from mlflow_fireworks.emulator.wire import Call, JsonObject
 
 Operation = Callable[[Call], JsonObject]
 

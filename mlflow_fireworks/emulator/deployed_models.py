@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import fields, listing, serving_messages
 from mlflow_fireworks.emulator.deployments import Deployments, random_id
-from mlflow_fireworks.emulator.models import Models, timestamp
+from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
 from mlflow_fireworks.emulator.transitions import Transitions, advance
-from mlflow_fireworks.emulator.wire import ApiError, Call, Clock, Code, JsonObject
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,12 @@ import string
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import fields, listing, quotas, serving_messages
-from mlflow_fireworks.emulator.models import Models, check_id, timestamp
+from mlflow_fireworks.emulator.models import Models, check_id
+from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.shapes import Shapes
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
 from mlflow_fireworks.emulator.transitions import Transitions, advance
-from mlflow_fireworks.emulator.wire import ApiError, Call, Clock, Code, JsonObject
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
 NAME = re.compile(r"accounts/([^/]+)/deployments/([^/]+)")
 PURGE_SECONDS = 7 * 86400

@@ -23,15 +23,17 @@ from typing import Any, cast
 
 from mlflow_fireworks.emulator import admin
 from mlflow_fireworks.emulator.body import BadBodyError, Body
-from mlflow_fireworks.emulator.faults import Fault, RequestRecord
-from mlflow_fireworks.emulator.service import Answer, Request, Service, json_answer, storage_error
+from mlflow_fireworks.emulator.faults import Fault
+from mlflow_fireworks.emulator.record import RequestRecord
+from mlflow_fireworks.emulator.request import Request
+from mlflow_fireworks.emulator.service import Service
 from mlflow_fireworks.emulator.signing import StorageError
+from mlflow_fireworks.emulator.wire import Code, Response, code_of, refusal
 
 _MAX_JSON_BYTES = 64 * 1024 * 1024
 _LINGER_SECONDS = 2.0
 _LINGER_BYTES = 64 * 1024 * 1024
 _IDLE_SECONDS = 300.0
-_GRPC_CODE = {400: 3, 401: 16, 403: 7, 404: 5, 408: 4, 409: 6, 429: 8, 500: 13, 501: 12, 503: 14, 504: 4}
 
 
 @dataclass(frozen=True)
@@ -97,13 +99,13 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in self.headers.items():
             lower = name.lower()
             headers[lower] = f"{headers[lower]},{value}" if lower in headers else value
-        request = self._wiring.service.read(self.command, self.path, headers)
+        request = Request.read(self.command, self.path, headers)
         self._noted = None if request.path.startswith(admin.PREFIX) else _Noted(request)
         try:
             self._body = Body(cast("BufferedReader", self.rfile), headers)
         except BadBodyError as error:
             self._body = None
-            self._send(json_answer(400, {"code": 3, "message": str(error), "details": []}))
+            self._send(refusal(400, Code.INVALID_ARGUMENT, str(error)))
             return
         try:
             self._exchange(request, self._body)
@@ -138,9 +140,9 @@ class Handler(BaseHTTPRequestHandler):
             else:
                 self._misbehave(fault, request, self._act(request, body))
         except BadBodyError as error:
-            self._send(json_answer(400, {"code": 3, "message": str(error), "details": []}))
+            self._send(refusal(400, Code.INVALID_ARGUMENT, str(error)))
 
-    def _act(self, request: Request, body: Body) -> Answer:
+    def _act(self, request: Request, body: Body) -> Response:
         service = self._wiring.service
         try:
             if request.path.startswith(admin.PREFIX):
@@ -150,23 +152,23 @@ class Handler(BaseHTTPRequestHandler):
             service.check_storage(request)
             return service.storage(request, body)
         except StorageError as error:
-            return storage_error(error)
+            return error.response()
         except (ConnectionError, BadBodyError, TimeoutError):
             raise
         except Exception as error:  # noqa: BLE001  # a defect must be answered and recorded, not end the thread
             self._wiring.log(traceback.format_exc())
             return service.server_error(request, error)
 
-    def _misbehave(self, fault: Fault, request: Request, answer: Answer | None) -> None:
+    def _misbehave(self, fault: Fault, request: Request, answer: Response | None) -> None:
         if fault.stall_seconds:
             self._wiring.stopping.wait(fault.stall_seconds)
         if fault.drop:
             self._note(0)
             self._cut(reset=fault.drop == "reset")
         elif fault.expired:
-            self._send(storage_error(StorageError(400, "ExpiredToken", "The provided token has expired.")))
+            self._send(StorageError(400, "ExpiredToken", "The provided token has expired.").response())
         elif fault.malformed:
-            self._send(Answer(200, b'{"name": "accounts/', {"Content-Type": "application/json"}))
+            self._send(Response(200, b'{"name": "accounts/', {"Content-Type": "application/json"}))
         elif fault.status or answer is None:
             self._send(_fault_answer(fault, request))
         else:
@@ -181,7 +183,7 @@ class Handler(BaseHTTPRequestHandler):
         self._wiring.service.record.request(record)
         self._wiring.log(_line(record, why))
 
-    def _send(self, answer: Answer) -> None:
+    def _send(self, answer: Response) -> None:
         unread = self._body is None or not self._body.finished
         if unread:
             self.close_connection = True
@@ -229,32 +231,32 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(socket.SHUT_RDWR)
 
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
-        """Answer a request that could not even be parsed; called by the base class."""
+        """Response a request that could not even be parsed; called by the base class."""
         del explain
         self.close_connection = True
         self.command = getattr(self, "command", None) or "GET"
         text = message or http.HTTPStatus(code).phrase
         self._body = None
         self._noted = None
-        self._send(json_answer(code, {"code": 3, "message": text, "details": []}))
+        self._send(refusal(code, Code.INVALID_ARGUMENT, text))
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  # the base class names it
         """Silence the base class; `serve` logs."""
 
 
-def _fault_answer(fault: Fault, request: Request) -> Answer:
+def _fault_answer(fault: Fault, request: Request) -> Response:
     status = fault.status or http.HTTPStatus.INTERNAL_SERVER_ERROR
     phrase = http.HTTPStatus(status).phrase if status in list(http.HTTPStatus) else "scripted fault"
     if fault.body is not None:
-        plain = Answer(status, fault.body.encode("utf-8", "replace"), {"Content-Type": "text/plain"})
+        plain = Response(status, fault.body.encode("utf-8", "replace"), {"Content-Type": "text/plain"})
     elif request.at_storage:
-        plain = storage_error(StorageError(status, phrase.title().replace(" ", ""), phrase))
+        plain = StorageError(status, phrase.title().replace(" ", ""), phrase).response()
     else:
-        plain = json_answer(status, {"code": _GRPC_CODE.get(status, 2), "message": phrase, "details": []})
+        plain = refusal(status, code_of(status), phrase)
     headers = dict(plain.headers)
     if fault.retry_after is not None:
         headers["Retry-After"] = str(fault.retry_after)
-    return Answer(status, plain.body, headers)
+    return Response(status, plain.body, headers)
 
 
 def _line(record: RequestRecord, why: str) -> str:

@@ -6,11 +6,12 @@ import random
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator.deployments import random_id
-from mlflow_fireworks.emulator.models import Models, object_prefix, timestamp
+from mlflow_fireworks.emulator.models import Models, object_prefix
+from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.signing import Signer
 from mlflow_fireworks.emulator.state import Resource, Store
 from mlflow_fireworks.emulator.transitions import Transitions, advance
-from mlflow_fireworks.emulator.wire import ApiError, Call, Clock, Code, JsonObject
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
 _REQUIRED = {"awsS3Source": ("s3Bucket",), "azureBlobSource": ("storageAccount", "container")}
 _IMPORTED_TYPE = "type.googleapis.com/gateway.Model"

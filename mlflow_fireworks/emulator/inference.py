@@ -15,8 +15,9 @@ from mlflow_fireworks.emulator.deployed_models import DeployedModels
 from mlflow_fireworks.emulator.deployments import Deployments
 from mlflow_fireworks.emulator.engines import CannotRunError, Engines
 from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
-from mlflow_fireworks.emulator.wire import ApiError, Clock, JsonObject, Options
+from mlflow_fireworks.emulator.wire import ApiError, JsonObject, Response, json_response
 
 _NAME = re.compile(r"(?:accounts/)?([a-z0-9-]+)/(?:(models|deployments)/)?([a-z0-9.-]+)")
 _SCALING_UP = "Deployment is currently scaled to zero and is scaling up. Please retry your request in a few minutes."
@@ -29,13 +30,16 @@ class InferenceError(Exception):
 
     Attributes:
         status: HTTP status.
-        body: The complete error body.
     """
 
     def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
         super().__init__(message)
         self.status = status
-        self.body = {"error": {"message": message, "code": code, "type": "error", "param": param}}
+        self._body = {"error": {"message": message, "code": code, "type": "error", "param": param}}
+
+    def response(self) -> Response:
+        """The refusal as it goes out."""
+        return json_response(self.status, self._body, why=str(self))
 
 
 @dataclass(frozen=True)
@@ -60,15 +64,12 @@ class Inference:
     clock: Clock
     engines: Engines | None = None
 
-    def answer(self, operation: str, raw: bytes) -> tuple[bytes, str]:
+    def answer(self, operation: str, raw: bytes) -> Response:
         """Answer an inference request.
 
         Args:
             operation: One of the values of `routes.INFERENCE`.
             raw: The JSON body.
-
-        Returns:
-            The response body and its content type.
 
         Raises:
             InferenceError: As the data plane words it.
@@ -82,9 +83,11 @@ class Inference:
         else:
             text = f"(local Fireworks: {request['model']} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
-                return _stream(operation, request["model"], text, self.clock()), "text/event-stream"
+                events = _stream(operation, request["model"], text, self.clock())
+                return Response(200, events, {"Content-Type": "text/event-stream"})
             body = _completion(operation, request["model"], text, self.clock())
-        return json.dumps(body, ensure_ascii=False).encode("utf-8", "replace"), "application/json"
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        return Response(200, content, {"Content-Type": "application/json"})
 
     def _route(self, target: str) -> str:
         """The full name of the model that is reached."""
@@ -149,7 +152,7 @@ class Inference:
         return None
 
 
-def _really_ask(engines: Engines, operation: str, model: str, request: JsonObject) -> tuple[bytes, str]:
+def _really_ask(engines: Engines, operation: str, model: str, request: JsonObject) -> Response:
     try:
         answer = engines.answer(operation, model, request)
     except CannotRunError as error:
@@ -161,7 +164,7 @@ def _really_ask(engines: Engines, operation: str, model: str, request: JsonObjec
     status, body, kind = answer
     if status >= _ERRORS_FROM:
         raise InferenceError(status, body.decode(errors="replace")[:500], "ENGINE_REFUSED")
-    return body, kind
+    return Response(200, body, {"Content-Type": kind})
 
 
 def _parse(raw: bytes) -> JsonObject:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import re
 import secrets
-import time
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import catalogue, checks, fields, listing, messages
+from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
 from mlflow_fireworks.emulator.transitions import advance
-from mlflow_fireworks.emulator.wire import ApiError, Call, Clock, Code, JsonObject, Options
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
 ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 MODEL_NAME = re.compile(r"accounts/([^/]+)/models/([^/]+)")
@@ -189,13 +189,6 @@ def check_id(kind: str, id_: str) -> None:
             f'invalid {kind} ID "{id_[:100]}": must be 1 to 63 lower-case letters, digits and hyphens, '
             "start with a letter and not end with a hyphen",
         )
-
-
-def timestamp(seconds: float, *, digits: int) -> str:
-    """RFC 3339 with the given number of fraction digits and a Z."""
-    whole = int(seconds)
-    fraction = f"{int((seconds - whole) * 1e9):09d}"[:digits]
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction}Z"
 
 
 def _users(transaction: Transaction, model: str) -> list[Resource]:

@@ -12,26 +12,19 @@ import re
 import secrets
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from urllib.parse import quote
 
 from mlflow_fireworks.emulator.intake import Intake, Progress
 from mlflow_fireworks.emulator.signing import BUCKET, LENGTH_RANGE, StorageError
 from mlflow_fireworks.emulator.state import Resource
 from mlflow_fireworks.emulator.storage import Bucket, check_range, response_headers
+from mlflow_fireworks.emulator.wire import Response
 
 CHUNK_BYTES = 256 * 1024
 LIFE_SECONDS = 7 * 86400
 
 _INCOMPLETE, _CANCELLED, _GONE = 308, 499, 410
-
-
-@dataclass(frozen=True)
-class Reply:
-    """Status and headers; these answers have no body."""
-
-    status: int
-    headers: dict[str, str]
 
 
 class Sessions:
@@ -40,7 +33,7 @@ class Sessions:
     def __init__(self, bucket: Bucket) -> None:
         self._bucket = bucket
 
-    def start(self, key: str, headers: Mapping[str, str]) -> Reply:
+    def start(self, key: str, headers: Mapping[str, str]) -> Response:
         """Open a session for one object.
 
         Raises:
@@ -60,9 +53,9 @@ class Sessions:
         with self._bucket.store.transaction() as transaction:
             transaction.put(session)
         location = f"http://{headers.get('host', '')}/{BUCKET}/{quote(key, safe='/~')}?upload_id={id_}"
-        return Reply(201, {"Location": location, "x-guploader-uploadid": id_})
+        return Response(201, headers={"Location": location, "x-guploader-uploadid": id_})
 
-    def put(self, key: str, id_: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Reply:
+    def put(self, key: str, id_: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Response:
         """Take a chunk, or tell how far the session is.
 
         Raises:
@@ -70,7 +63,7 @@ class Sessions:
         """
         session = self._open(key, id_)
         if session.private.get("complete"):
-            return Reply(200, session.private["complete"])
+            return Response(200, headers=session.private["complete"])
         length = int(headers.get("content-length", 0))
         first, last, total = _content_range(headers.get("content-range"), length)
         if total is not None:
@@ -90,14 +83,14 @@ class Sessions:
             )
         return self._take(session, body, skip=persisted - first, final=final)
 
-    def cancel(self, key: str, id_: str) -> Reply:
+    def cancel(self, key: str, id_: str) -> Response:
         """Forget a session; answers 499, as Cloud Storage does."""
         session = self._open(key, id_)
         with self._bucket.store.transaction() as transaction:
             transaction.remove(session)
         if not session.private.get("complete"):
             (self._bucket.store.kept / session.private["kept"]).unlink(missing_ok=True)
-        return Reply(_CANCELLED, {})
+        return Response(_CANCELLED)
 
     def _open(self, key: str, id_: str) -> Resource:
         account = key.split("/")[1] if key.startswith("accounts/") else ""
@@ -109,7 +102,7 @@ class Sessions:
             raise StorageError(_GONE, "NoSuchUpload", "The upload session has expired.")
         return session
 
-    def _take(self, session: Resource, body: Iterable[bytes], *, skip: int, final: bool) -> Reply:
+    def _take(self, session: Resource, body: Iterable[bytes], *, skip: int, final: bool) -> Response:
         store, private = self._bucket.store, session.private
         progress = Progress(**session.body)
         everything = self._bucket.options.keeps(int(private["range"].partition(",")[2]))
@@ -128,18 +121,18 @@ class Sessions:
                     transaction.put(session)
             return self._complete(session, intake) if final else _progress(session)
 
-    def _finish_empty(self, session: Resource) -> Reply:
+    def _finish_empty(self, session: Resource) -> Response:
         """``bytes */0`` completes an empty object."""
         return self._take(session, (), skip=0, final=True)
 
-    def _complete(self, session: Resource, intake: Intake) -> Reply:
+    def _complete(self, session: Resource, intake: Intake) -> Response:
         check_range(intake.size, session.private["range"])
         stored = self._bucket.describe(session.private["key"], intake)
         self._bucket.land(stored)
         session.private["complete"] = response_headers(stored)
         with self._bucket.store.transaction() as transaction:
             transaction.put(session)
-        return Reply(200, session.private["complete"])
+        return Response(200, headers=session.private["complete"])
 
 
 def _take_whole_chunks(intake: Intake, body: Iterable[bytes], skip: int) -> bytes:
@@ -156,9 +149,9 @@ def _take_whole_chunks(intake: Intake, body: Iterable[bytes], skip: int) -> byte
     return bytes(rest)
 
 
-def _progress(session: Resource) -> Reply:
+def _progress(session: Resource) -> Response:
     size = session.body["size"]
-    return Reply(_INCOMPLETE, {"Range": f"bytes=0-{size - 1}"} if size else {})
+    return Response(_INCOMPLETE, headers={"Range": f"bytes=0-{size - 1}"} if size else {})
 
 
 def _content_range(header: str | None, length: int) -> tuple[int | None, int | None, int | None]:

@@ -21,15 +21,15 @@ from typing import Any
 
 from typing_extensions import Self
 
-from mlflow_fireworks.emulator.admin import fault_from
-from mlflow_fireworks.emulator.faults import Failure, RequestRecord
+from mlflow_fireworks.emulator.faults import Fault
 from mlflow_fireworks.emulator.handler import Wiring
 from mlflow_fireworks.emulator.listener import Listener
 from mlflow_fireworks.emulator.models import object_prefix
+from mlflow_fireworks.emulator.options import Clock, Options
+from mlflow_fireworks.emulator.record import Failure, RequestRecord
 from mlflow_fireworks.emulator.service import Service
 from mlflow_fireworks.emulator.state import StoredObject
 from mlflow_fireworks.emulator.transitions import Transition
-from mlflow_fireworks.emulator.wire import Clock, Options
 
 
 class Emulator:
@@ -132,7 +132,7 @@ class Emulator:
             TypeError: An attribute is unknown.
             ValueError: The operation is unknown or a value cannot be meant.
         """
-        self._service.faults.add(fault_from({"operation": operation, **trouble}))
+        self._service.faults.add(Fault(operation, **trouble))
 
     def set_transition(self, pattern: str, *, reads: int = 0, seconds: float = 0.0, fails_with: str = "") -> None:
         """Say how long resources take from now on.

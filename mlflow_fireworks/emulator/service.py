@@ -2,92 +2,26 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
-import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
 from mlflow_fireworks.emulator import fields, inference, routes
 from mlflow_fireworks.emulator.control_plane import ControlPlane
 from mlflow_fireworks.emulator.engines import Engines
-from mlflow_fireworks.emulator.faults import Failure, FaultScript, Record
+from mlflow_fireworks.emulator.faults import FaultScript
 from mlflow_fireworks.emulator.inference import Inference, InferenceError
 from mlflow_fireworks.emulator.messages import NOTHING
-from mlflow_fireworks.emulator.resumable import Reply, Sessions
+from mlflow_fireworks.emulator.options import Clock, Options
+from mlflow_fireworks.emulator.record import Failure, Record
+from mlflow_fireworks.emulator.request import Request
+from mlflow_fireworks.emulator.resumable import Sessions
 from mlflow_fireworks.emulator.signing import BUCKET, Signer, StorageError
 from mlflow_fireworks.emulator.state import Store
 from mlflow_fireworks.emulator.storage import Bucket
-from mlflow_fireworks.emulator.wire import (
-    HTTP_STATUS,
-    ApiError,
-    Call,
-    Clock,
-    Code,
-    JsonObject,
-    Options,
-    UnknownFieldError,
-)
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, Response, UnknownFieldError, json_response
 
 _MAX_QUERY_FIELDS = 1000
-
-
-@dataclass(frozen=True)
-class Answer:
-    """A complete HTTP response.
-
-    Attributes:
-        status: HTTP status.
-        body: The bytes of the body.
-        headers: All but ``Content-Length`` and ``Date``.
-        why: The reason of a refusal, for the log.
-    """
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] = field(default_factory=dict)
-    why: str = ""
-
-
-@dataclass(frozen=True)
-class Request:
-    """The head of an HTTP request, and its operation.
-
-    Attributes:
-        method: HTTP method.
-        path: Path without query, percent-encoded.
-        query: Query string without the question mark.
-        headers: Names in lower case.
-        route: The control-plane route and its path variables; None for storage and unknown paths.
-    """
-
-    method: str
-    path: str
-    query: str
-    headers: Mapping[str, str]
-    route: tuple[routes.Route, dict[str, str]] | None
-
-    @property
-    def at_storage(self) -> bool:
-        """Whether it is addressed to the bucket."""
-        return self.path.startswith(f"/{BUCKET}/")
-
-    @property
-    def upload_id(self) -> str:
-        """The resumable session that the request names, if any."""
-        match = re.search(r"(?:^|&)upload_id=([\w-]{1,100})(?:&|$)", self.query)
-        return match[1] if match and self.at_storage else ""
-
-    @property
-    def operation(self) -> str:
-        """Name of the operation; empty for an unknown path."""
-        if self.at_storage:
-            return routes.storage_operation(self.method, session=bool(self.upload_id))
-        if self.method == "POST" and self.path in routes.INFERENCE:
-            return routes.INFERENCE[self.path]
-        return self.route[0].operation if self.route else ""
 
 
 class Service:
@@ -114,12 +48,7 @@ class Service:
         self.faults = FaultScript(routes.OPERATIONS)
         self.record = Record()
 
-    def read(self, method: str, target: str, headers: Mapping[str, str]) -> Request:
-        """Tell what a request head asks for."""
-        path, _, query = target.partition("?")
-        return Request(method, path, query, headers, routes.match(method, path))
-
-    def control(self, request: Request, body: bytes) -> Answer:
+    def control(self, request: Request, body: bytes) -> Response:
         """Carry out a control-plane request."""
         try:
             if request.method == "POST" and request.path in routes.INFERENCE:
@@ -131,7 +60,7 @@ class Service:
         except ApiError as error:
             if isinstance(error, UnknownFieldError):
                 self._fail("unknown_field", error.message, request)
-            return error_answer(error)
+            return error.response()
 
     def check_storage(self, request: Request) -> None:
         """Check everything about a storage request that can be known before its body.
@@ -150,7 +79,7 @@ class Service:
         if "transfer-encoding" in request.headers and self.options.chunked_uploads == "drop":
             self._fail("chunked_upload", "the body was chunked and is not stored: send a Content-Length", request)
 
-    def storage(self, request: Request, body: Iterable[bytes]) -> Answer:
+    def storage(self, request: Request, body: Iterable[bytes]) -> Response:
         """Carry out a storage request that `check_storage` has let pass.
 
         Raises:
@@ -159,15 +88,14 @@ class Service:
         key = unquote(request.path.removeprefix(f"/{BUCKET}/"))
         headers = request.headers
         if request.upload_id and request.method == "DELETE":
-            return _reply(self.sessions.cancel(key, request.upload_id))
+            return self.sessions.cancel(key, request.upload_id)
         if request.upload_id:
-            return _reply(self.sessions.put(key, request.upload_id, headers, body))
+            return self.sessions.put(key, request.upload_id, headers, body)
         if request.method == "POST":
-            return _reply(self.sessions.start(key, headers))
+            return self.sessions.start(key, headers)
         if request.method in ("GET", "HEAD"):
-            content, found = self.bucket.read(key)
-            return Answer(200, content, {"Content-Type": "application/octet-stream", **found})
-        return Answer(200, headers=self.bucket.receive(key, headers, body))
+            return self.bucket.read(key)
+        return self.bucket.receive(key, headers, body)
 
     def reset(self) -> None:
         """Back to an empty account: resources, objects, faults and records."""
@@ -182,14 +110,14 @@ class Service:
             self.engines.stop()
         self.store.close()
 
-    def server_error(self, request: Request, error: BaseException) -> Answer:
+    def server_error(self, request: Request, error: BaseException) -> Response:
         """Answer for a defect of the emulator, and record it as one."""
         self._fail("server_error", f"{type(error).__name__}: {error}", request)
         if request.at_storage:
-            return storage_error(StorageError(500, "InternalError", "We encountered an internal error."))
-        return error_answer(ApiError(Code.INTERNAL, "internal error of the emulator"))
+            return StorageError(500, "InternalError", "We encountered an internal error.").response()
+        return ApiError(Code.INTERNAL, "internal error of the emulator").response()
 
-    def _run(self, request: Request, raw: bytes, route: routes.Route, path: dict[str, str]) -> Answer:
+    def _run(self, request: Request, raw: bytes, route: routes.Route, path: dict[str, str]) -> Response:
         if "account" in path and not (path["account"] == "-" and "shape" in path):
             self.control_plane.accounts.admit(path["account"])
         try:
@@ -203,18 +131,17 @@ class Service:
             host=request.headers.get("host", ""),
         )
         answer = self.control_plane.operations[route.operation](call)
-        return json_answer(200, fields.render(route.answer, answer), call.headers_out)
+        return json_response(200, fields.render(route.answer, answer), call.headers_out)
 
-    def _infer(self, request: Request, body: bytes) -> Answer:
+    def _infer(self, request: Request, body: bytes) -> Response:
         try:
             try:
                 self._authenticate(request.headers)
             except ApiError as error:
                 raise inference.unauthorized(error) from error
-            content, kind = self.inference.answer(request.operation, body)
-            return Answer(200, content, {"Content-Type": kind})
+            return self.inference.answer(request.operation, body)
         except InferenceError as error:
-            return dataclasses.replace(json_answer(error.status, error.body), why=str(error))
+            return error.response()
 
     def _authenticate(self, headers: Mapping[str, str]) -> None:
         scheme, _, key = headers.get("authorization", "").partition(" ")
@@ -224,35 +151,12 @@ class Service:
         if accepted is not None and key.strip() not in accepted:
             raise ApiError(Code.UNAUTHENTICATED, "invalid API key")
 
-    def _unknown_route(self, request: Request) -> Answer:
+    def _unknown_route(self, request: Request) -> Response:
         self._fail("unknown_route", "no such route in the emulator", request)
         if routes.known_path(request.path):
             # grpc-gateway answers 501, not 405, when a path is known under another method.
-            return error_answer(ApiError(Code.UNIMPLEMENTED, "Method Not Allowed"))
-        return error_answer(ApiError(Code.NOT_FOUND, "Not Found"))
+            return ApiError(Code.UNIMPLEMENTED, "Method Not Allowed").response()
+        return ApiError(Code.NOT_FOUND, "Not Found").response()
 
     def _fail(self, kind: str, detail: str, request: Request) -> None:
         self.record.failure(Failure(kind, detail, request.method, request.path))
-
-
-def json_answer(status: int, body: object, headers: Mapping[str, str] | None = None) -> Answer:
-    """A JSON response with sorted keys, as Fireworks answers."""
-    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return Answer(status, text.encode("utf-8", "replace"), {"Content-Type": "application/json", **(headers or {})})
-
-
-def error_answer(error: ApiError) -> Answer:
-    """The control plane's error envelope."""
-    body: JsonObject = {"code": int(error.code), "message": error.message, "details": []}
-    return dataclasses.replace(
-        json_answer(HTTP_STATUS[error.code], body), why=f"code {int(error.code)}: {error.message}"
-    )
-
-
-def storage_error(error: StorageError) -> Answer:
-    """The storage side's XML error."""
-    return Answer(error.status, error.xml(), {"Content-Type": "application/xml; charset=UTF-8"}, why=error.code)
-
-
-def _reply(reply: Reply) -> Answer:
-    return Answer(reply.status, headers=reply.headers)

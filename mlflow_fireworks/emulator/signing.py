@@ -16,6 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote
 
+from mlflow_fireworks.emulator.wire import Response
+
 BUCKET = "fireworks-local"
 LENGTH_RANGE = "x-goog-content-length-range"
 
@@ -40,14 +42,15 @@ class StorageError(Exception):
         self.message = message
         self._details = details
 
-    def xml(self) -> bytes:
-        """The body as Cloud Storage writes it."""
+    def response(self) -> Response:
+        """The refusal as Cloud Storage writes it."""
         details = f"<Details>{html.escape(self._details, quote=False)}</Details>" if self._details else ""
         text = (
             "<?xml version='1.0' encoding='UTF-8'?><Error>"
             f"<Code>{self.code}</Code><Message>{html.escape(self.message, quote=False)}</Message>{details}</Error>"
         )
-        return text.encode("utf-8", "replace")
+        headers = {"Content-Type": "application/xml; charset=UTF-8"}
+        return Response(self.status, text.encode("utf-8", "replace"), headers, why=self.code)
 
 
 @dataclass(frozen=True)

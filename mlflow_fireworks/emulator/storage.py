@@ -13,9 +13,10 @@ import uuid
 from collections.abc import Iterable, Mapping
 
 from mlflow_fireworks.emulator.intake import MD5_LIMIT_BYTES, Intake
+from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.signing import LENGTH_RANGE, StorageError
 from mlflow_fireworks.emulator.state import Store, StoredObject
-from mlflow_fireworks.emulator.wire import Clock, Options
+from mlflow_fireworks.emulator.wire import Response
 
 _LENGTH_UNKNOWN = 2**63
 
@@ -41,7 +42,7 @@ class Bucket:
         if length is not None:
             check_range(int(length), headers.get(LENGTH_RANGE, ""))
 
-    def receive(self, key: str, headers: Mapping[str, str], body: Iterable[bytes]) -> dict[str, str]:
+    def receive(self, key: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Response:
         """Take one complete PUT body.
 
         Args:
@@ -50,7 +51,7 @@ class Bucket:
             body: The bytes in pieces; must raise if the connection ends early.
 
         Returns:
-            The response headers of a 200.
+            A 200 without a body.
 
         Raises:
             StorageError: The body does not fit its signed range or the hash that came with it.
@@ -68,7 +69,7 @@ class Bucket:
             if not dropped:
                 self.land(stored)
                 intake.keep()
-        return response_headers(stored)
+        return Response(200, headers=response_headers(stored))
 
     def describe(self, key: str, intake: Intake) -> StoredObject:
         """The object that a complete body becomes."""
@@ -80,8 +81,8 @@ class Bucket:
         with self.store.transaction() as transaction:
             transaction.put_object(stored)
 
-    def read(self, key: str) -> tuple[bytes, dict[str, str]]:
-        """The bytes of a small object, and its headers.
+    def read(self, key: str) -> Response:
+        """The bytes of a small object.
 
         Raises:
             StorageError: There is no such object, or its bytes were not kept.
@@ -90,7 +91,8 @@ class Bucket:
             stored = transaction.object(key)
             path = self.store.kept / stored.kept if stored and stored.kept else None
             if stored and path and path.stat().st_size == stored.size:
-                return path.read_bytes(), response_headers(stored)
+                headers = {"Content-Type": "application/octet-stream", **response_headers(stored)}
+                return Response(200, path.read_bytes(), headers)
         if stored is None:
             raise StorageError(404, "NoSuchKey", "The specified key does not exist.")
         raise StorageError(

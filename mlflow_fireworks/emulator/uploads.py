@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import architectures, catalogue, checks
 from mlflow_fireworks.emulator.checks import Skips, UploadedFile
-from mlflow_fireworks.emulator.models import ADDONS, LORA_TYPES, Models, object_prefix, timestamp
+from mlflow_fireworks.emulator.models import ADDONS, LORA_TYPES, Models, object_prefix
+from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.signing import LENGTH_RANGE, Signer
 from mlflow_fireworks.emulator.state import Resource, Store, StoredObject, Transaction
-from mlflow_fireworks.emulator.wire import ApiError, Call, Clock, Code, JsonObject, Options
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
 _BASES = frozenset({"HF_BASE_MODEL", "EMBEDDING_MODEL"})
 _MAX_NAME_BYTES = 1024

@@ -1,4 +1,4 @@
-"""What both sides of the HTTP layer agree on: errors, one parsed call, and the switches of a running emulator.
+"""What the control plane and the HTTP layer agree on: a parsed call, a response, and the errors.
 
 Fireworks answers errors as ``{"code": <gRPC number>, "details": [], "message": "..."}`` with the status that
 grpc-gateway derives from the number (observed on the live service; see the table in grpc-gateway's
@@ -7,13 +7,12 @@ grpc-gateway derives from the number (observed on the live service; see the tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any, Literal
-
-# What is larger would hardly run on a CPU, and a rehearsal with 140 GB must not fill the disk.
-_LARGEST_RUN_BYTES = 1024**3
+from typing import Any
 
 JsonObject = dict[str, Any]
 """A resource as the wire has it. The tables of `messages` say which keys and types it may hold."""
@@ -46,6 +45,43 @@ HTTP_STATUS = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
+_UNKNOWN, _DEADLINE_EXCEEDED = 2, 4
+# The emulator never answers with these two by itself, but a fault may ask for their status. Reversed: of the two
+# codes that share 400, the first counts.
+_CODE_OF: Mapping[int, int] = {
+    **{status: code for code, status in reversed(HTTP_STATUS.items())},
+    408: _DEADLINE_EXCEEDED,
+    504: _DEADLINE_EXCEEDED,
+}
+
+
+@dataclass(frozen=True)
+class Response:
+    """A complete HTTP response.
+
+    Attributes:
+        status: HTTP status.
+        body: The bytes of the body.
+        headers: All but ``Content-Length`` and ``Date``.
+        why: The reason of a refusal, for the log.
+    """
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    why: str = ""
+
+
+def json_response(status: int, body: object, headers: Mapping[str, str] | None = None, *, why: str = "") -> Response:
+    """A JSON response with sorted keys, as Fireworks answers."""
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    sent = {"Content-Type": "application/json", **(headers or {})}
+    return Response(status, text.encode("utf-8", "replace"), sent, why)
+
+
+def refusal(status: int, code: int, message: str, *, why: str = "") -> Response:
+    """The control plane's error envelope, with a status of its own."""
+    return json_response(status, {"code": int(code), "message": message, "details": []}, why=why)
 
 
 class ApiError(Exception):
@@ -61,60 +97,16 @@ class ApiError(Exception):
         self.code = code
         self.message = message
 
+    def response(self) -> Response:
+        """The refusal as it goes out."""
+        return refusal(HTTP_STATUS[self.code], self.code, self.message, why=f"code {self.code:d}: {self.message}")
+
 
 class UnknownFieldError(ApiError):
     """The caller sent a field or parameter that Fireworks does not have; also recorded as a failure."""
 
     def __init__(self, message: str) -> None:
         super().__init__(Code.INVALID_ARGUMENT, message)
-
-
-@dataclass(frozen=True)
-class Options:
-    """How strict, how fast and how forgetful the emulator is.
-
-    Attributes:
-        landing_seconds: How long after its PUT has finished a file counts as uploaded. Until then
-            ``validateUpload`` answers code 9, as Fireworks does while files land.
-        tunability_seconds: How long after READY (or after ``huggingFaceUrl`` was set) the tunability flags
-            appear. Fireworks runs that check about every 30 minutes.
-        url_expiry_seconds: Life of a signed URL.
-        api_keys: The keys that are accepted; None accepts every non-empty key.
-        accounts: The accounts that exist, the first one being the key's own; empty lets every account exist.
-        chunked_uploads: What storage does with ``Transfer-Encoding: chunked``: ``drop`` answers 200 and keeps
-            nothing, which clients of Fireworks report of the real storage; ``store`` takes it.
-        routing_seconds: How long after READY a deployment still answers inference with 404, as the live service
-            has been seen to do for minutes.
-        bare_model_routes: Whether a model name without ``#deployment`` reaches its default deployment. Reports
-            differ; by default it is the 404 that Fireworks' own notebook warns of.
-        suspended_accounts: Accounts whose inference is refused with 412.
-        seed: Makes the ids that the server chooses repeatable.
-        keep_everything: Keep the bytes of every file instead of small files and safetensors headers only.
-        answers: Run uploaded models on this machine's CPU, so that inference gives real answers; needs the packages
-            of the extra ``local``. Files of up to 1 GiB are kept for that.
-    """
-
-    landing_seconds: float = 0.0
-    tunability_seconds: float = 0.0
-    url_expiry_seconds: int = 3600
-    api_keys: frozenset[str] | None = None
-    accounts: tuple[str, ...] = ()
-    chunked_uploads: Literal["drop", "store"] = "drop"
-    keep_everything: bool = False
-    answers: bool = False
-    routing_seconds: float = 0.0
-    bare_model_routes: bool = False
-    suspended_accounts: frozenset[str] = frozenset()
-    seed: int | None = None
-
-    def keeps(self, size: int) -> bool:
-        """Whether all bytes of a file of that size are kept."""
-        return self.keep_everything or (self.answers and size <= _LARGEST_RUN_BYTES)
-
-    @property
-    def own_account(self) -> str:
-        """The account that ``verifyApiKey`` reports."""
-        return self.accounts[0] if self.accounts else "local"
 
 
 @dataclass(frozen=True)
@@ -136,5 +128,13 @@ class Call:
     headers_out: dict[str, str] = field(default_factory=dict)
 
 
-Clock = Callable[[], float]
-"""Seconds since the epoch; injected so that tests can move time."""
+def code_of(status: int) -> int:
+    """The gRPC status number that comes with an HTTP status; "unknown" where none does."""
+    return _CODE_OF.get(status, _UNKNOWN)
+
+
+def timestamp(seconds: float, *, digits: int) -> str:
+    """RFC 3339 with the given number of fraction digits and a Z."""
+    whole = int(seconds)
+    fraction = f"{int((seconds - whole) * 1e9):09d}"[:digits]
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(whole)) + f".{fraction}Z"
