@@ -40,7 +40,7 @@ class ControlPlane:
         ids = random.Random(options.seed)  # noqa: S311  # names, not secrets; seeded so that tests can repeat them
         self.transitions = Transitions()
         self.accounts = Accounts(store, options)
-        self.models = Models(store, options, clock)
+        self.models = Models(store, options, self.transitions, clock)
         shapes = Shapes(store, self.models)
         self.deployments = Deployments(store, self.models, shapes, self.transitions, ids, clock)
         self.deployed_models = DeployedModels(store, self.models, self.deployments, self.transitions, ids, clock)
@@ -49,7 +49,7 @@ class ControlPlane:
             **_of_models(
                 self.models,
                 Uploads(store, options, self.models, signer, clock),
-                Imports(store, self.models, signer, self.transitions, ids, clock),
+                Imports(store, self.models, self.transitions, ids, clock),
             ),
             **_of_deployments(self.deployments, shapes, self.deployed_models),
         }
@@ -73,11 +73,11 @@ def _of_models(models: Models, uploads: Uploads, imports: Imports) -> dict[str, 
         "get_model": models.get,
         "update_model": models.update,
         "delete_model": models.delete,
+        "prepare_model": models.prepare,
         "get_upload_endpoint": uploads.get_upload_endpoint,
+        "get_download_endpoint": uploads.get_download_endpoint,
         "validate_upload": uploads.validate_upload,
         "validate_model_config": uploads.validate_config,
-        "get_download_endpoint": imports.get_download_endpoint,
-        "prepare_model": imports.prepare,
         "import_model": imports.start,
         "get_operation": imports.get_operation,
     }

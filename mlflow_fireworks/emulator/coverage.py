@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from mlflow_fireworks.emulator.routes import INFERENCE, ROUTES
+from mlflow_fireworks.emulator.routes import INFERENCE, ROUTES, STORAGE_OPERATIONS
 
 FILE = Path(__file__).with_name("COVERAGE.md")
 
@@ -20,13 +20,13 @@ _PARTIAL = {
     "validate_model_config": "the same checks as validateUpload makes of config.json",
     "update_quota": "within the documented defaults",
 }
-_STORAGE = (
-    ("PUT", "signed URL", "put_object", "V4 signature, exact length range, expiry, hashes", "observed"),
-    ("POST", "signed URL", "start_resumable", "session start; which headers Fireworks signs is not public", "inferred"),
-    ("PUT", "session URI", "put_chunk", "chunks of 256 KiB, 308 with Range, probes, expiry after a week", "documented"),
-    ("DELETE", "session URI", "cancel_resumable", "499", "documented"),
-    ("GET", "signed URL", "get_object", "small files", "documented"),
-)
+_STORAGE = {
+    "put_object": ("V4 signature, exact length range, expiry, hashes", "observed"),
+    "start_resumable": ("session start; which headers Fireworks signs is not public", "inferred"),
+    "put_chunk": ("chunks of 256 KiB, 308 with Range, probes, expiry after a week", "documented"),
+    "cancel_resumable": ("499", "documented"),
+    "get_object": ("small files", "documented"),
+}
 _ABSENT = (
     ("GET", "/v1/accounts/{account}/deployments/{deployment}:metrics", "no traffic worth measuring"),
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could end"),
@@ -74,9 +74,9 @@ def table() -> str:
         )
     lines += [f"| {method} | `{path}` | | no: {why} | | |\n" for method, path, why in _ABSENT]
     lines.append(_STORAGE_HEAD)
-    lines += [
-        f"| {method} | {address} | `{name}` | {what} | {sure} |\n" for method, address, name, what, sure in _STORAGE
-    ]
+    for (method, session), name in STORAGE_OPERATIONS.items():
+        what, sure = _STORAGE[name]
+        lines.append(f"| {method} | {'session URI' if session else 'signed URL'} | `{name}` | {what} | {sure} |\n")
     lines.append(_DATA_HEAD)
     lines += [f"| POST | `{path}` | `{operation}` |\n" for path, operation in INFERENCE.items()]
     return "".join(lines)

@@ -6,8 +6,9 @@ import random
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import fields, listing, serving_messages
-from mlflow_fireworks.emulator.deployments import Deployments, random_id
+from mlflow_fireworks.emulator.deployments import Deployments
 from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.naming import random_id
 from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
 from mlflow_fireworks.emulator.transitions import Transitions, advance

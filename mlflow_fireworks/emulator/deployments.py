@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import random
 import re
-import string
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import fields, listing, quotas, serving_messages
-from mlflow_fireworks.emulator.models import Models, check_id
+from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.naming import check_id, check_texts, random_id
 from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.shapes import Shapes
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
@@ -22,7 +22,6 @@ _RECENT_SECONDS = 3600
 _MAX_REPLICAS = 1000
 _MIN_SCALE_TO_ZERO_SECONDS = 300
 _MAX_WINDOW_SECONDS = 3600
-_MAX_DISPLAY_NAME, _MAX_DESCRIPTION = 63, 999
 _AUTOSCALING = {"scaleUpWindow": "30s", "scaleDownWindow": "600s", "scaleToZeroWindow": "3600s"}
 
 
@@ -286,11 +285,6 @@ class Deployments:
         transaction.put(loaded)
 
 
-def random_id(ids: random.Random) -> str:
-    """Eight characters, as the server gives to what comes without an id."""
-    return "".join(ids.choices(string.ascii_lowercase + string.digits, k=8))
-
-
 def _check_limits(body: JsonObject) -> None:
     """The rules that are part of the protobuf definition (buf.validate), in its own words where they are known."""
     least, most = body.get("minReplicaCount", 0), body.get("maxReplicaCount", 1)
@@ -304,14 +298,11 @@ def _check_limits(body: JsonObject) -> None:
         problem = "scale_to_zero_window must be at least 5 minutes"
     elif any(_seconds(policy.get(key, "0s")) > _MAX_WINDOW_SECONDS for key in ("scaleUpWindow", "scaleDownWindow")):
         problem = "scale_up_window and scale_down_window must be at most 1 hour"
-    elif len(body.get("displayName", "")) > _MAX_DISPLAY_NAME:
-        problem = "display_name must be fewer than 64 characters"
-    elif len(body.get("description", "")) > _MAX_DESCRIPTION:
-        problem = "description must be fewer than 1000 characters"
-    elif body.get("placement") is not None and len(body["placement"]) != 1:
-        problem = "placement must name exactly one of region, multi_region and regions"
     if problem:
         raise ApiError(Code.INVALID_ARGUMENT, problem)
+    check_texts(body)
+    if body.get("placement") is not None and len(body["placement"]) != 1:
+        raise ApiError(Code.INVALID_ARGUMENT, "placement must name exactly one of region, multi_region and regions")
 
 
 def _seconds(duration: str) -> float:

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mlflow_fireworks.emulator.models import Models, object_prefix
+from mlflow_fireworks.emulator.routes import INFERENCE_PATHS
 from mlflow_fireworks.emulator.state import Resource, Store, StoredObject, Transaction
 from mlflow_fireworks.emulator.wire import JsonObject
 
 _MOST_ENGINES = 2
 _ANSWER_SECONDS = 600.0
-_PATHS = {"chat_completions": "/v1/chat/completions", "completions": "/v1/completions", "embeddings": "/v1/embeddings"}
 _END = b"data: [DONE]\n\n"
 
 
@@ -124,7 +124,7 @@ class Engines:
             self._running[folder] = engine  # the last one is the one used last
         if not engine.is_up():
             return None
-        status, body, kind = engine.ask("POST", _PATHS[operation], {**request, "model": str(engine.folder)})
+        status, body, kind = engine.ask("POST", INFERENCE_PATHS[operation], {**request, "model": str(engine.folder)})
         for name in (f"{engine.folder}@main", str(engine.folder)):  # transformers adds the revision
             body = body.replace(name.encode(), request["model"].encode())
         if kind.startswith("text/event-stream") and not body.endswith(_END):

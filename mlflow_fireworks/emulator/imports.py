@@ -1,17 +1,16 @@
-"""The rarer calls on models: import from a bucket, its operation, prepare, and download URLs."""
+"""Imports: a model from a bucket, and the operation that says how far it is."""
 
 from __future__ import annotations
 
 import random
 from dataclasses import dataclass
 
-from mlflow_fireworks.emulator.deployments import random_id
-from mlflow_fireworks.emulator.models import Models, object_prefix
+from mlflow_fireworks.emulator.models import Models
+from mlflow_fireworks.emulator.naming import random_id
 from mlflow_fireworks.emulator.options import Clock
-from mlflow_fireworks.emulator.signing import Signer
 from mlflow_fireworks.emulator.state import Resource, Store
 from mlflow_fireworks.emulator.transitions import Transitions, advance
-from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
+from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject
 
 _REQUIRED = {"awsS3Source": ("s3Bucket",), "azureBlobSource": ("storageAccount", "container")}
 _IMPORTED_TYPE = "type.googleapis.com/gateway.Model"
@@ -19,20 +18,18 @@ _IMPORTED_TYPE = "type.googleapis.com/gateway.Model"
 
 @dataclass(frozen=True)
 class Imports:
-    """Import, prepare and download.
+    """Imports and their operations.
 
     Args:
         store: Where models and operations live.
         models: Resolves models.
-        signer: Signs download URLs.
-        transitions: How long an import or a quantization takes.
+        transitions: How long an import takes.
         ids: Makes operation ids.
         clock: Seconds since the epoch.
     """
 
     store: Store
     models: Models
-    signer: Signer
     transitions: Transitions
     ids: random.Random
     clock: Clock
@@ -78,36 +75,3 @@ class Imports:
                 model.private["imported"] = True
                 transaction.put(model)
         return operation.body
-
-    def prepare(self, call: Call) -> JsonObject:
-        """PrepareModel: another precision becomes available some time later; the model stays READY."""
-        precision = call.body.get("precision", "PRECISION_UNSPECIFIED")
-        if precision == "PRECISION_UNSPECIFIED":
-            raise ApiError(Code.INVALID_ARGUMENT, "precision is required")
-        self.models.refuse_catalogue(call.path["account"])
-        with self.store.transaction() as transaction:
-            model = self.models.addressed(transaction, call)
-            if model.body["state"] != "READY":
-                raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
-            precisions = sorted({*model.body.get("supportedPrecisions", []), precision})
-            then = {"supportedPrecisions": precisions, "updateTime": timestamp(self.clock(), digits=6)}
-            self.transitions.begin(model, then, self.clock(), failed={})
-            transaction.put(model)
-        return {}
-
-    def get_download_endpoint(self, call: Call) -> JsonObject:
-        """GetModelDownloadEndpoint: one signed GET for each file of a READY model."""
-        with self.store.transaction() as transaction:
-            model = self.models.addressed(transaction, call)
-            if model.body["state"] != "READY":
-                raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
-            if "uid" not in model.private:
-                raise ApiError(Code.PERMISSION_DENIED, "model download is not enabled for this model")
-            prefix = object_prefix(model)
-            names = [name for name in transaction.objects(prefix) if name in model.private["files"]]
-        expires = self.models.options.url_expiry_seconds
-        urls = {
-            name: self.signer.sign("GET", call.host, prefix + name, {}, now=self.clock(), expires_seconds=expires)
-            for name in names
-        }
-        return {"filenameToSignedUrls": urls}

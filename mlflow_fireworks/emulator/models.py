@@ -1,4 +1,4 @@
-"""Models: create, read, change, delete. The rules, without HTTP; `uploads` has the other half."""
+"""Models: create, read, change, prepare, delete. The rules, without HTTP; `uploads` has the other half."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import secrets
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator import catalogue, checks, fields, listing, messages
+from mlflow_fireworks.emulator.naming import check_id, check_texts
 from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.state import Resource, Store, Transaction
-from mlflow_fireworks.emulator.transitions import advance
+from mlflow_fireworks.emulator.transitions import Transitions, advance
 from mlflow_fireworks.emulator.wire import ApiError, Call, Code, JsonObject, timestamp
 
-ID = re.compile(r"[a-z]([a-z0-9-]{0,61}[a-z0-9])?")
 MODEL_NAME = re.compile(r"accounts/([^/]+)/models/([^/]+)")
 
 ADDONS = frozenset({"HF_PEFT_ADDON", "HF_TEFT_ADDON"})
@@ -21,7 +21,6 @@ LORA_TYPES = frozenset(
      "gemma2", "gemma3", "gpt_oss", "phi3", "deepseek_v3", "kimi_k2", "glm4_moe"}
 )  # fmt: skip
 _HUGGING_FACE_URL = re.compile(r"https://huggingface\.co/[\w.-]+/[\w.-]+/?")
-_DISPLAY_NAME_LIMIT, _DESCRIPTION_LIMIT = 63, 999
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,14 @@ class Models:
 
     Args:
         store: Where models live.
-        options: Landing and tunability delays, life of URLs.
+        options: How late tunability appears.
+        transitions: How long another precision takes.
         clock: Seconds since the epoch.
     """
 
     store: Store
     options: Options
+    transitions: Transitions
     clock: Clock
 
     def create(self, call: Call) -> JsonObject:
@@ -44,7 +45,7 @@ class Models:
         self.refuse_catalogue(account)
         check_id("model", id_)
         sent = call.body.get("model", {})
-        _check_texts(sent)
+        check_texts(sent)
         body = fields.settable(messages.MODEL, sent)
         if body.get("kind", "KIND_UNSPECIFIED") == "KIND_UNSPECIFIED":
             body["kind"] = "HF_PEFT_ADDON"
@@ -102,7 +103,7 @@ class Models:
     def update(self, call: Call) -> JsonObject:
         """UpdateModel: output-only and immutable fields are kept silently, as observed."""
         self.refuse_catalogue(call.path["account"])
-        _check_texts(call.body)
+        check_texts(call.body)
         with self.store.transaction() as transaction:
             resource = self.addressed(transaction, call)
             before = resource.body.get("huggingFaceUrl")
@@ -112,6 +113,22 @@ class Models:
                 resource.private["url_set_at"] = self.clock()
             transaction.put(resource)
         return self._seen(resource)
+
+    def prepare(self, call: Call) -> JsonObject:
+        """PrepareModel: another precision becomes available some time later; the model stays READY."""
+        precision = call.body.get("precision", "PRECISION_UNSPECIFIED")
+        if precision == "PRECISION_UNSPECIFIED":
+            raise ApiError(Code.INVALID_ARGUMENT, "precision is required")
+        self.refuse_catalogue(call.path["account"])
+        with self.store.transaction() as transaction:
+            model = self.addressed(transaction, call)
+            if model.body["state"] != "READY":
+                raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
+            precisions = sorted({*model.body.get("supportedPrecisions", []), precision})
+            then = {"supportedPrecisions": precisions, "updateTime": timestamp(self.clock(), digits=6)}
+            self.transitions.begin(model, then, self.clock(), failed={})
+            transaction.put(model)
+        return {}
 
     def delete(self, call: Call) -> JsonObject:
         """DeleteModel, with everything that was uploaded for it."""
@@ -177,20 +194,6 @@ class Models:
         return body
 
 
-def check_id(kind: str, id_: str) -> None:
-    """Refuse an id that breaks the rule of all resources (docs, "concepts").
-
-    Raises:
-        ApiError: INVALID_ARGUMENT.
-    """
-    if not ID.fullmatch(id_):
-        raise ApiError(
-            Code.INVALID_ARGUMENT,
-            f'invalid {kind} ID "{id_[:100]}": must be 1 to 63 lower-case letters, digits and hyphens, '
-            "start with a letter and not end with a hyphen",
-        )
-
-
 def _users(transaction: Transaction, model: str) -> list[Resource]:
     """The deployments that serve a model, and its entries on deployments."""
     deployments = [item for item in transaction.all("deployments") if item.body["baseModel"] == model]
@@ -201,14 +204,6 @@ def object_prefix(resource: Resource) -> str:
     """Under which object names the files of a model lie."""
     # The uid keeps a model made again under an old name from inheriting the old one's files.
     return f"{resource.name}/{resource.private['uid']}/"
-
-
-def _check_texts(sent: JsonObject) -> None:
-    for name, limit in (("displayName", _DISPLAY_NAME_LIMIT), ("description", _DESCRIPTION_LIMIT)):
-        if len(sent.get(name, "")) > limit:
-            raise ApiError(
-                Code.INVALID_ARGUMENT, f"{fields.snake_case(name)} must be fewer than {limit + 1} characters"
-            )
 
 
 def _check_details(sent: JsonObject, body: JsonObject) -> None:

@@ -17,13 +17,14 @@ from mlflow_fireworks.emulator import serving_messages as serving
 from mlflow_fireworks.emulator.fields import Message
 from mlflow_fireworks.emulator.messages import NOTHING
 
-_STORAGE_OPERATIONS = {
+STORAGE_OPERATIONS = {
     ("PUT", False): "put_object",
-    ("PUT", True): "put_chunk",
     ("POST", False): "start_resumable",
+    ("PUT", True): "put_chunk",
     ("DELETE", True): "cancel_resumable",
     ("GET", False): "get_object",
 }
+"""Operation by method, and whether the request names a resumable session."""
 
 Sureness = Literal["observed", "documented", "schema", "inferred"]
 
@@ -76,7 +77,7 @@ def match(method: str, path: str) -> tuple[Route, dict[str, str]] | None:
 
 def storage_operation(method: str, *, session: bool) -> str:
     """Name of a storage request: of a signed URL, or of a resumable session."""
-    return _STORAGE_OPERATIONS.get((method, session), "other_storage")
+    return STORAGE_OPERATIONS.get((method, session), "other_storage")
 
 
 def known_path(path: str) -> bool:
@@ -91,12 +92,20 @@ def _compile(pattern: str) -> re.Pattern[str]:
     return re.compile(text)
 
 
-_INFERENCE = {"chat/completions": "chat_completions", "completions": "completions", "embeddings": "embeddings"}
-
-# The official SDK sends inference to /v1/… when its base URL is overridden, as it is to reach this server.
-INFERENCE: dict[str, str] = {
-    f"{prefix}/v1/{path}": operation for prefix in ("/inference", "") for path, operation in _INFERENCE.items()
+INFERENCE_PATHS = {
+    "chat_completions": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
 }
+"""The paths of OpenAI's API, by operation."""
+
+INFERENCE: dict[str, str] = {
+    # The official SDK sends inference to /v1/… when its base URL is overridden, as it is to reach this server.
+    prefix + path: operation
+    for prefix in ("/inference", "")
+    for operation, path in INFERENCE_PATHS.items()
+}
+"""Operation by path."""
 
 _ACCOUNT = "/v1/accounts/{account}"
 _MODEL = _ACCOUNT + "/models/{model}"
@@ -249,5 +258,5 @@ ROUTES: tuple[Route, ...] = (
 )  # fmt: skip
 
 OPERATIONS: frozenset[str] = frozenset(
-    {route.operation for route in ROUTES} | set(_STORAGE_OPERATIONS.values()) | set(INFERENCE.values())
+    {route.operation for route in ROUTES} | set(STORAGE_OPERATIONS.values()) | set(INFERENCE.values())
 )

@@ -1,4 +1,4 @@
-"""Uploads of models: registering files, and the validation that makes a model READY."""
+"""The files of models: signed URLs for them, and the validation that makes a model READY."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Uploads:
         store: Where models and uploaded objects live.
         options: Life of signed URLs.
         models: Resolves models.
-        signer: Signs upload URLs.
+        signer: Signs upload and download URLs.
         clock: Seconds since the epoch.
     """
 
@@ -65,6 +65,23 @@ class Uploads:
             },
             "filenameToUnsignedUris": {},
         }
+
+    def get_download_endpoint(self, call: Call) -> JsonObject:
+        """GetModelDownloadEndpoint: one signed GET for each file of a READY model."""
+        with self.store.transaction() as transaction:
+            model = self.models.addressed(transaction, call)
+            if model.body["state"] != "READY":
+                raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
+            if "uid" not in model.private:
+                raise ApiError(Code.PERMISSION_DENIED, "model download is not enabled for this model")
+            prefix = object_prefix(model)
+            names = [name for name in transaction.objects(prefix) if name in model.private["files"]]
+        expires = self.options.url_expiry_seconds
+        urls = {
+            name: self.signer.sign("GET", call.host, prefix + name, {}, now=self.clock(), expires_seconds=expires)
+            for name in names
+        }
+        return {"filenameToSignedUrls": urls}
 
     def validate_upload(self, call: Call) -> JsonObject:
         """ValidateModelUpload: code 9 until every file has landed, then the checks, then READY."""
