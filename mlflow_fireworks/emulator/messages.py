@@ -1,4 +1,4 @@
-"""The tables of the model half: every field of accounts, models and their requests, with type and behaviour.
+"""The tables of the model half: every field of accounts, models, imports and their requests, with type and behaviour.
 
 Sources: the official SDK ``fireworks-ai`` 1.2 (``fireworks/types``), the protobufs inside ``fireworks-ai``
 0.19.20 (field behaviour), and the public OpenAPI of September 2026 (fields marked ``newer``).
@@ -229,6 +229,35 @@ VALIDATE_UPLOAD_QUERY = Message(
 )
 VALIDATE_UPLOAD = Message("ValidateModelUploadResponse", {"warnings": STRINGS})
 VALIDATE_CONFIG = Message("ValidateModelConfigRequest", {"configJson": STRING, "tokenizerConfigJson": STRING})
+
+OPERATION = Message(
+    "Operation",
+    {
+        "name": STRING,
+        "metadata": Field("any"),
+        "done": BOOL,
+        "error": Field(Message("rpc.Status", {"code": INT32, "message": STRING})),
+        "response": Field("any"),
+    },
+)
+PREPARE = Message("PrepareModelRequest", {"precision": Field(PRECISION), "readMask": STRING})
+DOWNLOAD_ENDPOINT = Message("GetModelDownloadEndpointResponse", {"filenameToSignedUrls": Field("string", many="map")})
+S3_SOURCE = Message(
+    "AwsS3Source",
+    {"s3Bucket": STRING, "s3Path": STRING, "roleArn": STRING, "accessKeyId": STRING, "accessSecret": STRING},
+)
+AZURE_SOURCE = Message(
+    "AzureBlobSource",
+    {
+        "storageAccount": STRING,
+        "container": STRING,
+        "path": STRING,
+        "sasTokenSecret": STRING,
+        "clientId": STRING,
+        "tenantId": STRING,
+    },
+)
+IMPORT = Message("ImportModelRequest", {"awsS3Source": Field(S3_SOURCE), "azureBlobSource": Field(AZURE_SOURCE)})
 
 
 def list_of(plural: str, item: Message) -> Message:

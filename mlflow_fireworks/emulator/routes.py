@@ -154,19 +154,19 @@ ROUTES: tuple[Route, ...] = (
         query=messages.VALIDATE_UPLOAD_QUERY, source="docs, public clients",
     ),
     Route(
-        "GET", _MODEL + ":getDownloadEndpoint", "get_download_endpoint", serving.DOWNLOAD_ENDPOINT,
+        "GET", _MODEL + ":getDownloadEndpoint", "get_download_endpoint", messages.DOWNLOAD_ENDPOINT,
         query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
-        "POST", _MODEL + ":prepare", "prepare_model", NOTHING, body=serving.PREPARE, source="docs, fireworks-ai 1.2",
+        "POST", _MODEL + ":prepare", "prepare_model", NOTHING, body=messages.PREPARE, source="docs, fireworks-ai 1.2",
         sure="documented",
     ),
     Route(
-        "POST", _MODEL + ":import", "import_model", serving.OPERATION, body=serving.IMPORT, source="public OpenAPI",
+        "POST", _MODEL + ":import", "import_model", messages.OPERATION, body=messages.IMPORT, source="public OpenAPI",
         sure="schema",
     ),
     Route(
-        "GET", _ACCOUNT + "/operations/{operation}", "get_operation", serving.OPERATION, source="training SDK",
+        "GET", _ACCOUNT + "/operations/{operation}", "get_operation", messages.OPERATION, source="training SDK",
         sure="inferred",
     ),
     Route(

@@ -1,4 +1,4 @@
-"""The tables of the serving half: deployments, loaded adapters, shapes, quotas, operations.
+"""The tables of the serving half: deployments, loaded adapters, shapes, quotas.
 
 Sources as in `messages`. Regions are the union of the official SDK's and the newest public schema's.
 """
@@ -222,17 +222,6 @@ QUOTA = Message(
         "updateTime": OUTPUT_TIME,
     },
 )
-OPERATION = Message(
-    "Operation",
-    {
-        "name": STRING,
-        "metadata": Field("any"),
-        "done": BOOL,
-        "error": Field(Message("rpc.Status", {"code": INT32, "message": STRING})),
-        "response": Field("any"),
-    },
-)
-
 CREATE_DEPLOYMENT_QUERY = Message(
     "CreateDeploymentRequest",
     {
@@ -259,21 +248,3 @@ MATCH = Message(
         )
     },
 )
-PREPARE = Message("PrepareModelRequest", {"precision": Field(PRECISION), "readMask": STRING})
-DOWNLOAD_ENDPOINT = Message("GetModelDownloadEndpointResponse", {"filenameToSignedUrls": Field("string", many="map")})
-S3_SOURCE = Message(
-    "AwsS3Source",
-    {"s3Bucket": STRING, "s3Path": STRING, "roleArn": STRING, "accessKeyId": STRING, "accessSecret": STRING},
-)
-AZURE_SOURCE = Message(
-    "AzureBlobSource",
-    {
-        "storageAccount": STRING,
-        "container": STRING,
-        "path": STRING,
-        "sasTokenSecret": STRING,
-        "clientId": STRING,
-        "tenantId": STRING,
-    },
-)
-IMPORT = Message("ImportModelRequest", {"awsS3Source": Field(S3_SOURCE), "azureBlobSource": Field(AZURE_SOURCE)})

@@ -62,7 +62,7 @@ def differences(message: Message, type_) -> list[str]:
         (messages.ACCOUNT, fireworks.types.Account),
         (messages.UPLOAD_ENDPOINT, fireworks.types.ModelGetUploadEndpointResponse),
         (messages.VALIDATE_UPLOAD, fireworks.types.ModelValidateUploadResponse),
-        (serving_messages.DOWNLOAD_ENDPOINT, fireworks.types.ModelGetDownloadEndpointResponse),
+        (messages.DOWNLOAD_ENDPOINT, fireworks.types.ModelGetDownloadEndpointResponse),
         (serving_messages.DEPLOYMENT, fireworks.types.Deployment),
         (serving_messages.DEPLOYED_MODEL, fireworks.types.shared.DeployedModel),
         (serving_messages.SHAPE, fireworks.types.DeploymentShape),
