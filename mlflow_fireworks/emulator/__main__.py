@@ -11,8 +11,7 @@ from pathlib import Path
 
 import click
 
-from mlflow_fireworks.emulator.server import Emulator
-from mlflow_fireworks.emulator.state import StateError
+from mlflow_fireworks.emulator import Emulator, StateError
 
 
 @click.command(name="emulator", help="Run a local Fireworks until stopped; its URL is the first line printed.")

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from mlflow_fireworks.emulator.server import Emulator
+from mlflow_fireworks.emulator import Emulator
 
 
 class LocalFireworks(Emulator):

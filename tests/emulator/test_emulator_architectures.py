@@ -6,7 +6,7 @@ import math
 import pytest
 from emulator.raw_client import ADDON, BASE, adapter_files, lora_tensors, safetensors
 
-from mlflow_fireworks.emulator.architectures import expected
+from mlflow_fireworks.emulator.validation.architectures import expected
 
 LLAMA = {
     "architectures": ["LlamaForCausalLM"],

@@ -11,14 +11,14 @@ import pytest
 import requests
 from emulator.raw_client import base_files
 
-from mlflow_fireworks.emulator import coverage
+from mlflow_fireworks.emulator.protocol import coverage
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_the_coverage_table_is_current():
     assert coverage.FILE.read_text(encoding="utf-8") == coverage.table(), (
-        "run: python -m mlflow_fireworks.emulator.coverage"
+        "run: python -m mlflow_fireworks.emulator.protocol.coverage"
     )
 
 

@@ -9,8 +9,9 @@ import httpx
 import pytest
 from emulator.raw_client import Api, base_files
 
-from mlflow_fireworks.emulator import Emulator, messages, openapi, serving_messages
-from mlflow_fireworks.emulator.routes import ROUTES
+from mlflow_fireworks.emulator import Emulator
+from mlflow_fireworks.emulator.protocol import messages, openapi, serving_messages
+from mlflow_fireworks.emulator.protocol.routes import ROUTES
 
 hypothesis = pytest.importorskip("hypothesis")
 schemathesis = pytest.importorskip("schemathesis")

@@ -10,8 +10,8 @@ import pytest
 from emulator.raw_client import ADDON, OCTETS, adapter_files, base_files
 from fireworks import AsyncFireworks, Fireworks
 
-from mlflow_fireworks.emulator import messages, serving_messages
-from mlflow_fireworks.emulator.fields import Message
+from mlflow_fireworks.emulator.protocol import messages, serving_messages
+from mlflow_fireworks.emulator.protocol.fields import Message
 
 BASE = {"kind": "HF_BASE_MODEL", "base_model_details": {"checkpoint_format": "HUGGINGFACE", "world_size": 1}}
 

@@ -4,10 +4,10 @@ import contextlib
 import time
 
 from mlflow_fireworks.emulator import Options
-from mlflow_fireworks.emulator.control_plane import ControlPlane
-from mlflow_fireworks.emulator.routes import ROUTES
-from mlflow_fireworks.emulator.signing import Signer
-from mlflow_fireworks.emulator.state import Store
+from mlflow_fireworks.emulator.protocol.routes import ROUTES
+from mlflow_fireworks.emulator.resources.control_plane import ControlPlane
+from mlflow_fireworks.emulator.storage.signing import Signer
+from mlflow_fireworks.emulator.storage.state import Store
 
 
 def test_every_operation_of_the_table_is_carried_out_and_no_other(tmp_path):

@@ -1,0 +1,253 @@
+"""The data plane's routing rules: which ``model`` strings reach which deployment, and what the others are told.
+
+A request that reaches a model is answered by that model where `engines` runs it. Else no model runs here, and it gets a
+deterministic answer of the OpenAI shape that says so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+
+from mlflow_fireworks.emulator.answers.engines import CannotRunError, Engines
+from mlflow_fireworks.emulator.options import Clock, Options
+from mlflow_fireworks.emulator.protocol.wire import ApiError, JsonObject, Response, json_response
+from mlflow_fireworks.emulator.resources.deployed_models import DeployedModels
+from mlflow_fireworks.emulator.resources.deployments import Deployments
+from mlflow_fireworks.emulator.resources.models import Models
+from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
+
+_NAME = re.compile(r"(?:accounts/)?([a-z0-9-]+)/(?:(models|deployments)/)?([a-z0-9.-]+)")
+_SCALING_UP = "Deployment is currently scaled to zero and is scaling up. Please retry your request in a few minutes."
+_ERRORS_FROM = 400
+_DIMENSIONS, _MAX_DIMENSIONS = 16, 4096
+
+
+class InferenceError(Exception):
+    """A refusal of the data plane, whose errors look different from the control plane's.
+
+    Attributes:
+        status: HTTP status.
+    """
+
+    def __init__(self, status: int, message: str, code: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self._body = {"error": {"message": message, "code": code, "type": "error", "param": param}}
+
+    def response(self) -> Response:
+        """The refusal as it goes out."""
+        return json_response(self.status, self._body, why=str(self))
+
+
+@dataclass(frozen=True)
+class Inference:
+    """Routes inference requests.
+
+    Args:
+        store: To note traffic.
+        models: Resolves models.
+        deployments: Resolves and wakes deployments.
+        deployed_models: Knows which adapters are loaded where.
+        options: Routing delay, suspended accounts.
+        clock: Seconds since the epoch.
+        engines: Run models for real; None: nothing runs, and the answers say so.
+    """
+
+    store: Store
+    models: Models
+    deployments: Deployments
+    deployed_models: DeployedModels
+    options: Options
+    clock: Clock
+    engines: Engines | None = None
+
+    def answer(self, operation: str, raw: bytes) -> Response:
+        """Answer an inference request.
+
+        Args:
+            operation: One of the values of `routes.INFERENCE`.
+            raw: The JSON body.
+
+        Raises:
+            InferenceError: As the data plane words it.
+        """
+        request = _parse(raw)
+        model = self._route(request["model"])
+        if self.engines:
+            return _really_ask(self.engines, operation, model, request)
+        if operation == "embeddings":
+            body = _embeddings(request)
+        else:
+            text = f"(local Fireworks: {request['model']} was reached; no model runs here) {_last_words(request)}"
+            if request.get("stream") is True:
+                events = _stream(operation, request["model"], text, self.clock())
+                return Response(200, events, {"Content-Type": "text/event-stream"})
+            body = _completion(operation, request["model"], text, self.clock())
+        content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
+        return Response(200, content, {"Content-Type": "application/json"})
+
+    def _route(self, target: str) -> str:
+        """The full name of the model that is reached."""
+        refusal: InferenceError | None = None
+        with self.store.transaction() as transaction:
+            # Caught inside, so that a refusal does not undo what the request has set in motion.
+            try:
+                deployment = self._reach(transaction, target)
+            except InferenceError as error:
+                refusal = error
+        if refusal:
+            raise refusal
+        name = _full_name(target.partition("#")[0], "models")
+        return name if "/models/" in name else str(deployment.body["baseModel"])
+
+    def _reach(self, transaction: Transaction, target: str) -> Resource:
+        deployment = self._deployment(transaction, target)
+        if deployment is None or deployment.body["state"] not in ("READY", "UPDATING"):
+            raise _not_found()
+        if deployment.account in self.options.suspended_accounts:
+            raise InferenceError(412, f"Account {deployment.account} is suspended", "ACCOUNT_SUSPENDED")
+        if self.clock() < deployment.private.get("changed_at", 0.0) + self.options.routing_seconds:
+            raise _not_found()
+        deployment.private["last_request_at"] = self.clock()
+        transaction.put(deployment)
+        if deployment.body["maxReplicaCount"] == 0:
+            raise _not_found()
+        if deployment.body["replicaCount"] == 0:
+            self.deployments.wake(transaction, deployment)
+            raise InferenceError(
+                503,
+                _SCALING_UP,
+                "DEPLOYMENT_SCALING_UP",
+            )
+        return deployment
+
+    def _deployment(self, transaction: Transaction, target: str) -> Resource | None:
+        """The deployment behind ``D``, ``M#D`` or, where that is switched on, a bare ``M``."""
+        model, _, suffix = target.partition("#")
+        if not suffix:
+            name = _full_name(model, "deployments" if "/deployments/" in model else "models")
+            if "/deployments/" in name:
+                return self.deployments.find(transaction, name)
+            return self._default_of(transaction, name)
+        deployment = self.deployments.find(transaction, _full_name(suffix, "deployments"))
+        name = _full_name(model, "models")
+        if deployment is None or name == deployment.body["baseModel"]:
+            return deployment
+        loaded = self.deployed_models.on(transaction, deployment.name, name)
+        if loaded is None or loaded.body["state"] == "DEPLOYING":
+            return None
+        if loaded.body["state"] != "DEPLOYED":
+            raise InferenceError(412, f"LoRA {name} failed to load", "PRECONDITION_FAILED", "model")
+        return deployment
+
+    def _default_of(self, transaction: Transaction, model: str) -> Resource | None:
+        if not self.options.bare_model_routes:
+            return None
+        for loaded in transaction.all("deployedModels"):
+            if loaded.body["model"] == model and loaded.body.get("default"):
+                return self.deployments.find(transaction, loaded.body["deployment"])
+        return None
+
+
+def _really_ask(engines: Engines, operation: str, model: str, request: JsonObject) -> Response:
+    try:
+        answer = engines.answer(operation, model, request)
+    except CannotRunError as error:
+        raise InferenceError(501, str(error), "CANNOT_RUN_HERE", "model") from error
+    except OSError as error:
+        raise InferenceError(502, f"the model stopped in the middle: {error}", "ENGINE_STOPPED") from error
+    if answer is None:
+        raise InferenceError(503, _SCALING_UP, "DEPLOYMENT_SCALING_UP")
+    status, body, kind = answer
+    if status >= _ERRORS_FROM:
+        raise InferenceError(status, body.decode(errors="replace")[:500], "ENGINE_REFUSED")
+    return Response(200, body, {"Content-Type": kind})
+
+
+def _parse(raw: bytes) -> JsonObject:
+    try:
+        request = json.loads(raw)
+    except (ValueError, RecursionError) as error:
+        raise InferenceError(400, "The request body is not valid JSON", "INVALID_REQUEST") from error
+    if not isinstance(request, dict) or not isinstance(request.get("model"), str):
+        raise InferenceError(400, "model is required", "INVALID_REQUEST", "model")
+    return request
+
+
+def _full_name(name: str, collection: str) -> str:
+    """``alice/x`` is short for ``accounts/alice/<collection>/x``; what fits neither form names nothing."""
+    match = _NAME.fullmatch(name)
+    if not match or match[2] not in (None, collection):
+        return ""
+    return f"accounts/{match[1]}/{collection}/{match[3]}"
+
+
+def _not_found() -> InferenceError:
+    return InferenceError(404, "Model not found, inaccessible, and/or not deployed", "NOT_FOUND", "model")
+
+
+def _last_words(request: JsonObject) -> str:
+    messages = request.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else {}
+    content = last.get("content") if isinstance(last, dict) else None
+    said = content if isinstance(content, str) else request.get("prompt")
+    return said if isinstance(said, str) else ""
+
+
+def _completion(operation: str, model: str, text: str, now: float) -> JsonObject:
+    chat = operation == "chat_completions"
+    said = {"message": {"role": "assistant", "content": text}} if chat else {"text": text}
+    count = len(text.split())
+    return {
+        "id": f"local-{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:24]}",
+        "object": "chat.completion" if chat else "text_completion",
+        "created": int(now),
+        "model": model,
+        "choices": [{"index": 0, "finish_reason": "stop", "logprobs": None, **said}],
+        "usage": {"prompt_tokens": count, "completion_tokens": count, "total_tokens": 2 * count},
+    }
+
+
+def _stream(operation: str, model: str, text: str, now: float) -> bytes:
+    """Server-sent events: a piece per word, then ``[DONE]``."""
+    chat = operation == "chat_completions"
+    whole = _completion(operation, model, text, now)
+    events = []
+    words = text.split(" ")
+    for index, word in enumerate(words):
+        piece = word if index == len(words) - 1 else word + " "
+        delta = {"delta": {"role": "assistant", "content": piece}} if chat else {"text": piece}
+        reason = "stop" if index == len(words) - 1 else None
+        kind = "chat.completion.chunk" if chat else "text_completion"
+        chunk = {**whole, "object": kind, "choices": [{"index": 0, "finish_reason": reason, **delta}]}
+        events.append(f"data: {json.dumps(chunk)}\n\n")
+    return ("".join(events) + "data: [DONE]\n\n").encode()
+
+
+def _embeddings(request: JsonObject) -> JsonObject:
+    given = request.get("input", "")
+    texts = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else [given]
+    size = request.get("dimensions", _DIMENSIONS)
+    if type(size) is not int or not 1 <= size <= _MAX_DIMENSIONS:
+        raise InferenceError(400, "dimensions is out of range", "INVALID_REQUEST", "dimensions")
+    data = [
+        {"object": "embedding", "index": index, "embedding": _vector(str(text), size)}
+        for index, text in enumerate(texts)
+    ]
+    count = sum(len(str(text).split()) for text in texts)
+    usage = {"prompt_tokens": count, "total_tokens": count}
+    return {"object": "list", "model": request["model"], "data": data, "usage": usage}
+
+
+def _vector(text: str, size: int) -> list[float]:
+    """Numbers between -1 and 1 that depend on the text alone."""
+    raw = hashlib.shake_128(text.encode("utf-8", "replace")).digest(size)
+    return [round(byte / 127.5 - 1, 6) for byte in raw]
+
+
+def unauthorized(error: ApiError) -> InferenceError:
+    """A missing or wrong key, as the data plane answers it."""
+    return InferenceError(401, error.message, "UNAUTHORIZED")

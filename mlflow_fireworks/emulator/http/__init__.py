@@ -1,0 +1,1 @@
+"""Sockets and requests: what arrives, what goes wrong on purpose, what leaves."""

@@ -1,0 +1,86 @@
+"""Generates COVERAGE.md: every endpoint, whether it is emulated, where the knowledge comes from, how sure it is.
+
+Run ``python -m mlflow_fireworks.emulator.protocol.coverage`` after changing the route table; a test compares the file.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from mlflow_fireworks.emulator.protocol.routes import INFERENCE, ROUTES, STORAGE_OPERATIONS
+
+FILE = Path(__file__).parents[1] / "COVERAGE.md"
+
+_PARTIAL = {
+    "import_model": "no bucket is read; the operation only takes its time",
+    "get_operation": "operations of imports",
+    "prepare_model": "the precision appears; nothing is quantized",
+    "get_download_endpoint": "bytes of small files only",
+    "validate_upload": "no tokenizer is loaded; tensor names and shapes of six architectures",
+    "validate_model_config": "the same checks as validateUpload makes of config.json",
+    "update_quota": "within the documented defaults",
+}
+_STORAGE = {
+    "put_object": ("V4 signature, exact length range, expiry, hashes", "observed"),
+    "start_resumable": ("session start; which headers Fireworks signs is not public", "inferred"),
+    "put_chunk": ("chunks of 256 KiB, 308 with Range, probes, expiry after a week", "documented"),
+    "cancel_resumable": ("499", "documented"),
+    "get_object": ("small files", "documented"),
+}
+_ABSENT = (
+    ("GET", "/v1/accounts/{account}/deployments/{deployment}:metrics", "no traffic worth measuring"),
+    ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could end"),
+    ("GET", "/v1/accounts/{account}/deployments/{deployment}/shards", "no shards"),
+    ("POST", "/v1/accounts/{account}/models/{model}/versions", "model versions are not used by this project"),
+    ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, secrets, users", "out of scope"),
+)
+_HEAD = """# What the local Fireworks emulates
+
+Generated from the route table by `python -m mlflow_fireworks.emulator.protocol.coverage`. Everything that is not
+listed as emulated is refused (404, or 501 for a known path under another method) and recorded in `failures`.
+
+*Observed*: answers of the live service were quoted by somebody. *Documented*: Fireworks' or Google's documentation
+describes it. *Schema*: fields and path are public, behaviour follows from them. *Inferred*: our best guess.
+
+## Control plane
+
+| call | path | operation | emulated | known from | how sure |
+| --- | --- | --- | --- | --- | --- |
+"""
+_STORAGE_HEAD = """
+## Storage
+
+| call | address | operation | what is checked | how sure |
+| --- | --- | --- | --- | --- |
+"""
+_DATA_HEAD = """
+## Data plane
+
+Only the routing rules are emulated: which `model` strings reach which deployment, and the 404, 412 and 503 of the
+others. Answers are made up, and say so.
+
+| call | path | operation |
+| --- | --- | --- |
+"""
+
+
+def table() -> str:
+    """The complete document."""
+    lines = [_HEAD]
+    for route in ROUTES:
+        how = f"in part: {_PARTIAL[route.operation]}" if route.operation in _PARTIAL else "yes"
+        lines.append(
+            f"| {route.method} | `{route.pattern}` | `{route.operation}` | {how} | {route.source} | {route.sure} |\n"
+        )
+    lines += [f"| {method} | `{path}` | | no: {why} | | |\n" for method, path, why in _ABSENT]
+    lines.append(_STORAGE_HEAD)
+    for (method, session), name in STORAGE_OPERATIONS.items():
+        what, sure = _STORAGE[name]
+        lines.append(f"| {method} | {'session URI' if session else 'signed URL'} | `{name}` | {what} | {sure} |\n")
+    lines.append(_DATA_HEAD)
+    lines += [f"| POST | `{path}` | `{operation}` |\n" for path, operation in INFERENCE.items()]
+    return "".join(lines)
+
+
+if __name__ == "__main__":
+    FILE.write_text(table(), encoding="utf-8")

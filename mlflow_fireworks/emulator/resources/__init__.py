@@ -1,0 +1,1 @@
+"""What the control plane does: one service for each kind of resource."""

@@ -1,0 +1,325 @@
+"""On-demand deployments: create, read, scale, change, delete softly or for good, bring back."""
+
+from __future__ import annotations
+
+import random
+import re
+from dataclasses import dataclass
+
+from mlflow_fireworks.emulator.options import Clock
+from mlflow_fireworks.emulator.protocol import fields, listing, serving_messages
+from mlflow_fireworks.emulator.protocol.wire import ApiError, Call, Code, JsonObject, timestamp
+from mlflow_fireworks.emulator.resources import quotas
+from mlflow_fireworks.emulator.resources.models import Models
+from mlflow_fireworks.emulator.resources.naming import check_id, check_texts, random_id
+from mlflow_fireworks.emulator.resources.shapes import Shapes
+from mlflow_fireworks.emulator.resources.transitions import Transitions, advance
+from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
+
+NAME = re.compile(r"accounts/([^/]+)/deployments/([^/]+)")
+PURGE_SECONDS = 7 * 86400
+
+_RECENT_SECONDS = 3600
+_MAX_REPLICAS = 1000
+_MIN_SCALE_TO_ZERO_SECONDS = 300
+_MAX_WINDOW_SECONDS = 3600
+_AUTOSCALING = {"scaleUpWindow": "30s", "scaleDownWindow": "600s", "scaleToZeroWindow": "3600s"}
+
+
+@dataclass(frozen=True)
+class Deployments:
+    """The deployment service.
+
+    Args:
+        store: Where deployments live.
+        models: Resolves base models.
+        shapes: Resolves deployment shapes.
+        transitions: How long things take.
+        ids: Makes ids for deployments that come without one.
+        clock: Seconds since the epoch.
+    """
+
+    store: Store
+    models: Models
+    shapes: Shapes
+    transitions: Transitions
+    ids: random.Random
+    clock: Clock
+
+    def create(self, call: Call) -> JsonObject:
+        """CreateDeployment: CREATING first, READY by itself; ``validateOnly`` keeps nothing."""
+        account, query = call.path["account"], call.query
+        id_ = query.get("deploymentId") or random_id(self.ids)
+        if query.get("deploymentId"):
+            check_id("deployment", id_)
+        body = fields.settable(serving_messages.DEPLOYMENT, call.body)
+        deployment = Resource("deployments", account, id_, body)
+        now = self.clock()
+        with self.store.transaction() as transaction:
+            if self._read(transaction, account, id_):
+                raise ApiError(Code.ALREADY_EXISTS, f'deployment "{deployment.name}" already exists')
+            self._complete(transaction, deployment, query)
+            replicas = body["desiredReplicaCount"]
+            quotas.check(transaction, account, body.get("acceleratorType", ""), replicas * body["acceleratorCount"])
+            body.update(
+                name=deployment.name,
+                state="CREATING",
+                status={"code": "OK"},
+                createTime=timestamp(now, digits=6),
+                updateTime=timestamp(now, digits=6),
+                region="US_IOWA_1",
+            )
+            if not query.get("validateOnly"):
+                self.transitions.begin(deployment, _ready(replicas), now, failed={"state": "FAILED"})
+                transaction.put(deployment)
+                if not query.get("disableAutoDeploy"):
+                    self._deploy_base(transaction, deployment, now)
+        return {**body, "createTime": timestamp(now, digits=9), "updateTime": timestamp(now, digits=9)}
+
+    def get(self, call: Call) -> JsonObject:
+        """GetDeployment; a softly deleted one still answers."""
+        with self.store.transaction() as transaction:
+            deployment = self._addressed(transaction, call)
+        return listing.apply_mask(serving_messages.DEPLOYMENT, deployment.body, call.query.get("readMask", ""))
+
+    def page(self, call: Call) -> JsonObject:
+        """ListDeployments; deleted ones only with ``showDeleted``."""
+        with self.store.transaction() as transaction:
+            found = [
+                self._read(transaction, deployment.account, deployment.id)
+                for deployment in transaction.all("deployments", call.path["account"])
+            ]
+        hidden = () if call.query.get("showDeleted") else ("DELETED",)
+        bodies = [item.body for item in found if item and item.body["state"] not in hidden]
+        message = serving_messages.DEPLOYMENT
+        return listing.page("deployments", message, bodies, call.query, order="create_time")
+
+    def update(self, call: Call) -> JsonObject:
+        """UpdateDeployment: immutable fields are kept; the deployment is UPDATING for a while."""
+        with self.store.transaction() as transaction:
+            deployment = self._living(transaction, call)
+            deployment.body = fields.merge(serving_messages.DEPLOYMENT, deployment.body, call.body)
+            _check_limits(deployment.body)
+            self._rescale(transaction, deployment, deployment.body["desiredReplicaCount"])
+        return deployment.body
+
+    def scale(self, call: Call) -> JsonObject:
+        """ScaleDeployment to a number of replicas."""
+        count = call.body.get("replicaCount", 0)
+        if not 0 <= count <= _MAX_REPLICAS:
+            raise ApiError(Code.INVALID_ARGUMENT, f"replica_count must be between 0 and {_MAX_REPLICAS}")
+        with self.store.transaction() as transaction:
+            deployment = self._living(transaction, call)
+            deployment.body["maxReplicaCount"] = max(count, deployment.body["maxReplicaCount"])
+            deployment.body["minReplicaCount"] = min(count, deployment.body["minReplicaCount"])
+            self._rescale(transaction, deployment, count)
+        return {}
+
+    def delete(self, call: Call) -> JsonObject:
+        """DeleteDeployment: softly unless ``hard``; refused after recent traffic unless ``ignoreChecks``."""
+        now = self.clock()
+        with self.store.transaction() as transaction:
+            deployment = self._addressed(transaction, call)
+            used = deployment.private.get("last_request_at", 0.0) > now - _RECENT_SECONDS
+            if used and not call.query.get("ignoreChecks"):
+                raise ApiError(
+                    Code.FAILED_PRECONDITION,
+                    "deployment has received inference requests in the last hour, "
+                    "pass ignore_checks to skip this check",
+                )
+            for loaded in transaction.all("deployedModels"):
+                if loaded.body["deployment"] == deployment.name:
+                    transaction.remove(loaded)
+            if call.query.get("hard"):
+                transaction.remove(deployment)
+            elif deployment.body["state"] not in ("DELETED", "DELETING"):
+                deployment.body.update(
+                    state="DELETING",
+                    deleteTime=timestamp(now, digits=6),
+                    purgeTime=timestamp(now + PURGE_SECONDS, digits=6),
+                )
+                deployment.private["purge_at"] = now + PURGE_SECONDS
+                gone = {**_replicas(0), "desiredReplicaCount": 0, "state": "DELETED"}
+                self.transitions.begin(deployment, gone, now)
+                transaction.put(deployment)
+        return {}
+
+    def undelete(self, call: Call) -> JsonObject:
+        """UndeleteDeployment, until it is purged."""
+        with self.store.transaction() as transaction:
+            deployment = self._addressed(transaction, call)
+            if deployment.body["state"] not in ("DELETED", "DELETING"):
+                raise ApiError(Code.FAILED_PRECONDITION, f'deployment "{deployment.name}" is not deleted')
+            deployment.private.pop("purge_at", None)
+            wanted = _wanted_replicas(deployment.body)
+            deployment.body.update(state="CREATING", deleteTime=None, purgeTime=None, desiredReplicaCount=wanted)
+            self.transitions.begin(deployment, _ready(wanted), self.clock(), failed={"state": "FAILED"})
+            transaction.put(deployment)
+        return deployment.body
+
+    def find(self, transaction: Transaction, name: str) -> Resource | None:
+        """A deployment by its full name, as it is now; None when there is none."""
+        match = NAME.fullmatch(name)
+        return self._read(transaction, match[1], match[2]) if match else None
+
+    def wake(self, transaction: Transaction, deployment: Resource) -> None:
+        """Start to scale up from zero, as the first request to a sleeping deployment does."""
+        if "change" not in deployment.private:
+            deployment.body["desiredReplicaCount"] = 1
+            self.transitions.begin(deployment, _replicas(1), self.clock())
+            transaction.put(deployment)
+
+    def _read(self, transaction: Transaction, account: str, id_: str) -> Resource | None:
+        deployment = transaction.get("deployments", account, id_)
+        now = self.clock()
+        if deployment is None or advance(transaction, deployment, now) is None:
+            return None
+        if now >= deployment.private.get("purge_at", now + 1):
+            transaction.remove(deployment)
+            return None
+        self._fall_asleep(transaction, deployment, now)
+        return deployment
+
+    @staticmethod
+    def _fall_asleep(transaction: Transaction, deployment: Resource, now: float) -> None:
+        body, private = deployment.body, deployment.private
+        window = _seconds(body["autoscalingPolicy"]["scaleToZeroWindow"])
+        active = max(private.get("last_request_at", 0.0), private.get("changed_at", now))
+        idle = body["state"] == "READY" and not body["minReplicaCount"] and body["replicaCount"]
+        if idle and window and now >= active + window:
+            body.update(_replicas(0), desiredReplicaCount=0)
+            transaction.put(deployment)
+
+    def _addressed(self, transaction: Transaction, call: Call) -> Resource:
+        deployment = self._read(transaction, call.path["account"], call.path["deployment"])
+        if deployment is None:
+            name = f"accounts/{call.path['account']}/deployments/{call.path['deployment']}"
+            raise ApiError(Code.NOT_FOUND, f'deployment "{name}" not found')
+        return deployment
+
+    def _living(self, transaction: Transaction, call: Call) -> Resource:
+        deployment = self._addressed(transaction, call)
+        if deployment.body["state"] in ("DELETED", "DELETING"):
+            raise ApiError(Code.FAILED_PRECONDITION, f'deployment "{deployment.name}" is deleted')
+        return deployment
+
+    def _rescale(self, transaction: Transaction, deployment: Resource, count: int) -> None:
+        body = deployment.body
+        wanted = max(body["minReplicaCount"], min(count, body["maxReplicaCount"]))
+        more = (wanted - body["desiredReplicaCount"]) * body["acceleratorCount"]
+        if more > 0:
+            quotas.check(transaction, deployment.account, body.get("acceleratorType", ""), more)
+        body.update(desiredReplicaCount=wanted, state="UPDATING", updateTime=timestamp(self.clock(), digits=6))
+        self.transitions.begin(deployment, _ready(wanted), self.clock(), failed={"state": "FAILED"})
+        transaction.put(deployment)
+
+    def _complete(self, transaction: Transaction, deployment: Resource, query: JsonObject) -> None:
+        """Check a create request against its model and fill in everything it leaves open."""
+        body = deployment.body
+        if not body.get("baseModel"):
+            raise ApiError(Code.INVALID_ARGUMENT, "base_model is required")
+        model = self.models.find(transaction, body["baseModel"])
+        base = model
+        if model.body.get("peftDetails", {}).get("baseModel"):
+            base = self.models.find(transaction, model.body["peftDetails"]["baseModel"])
+        if model.body.get("state") != "READY":
+            raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
+        if not base.body.get("baseModelDetails", {}).get("modelType"):
+            raise ApiError(Code.INVALID_ARGUMENT, "model is missing model_type")
+        self._choose_hardware(transaction, body, base, query)
+        if body.get("enableAddons"):
+            if not base.body.get("supportsLora") or base is not model:
+                raise ApiError(Code.INVALID_ARGUMENT, "addons are not supported for this model")
+            if body.get("precision", "").startswith(("FP8", "FP4", "NF4")):
+                raise ApiError(
+                    Code.INVALID_ARGUMENT,
+                    "invalid deployment: addons cannot be enabled with quantized precisions (FP8/FP4)",
+                )
+        body.setdefault("minReplicaCount", 0)
+        body.setdefault("maxReplicaCount", max(body["minReplicaCount"], 1))
+        body.setdefault("acceleratorCount", 0)
+        body["autoscalingPolicy"] = {
+            "loadTargets": {"default": 0.8},
+            **_AUTOSCALING,
+            **body.get("autoscalingPolicy", {}),
+        }
+        body.setdefault("placement", {"multiRegion": "GLOBAL"})
+        _check_limits(body)
+        body.update(_replicas(0), desiredReplicaCount=_wanted_replicas(body))
+
+    def _choose_hardware(self, transaction: Transaction, body: JsonObject, base: Resource, query: JsonObject) -> None:
+        shape, accelerator = body.get("deploymentShape", ""), body.get("acceleratorType", "")
+        if not shape:
+            if accelerator in ("", "ACCELERATOR_TYPE_UNSPECIFIED") and base.body["kind"] != "EMBEDDING_MODEL":
+                raise ApiError(Code.INVALID_ARGUMENT, "accelerator_type must be specified for non-embeddings engines")
+            body.setdefault("acceleratorCount", 1)
+            return
+        if accelerator or body.get("acceleratorCount"):
+            raise ApiError(
+                Code.INVALID_ARGUMENT, "accelerator_type and accelerator_count must not be set with deployment_shape"
+            )
+        if query.get("acceptShapelessRisk"):
+            raise ApiError(Code.INVALID_ARGUMENT, "accept_shapeless_risk must not be set with deployment_shape")
+        checked = not query.get("skipShapeValidation")
+        version = self.shapes.resolve(transaction, shape, body["baseModel"], checked=checked)
+        snapshot = version["snapshot"]
+        body["deploymentShape"] = version["name"]
+        for key in ("acceleratorType", "acceleratorCount", "precision", "maxContextLength"):
+            body[key] = body.get(key) or snapshot[key]
+
+    def _deploy_base(self, transaction: Transaction, deployment: Resource, now: float) -> None:
+        """A new deployment also serves its own model; the first one becomes that model's default target."""
+        model = deployment.body["baseModel"]
+        id_ = f"{model.rpartition('/')[2][:50]}-{random_id(self.ids)}"
+        loaded = Resource("deployedModels", deployment.account, id_, {})
+        loaded.body = {
+            "name": loaded.name,
+            "model": model,
+            "deployment": deployment.name,
+            "default": not any(other.body["model"] == model for other in transaction.all("deployedModels")),
+            "state": "DEPLOYING",
+            "status": {"code": "OK"},
+            "createTime": timestamp(now, digits=6),
+            "updateTime": timestamp(now, digits=6),
+        }
+        self.transitions.begin(loaded, {"state": "DEPLOYED"}, now)
+        transaction.put(loaded)
+
+
+def _check_limits(body: JsonObject) -> None:
+    """The rules that are part of the protobuf definition (buf.validate), in its own words where they are known."""
+    least, most = body.get("minReplicaCount", 0), body.get("maxReplicaCount", 1)
+    policy = body.get("autoscalingPolicy") or {}
+    problem = ""
+    if least > most > 0:
+        problem = "min_replica_count cannot be greater than max_replica_count"
+    elif not least >= 0 or not 0 <= most <= _MAX_REPLICAS or body.get("acceleratorCount", 0) < 0:
+        problem = f"replica and accelerator counts must be between 0 and {_MAX_REPLICAS}"
+    elif 0 < _seconds(policy.get("scaleToZeroWindow", "0s")) < _MIN_SCALE_TO_ZERO_SECONDS:
+        problem = "scale_to_zero_window must be at least 5 minutes"
+    elif any(_seconds(policy.get(key, "0s")) > _MAX_WINDOW_SECONDS for key in ("scaleUpWindow", "scaleDownWindow")):
+        problem = "scale_up_window and scale_down_window must be at most 1 hour"
+    if problem:
+        raise ApiError(Code.INVALID_ARGUMENT, problem)
+    check_texts(body)
+    if body.get("placement") is not None and len(body["placement"]) != 1:
+        raise ApiError(Code.INVALID_ARGUMENT, "placement must name exactly one of region, multi_region and regions")
+
+
+def _seconds(duration: str) -> float:
+    return float(duration.removesuffix("s"))
+
+
+def _wanted_replicas(body: JsonObject) -> int:
+    return min(max(int(body["minReplicaCount"]), 1), int(body["maxReplicaCount"]))
+
+
+def _ready(replicas: int) -> JsonObject:
+    return {**_replicas(replicas), "state": "READY", "status": {"code": "OK"}}
+
+
+def _replicas(count: int) -> JsonObject:
+    return {
+        "replicaCount": count,
+        "replicaStats": {"readyReplicaCount": count, "effectiveReplicaCount": count},
+    }

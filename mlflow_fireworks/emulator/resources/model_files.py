@@ -1,0 +1,216 @@
+"""The files of models: signed URLs for them, and the validation that makes a model READY."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from mlflow_fireworks.emulator.options import Clock, Options
+from mlflow_fireworks.emulator.protocol.wire import ApiError, Call, Code, JsonObject, timestamp
+from mlflow_fireworks.emulator.resources import catalogue
+from mlflow_fireworks.emulator.resources.models import ADDONS, LORA_TYPES, Models, object_prefix
+from mlflow_fireworks.emulator.storage.signing import LENGTH_RANGE, Signer
+from mlflow_fireworks.emulator.storage.state import Resource, Store, StoredObject, Transaction
+from mlflow_fireworks.emulator.validation import architectures, checks
+from mlflow_fireworks.emulator.validation.checks import Skips, UploadedFile
+
+_BASES = frozenset({"HF_BASE_MODEL", "EMBEDDING_MODEL"})
+_MAX_NAME_BYTES = 1024
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """The half of the model service that deals in files.
+
+    Args:
+        store: Where models and uploaded objects live.
+        options: Life of signed URLs.
+        models: Resolves models.
+        signer: Signs upload and download URLs.
+        clock: Seconds since the epoch.
+    """
+
+    store: Store
+    options: Options
+    models: Models
+    signer: Signer
+    clock: Clock
+
+    def get_upload_endpoint(self, call: Call) -> JsonObject:
+        """GetModelUploadEndpoint: registers exactly the given files and signs one PUT for each."""
+        self.models.refuse_catalogue(call.path["account"])
+        sizes: dict[str, int] = call.body.get("filenameToSize", {})
+        with self.store.transaction() as transaction:
+            resource = self.models.addressed(transaction, call)
+            if resource.body["state"] == "READY":
+                raise ApiError(Code.ALREADY_EXISTS, f'model "{resource.name}" already exists and is READY')
+            if not sizes:
+                raise ApiError(Code.INVALID_ARGUMENT, "filename_to_size must not be empty")
+            for name, size in sizes.items():
+                _check_file(resource.body["kind"], name, size)
+            resource.private["files"] = sizes
+            transaction.put(resource)
+        signed, method = {"content-type": "application/octet-stream"}, "PUT"
+        if call.body.get("enableResumableUpload"):
+            signed, method = {**signed, "x-goog-resumable": "start"}, "POST"
+        return {
+            "filenameToSignedUrls": {
+                name: self.signer.sign(
+                    method,
+                    call.host,
+                    object_prefix(resource) + name,
+                    {**signed, LENGTH_RANGE: f"{size},{size}"},
+                    now=self.clock(),
+                    expires_seconds=self.options.url_expiry_seconds,
+                )
+                for name, size in sizes.items()
+            },
+            "filenameToUnsignedUris": {},
+        }
+
+    def get_download_endpoint(self, call: Call) -> JsonObject:
+        """GetModelDownloadEndpoint: one signed GET for each file of a READY model."""
+        with self.store.transaction() as transaction:
+            model = self.models.addressed(transaction, call)
+            if model.body["state"] != "READY":
+                raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
+            if "uid" not in model.private:
+                raise ApiError(Code.PERMISSION_DENIED, "model download is not enabled for this model")
+            prefix = object_prefix(model)
+            names = [name for name in transaction.objects(prefix) if name in model.private["files"]]
+        expires = self.options.url_expiry_seconds
+        urls = {
+            name: self.signer.sign("GET", call.host, prefix + name, {}, now=self.clock(), expires_seconds=expires)
+            for name in names
+        }
+        return {"filenameToSignedUrls": urls}
+
+    def validate_upload(self, call: Call) -> JsonObject:
+        """ValidateModelUpload: code 9 until every file has landed, then the checks, then READY."""
+        self.models.refuse_catalogue(call.path["account"])
+        with self.store.transaction() as transaction:
+            resource = self.models.addressed(transaction, call)
+            if resource.body["state"] == "READY":
+                return {"warnings": []}
+            landed = {} if resource.private.get("imported") else self._landed(transaction, resource)
+            files = {name: UploadedFile(stored.size, self._head(stored)) for name, stored in landed.items()}
+            warnings = self._check(transaction, resource, files, call.query) if files else []
+            resource.private["ready_at"] = self.clock()
+            resource.body.update(state="READY", updateTime=timestamp(self.clock(), digits=6))
+            transaction.put(resource)
+        return {"warnings": warnings}
+
+    def validate_config(self, call: Call) -> JsonObject:
+        """ValidateModelConfig: the free pre-flight check of a config.json."""
+        if not call.body.get("configJson"):
+            raise ApiError(Code.INVALID_ARGUMENT, "config_json is required")
+        checks.check_config(call.body["configJson"])
+        if call.body.get("tokenizerConfigJson"):
+            checks.parse_object("tokenizer_config.json", call.body["tokenizerConfigJson"])
+        return {}
+
+    def _landed(self, transaction: Transaction, resource: Resource) -> dict[str, StoredObject]:
+        registered: dict[str, int] = resource.private["files"]
+        if not registered:
+            raise ApiError(Code.FAILED_PRECONDITION, "FAILED_PRECONDITION: no files have been uploaded")
+        objects = transaction.objects(object_prefix(resource))
+        now = self.clock()
+        missing = [
+            name
+            for name, size in sorted(registered.items())
+            if name not in objects or objects[name].size != size or objects[name].landed_at > now
+        ]
+        if missing:
+            # The documentation's own sample waits for this word, other clients for code 9.
+            raise ApiError(
+                Code.FAILED_PRECONDITION,
+                f"FAILED_PRECONDITION: model files are still being uploaded: {', '.join(missing[:3])}"
+                f" ({len(missing)} of {len(registered)} missing)",
+            )
+        return {name: objects[name] for name in registered}
+
+    def _head(self, stored: StoredObject) -> bytes:
+        return (self.store.kept / stored.kept).read_bytes() if stored.kept else b""
+
+    def _check(
+        self, transaction: Transaction, resource: Resource, files: dict[str, UploadedFile], query: JsonObject
+    ) -> list[str]:
+        for name, file in sorted(files.items()):
+            if not file.size:
+                raise ApiError(Code.INVALID_ARGUMENT, f"{name} is empty")
+        kind = resource.body["kind"]
+        if kind in ADDONS:
+            self._check_addon(transaction, resource, files)
+            return []
+        if kind not in _BASES:
+            return []
+        expected = resource.body.get("baseModelDetails", {}).get("huggingfaceFiles", [])
+        absent = sorted(set(expected) - set(files))
+        if absent:
+            raise ApiError(Code.INVALID_ARGUMENT, f"{absent[0]} is listed in huggingface_files but was not uploaded")
+        skips = Skips(
+            hf_config=query.get("skipHfConfigValidation", False),
+            config_only=query.get("configOnly", False),
+            trust_remote_code=query.get("trustRemoteCode", False),
+        )
+        detected = checks.check_base_model(files, skips)
+        warnings = list(detected.warnings)
+        if not skips.config_only and detected.tensors:
+            headless = kind == "EMBEDDING_MODEL"
+            warnings += architectures.check_tensors(detected.config, detected.tensors, headless=headless)
+        _fill_in(resource.body, detected)
+        return warnings
+
+    def _check_addon(self, transaction: Transaction, resource: Resource, files: dict[str, UploadedFile]) -> None:
+        peft = resource.body.get("peftDetails", {})
+        if not peft.get("baseModel"):
+            raise ApiError(Code.INVALID_ARGUMENT, "peft_details.base_model is required")
+        base = self.models.find(transaction, peft["baseModel"])
+        if base.body.get("state") != "READY":
+            raise ApiError(Code.FAILED_PRECONDITION, f'base model "{base.name}" is not READY')
+        if not base.body.get("supportsLora"):
+            raise ApiError(Code.INVALID_ARGUMENT, f'base model "{base.name}" does not support LoRA addons')
+        peft["baseModelType"] = base.body.get("baseModelDetails", {}).get("modelType", "")
+        peft["r"], peft["targetModules"], tensors = checks.check_adapter(files, peft["baseModelType"])
+        layers = catalogue.layers(base.id) if base.account == catalogue.ACCOUNT else 0
+        architectures.check_lora(tensors, self._parameters(transaction, base), layers)
+        resource.body.setdefault("contextLength", base.body.get("contextLength", 0))
+
+    def _parameters(self, transaction: Transaction, base: Resource) -> dict[str, checks.Tensor] | None:
+        """Every tensor of an uploaded base model; None when its files are not here."""
+        if "uid" not in base.private:
+            return None
+        found: dict[str, checks.Tensor] = {}
+        for name, stored in transaction.objects(object_prefix(base)).items():
+            if name.endswith(".safetensors") and name in base.private["files"]:
+                found |= checks.read_tensors(name, UploadedFile(stored.size, self._head(stored)))
+        return found or None
+
+
+def _check_file(kind: str, name: str, size: int) -> None:
+    parts = name.split("/")
+    unsafe = (
+        any(part in ("", ".", "..") for part in parts)
+        or "\\" in name
+        or any(ord(character) < ord(" ") or ord(character) == 0x7F for character in name)  # noqa: PLR2004  # DEL
+        or len(name.encode("utf-8")) > _MAX_NAME_BYTES
+    )
+    if unsafe:
+        raise ApiError(Code.INVALID_ARGUMENT, f'invalid file name "{name[:100]}"')
+    if size < 0:
+        raise ApiError(Code.INVALID_ARGUMENT, f'invalid size {size} for file "{name}"')
+    if kind in ADDONS and name not in checks.ADAPTER_FILES:
+        raise ApiError(Code.INVALID_ARGUMENT, f'unexpected file "{name}"')
+
+
+def _fill_in(body: JsonObject, detected: checks.Detected) -> None:
+    details = body.setdefault("baseModelDetails", {})
+    details["modelType"] = detected.model_type or details.get("modelType", "")
+    details["parameterCount"] = detected.parameter_count or details.get("parameterCount", 0)
+    details["defaultPrecision"] = detected.precision or "PRECISION_UNSPECIFIED"
+    details.setdefault("worldSize", 1)
+    details["supportsFireattention"] = details["modelType"] in LORA_TYPES
+    body["contextLength"] = detected.context_length or body.get("contextLength", 0)
+    body["supportsLora"] = body["kind"] == "HF_BASE_MODEL" and details["modelType"] in LORA_TYPES
+    body["supportedPrecisions"] = [detected.precision] if detected.precision else []
+    if detected.sampling:
+        body["defaultSamplingParams"] = detected.sampling

@@ -1,0 +1,1 @@
+"""What is kept: resources and uploaded files, and the signed URLs under which files arrive."""

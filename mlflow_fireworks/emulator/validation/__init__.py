@@ -1,0 +1,1 @@
+"""What `validateUpload` looks at in the files of a checkpoint. Pure functions."""
