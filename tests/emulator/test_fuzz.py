@@ -17,7 +17,7 @@ hypothesis = pytest.importorskip("hypothesis")
 schemathesis = pytest.importorskip("schemathesis")
 st = hypothesis.strategies
 
-# A long run, now and then: EMULATOR_FUZZ=100 python -m pytest tests/emulator/test_emulator_fuzz.py
+# A long run, now and then: EMULATOR_FUZZ=100 python -m pytest tests/emulator/test_fuzz.py
 EFFORT = int(os.environ.get("EMULATOR_FUZZ", "1"))
 KEY = {"Authorization": "Bearer a-key"}
 SHORT = hypothesis.settings(
