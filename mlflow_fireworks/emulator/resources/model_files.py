@@ -10,8 +10,10 @@ from mlflow_fireworks.emulator.resources import catalogue
 from mlflow_fireworks.emulator.resources.models import ADDONS, LORA_TYPES, Models, object_prefix
 from mlflow_fireworks.emulator.storage.signing import LENGTH_RANGE, Signer
 from mlflow_fireworks.emulator.storage.state import Resource, Store, StoredObject, Transaction
-from mlflow_fireworks.emulator.validation import architectures, checks
-from mlflow_fireworks.emulator.validation.checks import Skips, UploadedFile
+from mlflow_fireworks.emulator.validation import adapter, architectures, base_model
+from mlflow_fireworks.emulator.validation.base_model import Skips
+from mlflow_fireworks.emulator.validation.files import UploadedFile, parse_object
+from mlflow_fireworks.emulator.validation.safetensors import Tensor, read_tensors
 
 _BASES = frozenset({"HF_BASE_MODEL", "EMBEDDING_MODEL"})
 _MAX_NAME_BYTES = 1024
@@ -103,9 +105,9 @@ class ModelFiles:
         """ValidateModelConfig: the free pre-flight check of a config.json."""
         if not call.body.get("configJson"):
             raise ApiError(Code.INVALID_ARGUMENT, "config_json is required")
-        checks.check_config(call.body["configJson"])
+        base_model.check_config(call.body["configJson"])
         if call.body.get("tokenizerConfigJson"):
-            checks.parse_object("tokenizer_config.json", call.body["tokenizerConfigJson"])
+            parse_object("tokenizer_config.json", call.body["tokenizerConfigJson"])
         return {}
 
     def _landed(self, transaction: Transaction, resource: Resource) -> dict[str, StoredObject]:
@@ -152,7 +154,7 @@ class ModelFiles:
             config_only=query.get("configOnly", False),
             trust_remote_code=query.get("trustRemoteCode", False),
         )
-        detected = checks.check_base_model(files, skips)
+        detected = base_model.check_base_model(files, skips)
         warnings = list(detected.warnings)
         if not skips.config_only and detected.tensors:
             headless = kind == "EMBEDDING_MODEL"
@@ -170,19 +172,19 @@ class ModelFiles:
         if not base.body.get("supportsLora"):
             raise ApiError(Code.INVALID_ARGUMENT, f'base model "{base.name}" does not support LoRA addons')
         peft["baseModelType"] = base.body.get("baseModelDetails", {}).get("modelType", "")
-        peft["r"], peft["targetModules"], tensors = checks.check_adapter(files, peft["baseModelType"])
+        peft["r"], peft["targetModules"], tensors = adapter.check_adapter(files, peft["baseModelType"])
         layers = catalogue.layers(base.id) if base.account == catalogue.ACCOUNT else 0
         architectures.check_lora(tensors, self._parameters(transaction, base), layers)
         resource.body.setdefault("contextLength", base.body.get("contextLength", 0))
 
-    def _parameters(self, transaction: Transaction, base: Resource) -> dict[str, checks.Tensor] | None:
+    def _parameters(self, transaction: Transaction, base: Resource) -> dict[str, Tensor] | None:
         """Every tensor of an uploaded base model; None when its files are not here."""
         if "uid" not in base.private:
             return None
-        found: dict[str, checks.Tensor] = {}
+        found: dict[str, Tensor] = {}
         for name, stored in transaction.objects(object_prefix(base)).items():
             if name.endswith(".safetensors") and name in base.private["files"]:
-                found |= checks.read_tensors(name, UploadedFile(stored.size, self._head(stored)))
+                found |= read_tensors(name, UploadedFile(stored.size, self._head(stored)))
         return found or None
 
 
@@ -198,11 +200,11 @@ def _check_file(kind: str, name: str, size: int) -> None:
         raise ApiError(Code.INVALID_ARGUMENT, f'invalid file name "{name[:100]}"')
     if size < 0:
         raise ApiError(Code.INVALID_ARGUMENT, f'invalid size {size} for file "{name}"')
-    if kind in ADDONS and name not in checks.ADAPTER_FILES:
+    if kind in ADDONS and name not in adapter.ADAPTER_FILES:
         raise ApiError(Code.INVALID_ARGUMENT, f'unexpected file "{name}"')
 
 
-def _fill_in(body: JsonObject, detected: checks.Detected) -> None:
+def _fill_in(body: JsonObject, detected: base_model.Detected) -> None:
     details = body.setdefault("baseModelDetails", {})
     details["modelType"] = detected.model_type or details.get("modelType", "")
     details["parameterCount"] = detected.parameter_count or details.get("parameterCount", 0)

@@ -13,7 +13,7 @@ from mlflow_fireworks.emulator.resources import catalogue
 from mlflow_fireworks.emulator.resources.naming import check_id, check_texts
 from mlflow_fireworks.emulator.resources.transitions import Transitions, advance
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
-from mlflow_fireworks.emulator.validation import checks
+from mlflow_fireworks.emulator.validation.adapter import MAX_RANK, MIN_RANK
 
 MODEL_NAME = re.compile(r"accounts/([^/]+)/models/([^/]+)")
 
@@ -218,8 +218,8 @@ def _check_details(sent: JsonObject, body: JsonObject) -> None:
     if kind in ADDONS and not peft.get("baseModel"):
         raise ApiError(Code.INVALID_ARGUMENT, f"peft_details.base_model is required for kind {kind}")
     rank = peft.get("r", 0)
-    if rank and not checks.MIN_RANK <= rank <= checks.MAX_RANK:
-        raise ApiError(Code.INVALID_ARGUMENT, f"peft_details.r must be between {checks.MIN_RANK} and {checks.MAX_RANK}")
+    if rank and not MIN_RANK <= rank <= MAX_RANK:
+        raise ApiError(Code.INVALID_ARGUMENT, f"peft_details.r must be between {MIN_RANK} and {MAX_RANK}")
     if "conversationConfig" in sent and not sent["conversationConfig"].get("style"):
         raise ApiError(Code.INVALID_ARGUMENT, "conversation_config.style is required")
     if sent.get("defaultDraftModel") and not sent.get("defaultDraftTokenCount"):

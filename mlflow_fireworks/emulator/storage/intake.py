@@ -11,6 +11,8 @@ from types import TracebackType
 import google_crc32c
 from typing_extensions import Self
 
+from mlflow_fireworks.emulator.validation.safetensors import LENGTH_BYTES, MAX_HEADER_BYTES
+
 KEEP_WHOLE_BYTES = 64 * 1024 * 1024
 """Tokenizers reach 35 MB and indexes of large models several; weights are never kept whole."""
 
@@ -19,8 +21,6 @@ MD5_LIMIT_BYTES = 16 * 1024 * 1024
 speed at which bytes arrive over loopback, and would be all that a benchmark against the emulator measures."""
 
 _WEIGHTS = (".bin", ".pt", ".pth", ".ckpt", ".gguf", ".h5", ".msgpack", ".onnx", ".npz", ".tar", ".zip")
-_HEADER_LENGTH = 8
-_MAX_HEADER_BYTES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Intake:
         self._file = path.open("r+b" if start.kept else "w+b", buffering=0)
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._leave = False
-        self._header = bytearray(self._file.read(_HEADER_LENGTH)) if start.kept else bytearray()
+        self._header = bytearray(self._file.read(LENGTH_BYTES)) if start.kept else bytearray()
         self._file.seek(start.kept)
         self._reads_header = key.endswith(".safetensors") and not everything
         self._limit = KEEP_WHOLE_BYTES
@@ -93,8 +93,8 @@ class Intake:
         self._crc = google_crc32c.extend(self._crc, piece)
         if self._md5:
             self._md5.update(piece)
-        if self._reads_header and len(self._header) < _HEADER_LENGTH:
-            self._header += piece[: _HEADER_LENGTH - len(self._header)]
+        if self._reads_header and len(self._header) < LENGTH_BYTES:
+            self._header += piece[: LENGTH_BYTES - len(self._header)]
             self._limit = self._header_end()
         if self._kept < self._limit:
             self._kept += self._file.write(piece[: self._limit - self._kept])
@@ -105,9 +105,9 @@ class Intake:
 
     def _header_end(self) -> int:
         """How much of a safetensors file is header; known once its first eight bytes have arrived."""
-        if len(self._header) < _HEADER_LENGTH:
-            return _HEADER_LENGTH
-        return _HEADER_LENGTH + min(int.from_bytes(self._header, "little"), _MAX_HEADER_BYTES)
+        if len(self._header) < LENGTH_BYTES:
+            return LENGTH_BYTES
+        return LENGTH_BYTES + min(int.from_bytes(self._header, "little"), MAX_HEADER_BYTES)
 
     def __enter__(self) -> Self:
         return self

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.emulator.protocol.wire import ApiError, Code, JsonObject
-from mlflow_fireworks.emulator.validation.checks import Tensor
+from mlflow_fireworks.emulator.validation.safetensors import Tensor
 
 _MAX_LAYERS, _MAX_EXPERTS = 1000, 1024
 _IGNORED = re.compile(r".*(rotary_emb\.inv_freq|\.masked_bias|attn\.bias)$")
