@@ -1,4 +1,4 @@
-"""The data plane's routing rules: which ``model`` strings reach which deployment, and what the others are told.
+"""The data plane's routing rules: which ``model`` strings reach which deployment, and how the others are refused.
 
 A request that reaches a model is answered by that model where `engines` runs it. Else no model runs here, and it gets a
 deterministic answer of the OpenAI shape that says so.

@@ -77,7 +77,7 @@ class Connection(BaseHTTPRequestHandler):
 
     Args:
         wiring: What it needs of its server.
-        *socket: The connection, its peer and the socket server, as `socketserver` passes them.
+        *accepted: The connection, its peer and the socket server, as `socketserver` passes them.
     """
 
     protocol_version = "HTTP/1.1"
@@ -89,9 +89,9 @@ class Connection(BaseHTTPRequestHandler):
     _body: Body | None = None
     _noted: _Noted | None = None
 
-    def __init__(self, wiring: Wiring, *socket: Any) -> None:
+    def __init__(self, wiring: Wiring, *accepted: Any) -> None:
         self._wiring = wiring  # first: the base class serves the whole connection in its constructor
-        super().__init__(*socket)
+        super().__init__(*accepted)
 
     def serve(self) -> None:
         """Serve one request whatever its method."""

@@ -32,7 +32,7 @@ class Request:
 
     @classmethod
     def read(cls, method: str, target: str, headers: Mapping[str, str]) -> Self:
-        """Tell what a request head asks for."""
+        """Read a request head and find its route."""
         path, _, query = target.partition("?")
         return cls(method, path, query, headers, routes.match(method, path))
 

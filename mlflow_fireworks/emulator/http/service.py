@@ -6,9 +6,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from urllib.parse import parse_qsl, unquote
 
-from mlflow_fireworks.emulator.answers import inference
 from mlflow_fireworks.emulator.answers.engines import Engines
-from mlflow_fireworks.emulator.answers.inference import Inference, InferenceError
+from mlflow_fireworks.emulator.answers.inference import Inference, InferenceError, unauthorized
 from mlflow_fireworks.emulator.http.faults import FaultScript
 from mlflow_fireworks.emulator.http.record import Failure, Record
 from mlflow_fireworks.emulator.http.request import Request
@@ -139,7 +138,7 @@ class Service:
             try:
                 self._authenticate(request.headers)
             except ApiError as error:
-                raise inference.unauthorized(error) from error
+                raise unauthorized(error) from error
             return self.inference.answer(request.operation, body)
         except InferenceError as error:
             return error.response()

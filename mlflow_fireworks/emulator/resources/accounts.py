@@ -20,7 +20,7 @@ class Accounts:
     """The account service.
 
     Args:
-        store: Tells which accounts own anything.
+        store: Knows which accounts own anything.
         options: Which accounts exist.
     """
 

@@ -203,7 +203,7 @@ def _users(transaction: Transaction, model: str) -> list[Resource]:
 
 
 def object_prefix(resource: Resource) -> str:
-    """Under which object names the files of a model lie."""
+    """What the object names of a model's files start with."""
     # The uid keeps a model made again under an old name from inheriting the old one's files.
     return f"{resource.name}/{resource.private['uid']}/"
 

@@ -1,7 +1,7 @@
 """The bucket: takes the bytes of signed uploads in passing and remembers what landed. Knows nothing of sockets.
 
-A 100 GB checkpoint must not need 100 GB here. Every body is counted and hashed while it streams by; on disk
-stay only files that validation reads (configuration, tokenizer, index) and the header of safetensors files.
+A 100 GB checkpoint must not need 100 GB here. Every body is counted and hashed while it streams by; only
+what validation reads is written to disk: configuration, tokenizer, index, and the header of safetensors files.
 """
 
 from __future__ import annotations

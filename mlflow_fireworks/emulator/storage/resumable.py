@@ -56,10 +56,10 @@ class Sessions:
         return Response(201, headers={"Location": location, "x-guploader-uploadid": id_})
 
     def put(self, key: str, id_: str, headers: Mapping[str, str], body: Iterable[bytes]) -> Response:
-        """Take a chunk, or tell how far the session is.
+        """Take a chunk, or answer how far the session is.
 
         Raises:
-            StorageError: The session does not exist any more, or the range cannot be.
+            StorageError: The session does not exist or has expired, or the range is invalid.
         """
         session = self._open(key, id_)
         if session.private.get("complete"):
@@ -115,7 +115,7 @@ class Sessions:
                 if final:
                     intake.take(rest)
             finally:
-                # Also when the connection was cut: what was persisted stays persisted.
+                # Also when the connection was cut: what was persisted is not lost.
                 session.body = asdict(intake.progress)
                 with store.transaction() as transaction:
                     transaction.put(session)
