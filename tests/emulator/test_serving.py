@@ -236,6 +236,17 @@ def test_quotas_are_read_changed_and_used_up(api):
     assert api.call("GET", "/quotas").json()["totalSize"] == 6
 
 
+def test_an_adapter_that_is_unloaded_can_be_deleted(api):
+    api.ready("lora", ADDON, adapter_files())
+    api.call("POST", "/deployments?deploymentId=prod", json={**GPU, "baseModel": QWEN, "enableAddons": True})
+    wanted = {"model": "accounts/acme/models/lora", "deployment": "accounts/acme/deployments/prod"}
+    loaded = api.call("POST", "/deployedModels", json=wanted).json()["name"].removeprefix("accounts/acme")
+    assert error(api.call("DELETE", "/models/lora")) == (400, 9, "cannot delete model with active deployments")
+    api.call("DELETE", loaded)
+    assert api.call("GET", loaded).status_code == 404
+    assert api.call("DELETE", "/models/lora").status_code == 200
+
+
 @pytest.mark.parametrize(
     "source", [{"awsS3Source": {"s3Bucket": "b"}}, {"azure_blob_source": {"storage_account": "a", "container": "c"}}]
 )

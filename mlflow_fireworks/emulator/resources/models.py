@@ -137,7 +137,8 @@ class Models:
         self.refuse_catalogue(call.path["account"])
         with self.store.transaction() as transaction:
             resource = self.addressed(transaction, call)
-            if any(item.body["state"] != "DELETED" for item in _users(transaction, resource.name)):
+            users = [advance(transaction, item, self.clock()) for item in _users(transaction, resource.name)]
+            if any(item is not None and item.body["state"] != "DELETED" for item in users):
                 raise ApiError(Code.FAILED_PRECONDITION, "cannot delete model with active deployments")
             transaction.remove(resource)
             transaction.remove_objects(object_prefix(resource))
