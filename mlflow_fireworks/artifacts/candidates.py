@@ -13,6 +13,7 @@ from mlflow_fireworks.artifacts.selection import (
     is_weights,
 )
 from mlflow_fireworks.errors import CheckpointError
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
 
 SERVABLE = (
@@ -57,13 +58,13 @@ def choose_folder(
     outer = [folder for folder in found if not any(_is_inside(folder, other) for other in found)]
     if not outer and training:
         raise CheckpointError(
-            f"{subject} holds only checkpoints of a training run: {', '.join(training)}; "
+            f"{subject} holds only checkpoints of a training run: {enumerate_names(training)}; "
             f"choose with -C checkpoint_path={training[-1]}"
         )
     if not outer and links:
         raise CheckpointError(
             f"{subject} holds no weights, but {len(links)} symbolic links that lead nowhere or out of it "
-            f"({', '.join(links[:3])}); copy the files themselves there, e.g. with cp -L"
+            f"({enumerate_names(links, 3)}); copy the files themselves there, e.g. with cp -L"
         )
     if not outer:
         raise CheckpointError(f"{subject} {_describe_nothing(folders)}. {SERVABLE}")
@@ -119,7 +120,7 @@ def _describe_nothing(folders: Mapping[str, set[str]]) -> str:
     if "model_index.json" in names:
         return "is a diffusers pipeline, which cannot be uploaded to Fireworks"
     if foreign:
-        return f"holds weights only as {', '.join(foreign[:3])}; convert them to safetensors with save_pretrained"
+        return f"holds weights only as {enumerate_names(foreign, 3)}; convert them to safetensors with save_pretrained"
     if ADAPTER_CONFIG in names:
         return f"holds {ADAPTER_CONFIG} but not its weights"
     if "config.json" in names:

@@ -33,11 +33,11 @@ from mlflow_fireworks.artifacts.selection import (
 )
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError
+from mlflow_fireworks.names import enumerate_names
 
 _TOKENIZER_CONFIG = "tokenizer_config.json"
 _MODULES = "modules.json"
 _READERS = 8
-_NAMES_IN_A_NOTE = 8
 _EMBEDDING_TASKS = ("feature-extraction", "sentence-similarity")
 
 
@@ -95,10 +95,14 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str) -> Checkp
     weights = _choose_all_weights(files, documents, kind, folders)
     small = _choose_small(contents, kind, weights)
     if kind is not Kind.ADDON:
+        if folded := _fold_chat_template(files, contents, documents):
+            files[_TOKENIZER_CONFIG], documents[_TOKENIZER_CONFIG] = folded.part, folded.document
+            contents[_TOKENIZER_CONFIG] = folded.part.data
+            small = list(dict.fromkeys([*small, _TOKENIZER_CONFIG]))
+            notes.append(folded.note)
         contents |= _read_all(files, code := _find_code(files, documents))
-        notes += _fold_chat_template(files, contents, documents, small)
         small += code
-        notes += [f"{', '.join(code)}: the checkpoint's own code; add -C trust_remote_code=true"] if code else []
+        notes += [f"{enumerate_names(code)}: the checkpoint's own code; add -C trust_remote_code=true"] if code else []
     heavy = [folder + name for folder, group in weights.items() for name in group.files]
     notes += _list_left_out([name for name in files if name not in layout.borrowed], {*small, *heavy}, weights)
     return Checkpoint(
@@ -241,35 +245,46 @@ def _find_code(files: Iterable[str], documents: Mapping[str, Document]) -> list[
     return sorted(name for name in files if name.endswith(".py") and "/" not in name)
 
 
+@dataclass(frozen=True)
+class _Folded:
+    """A `tokenizer_config.json` that was made with the chat template in it.
+
+    Args:
+        part: The file.
+        document: It, parsed.
+        note: What was decided, for a person.
+    """
+
+    part: Made
+    document: Document
+    note: str
+
+
 def _fold_chat_template(
-    files: dict[str, Part], contents: dict[str, bytes], documents: dict[str, Document], small: list[str]
-) -> list[str]:
+    files: Mapping[str, Part], contents: Mapping[str, bytes], documents: Mapping[str, Document]
+) -> _Folded | None:
+    """The tokenizer's settings with the chat template in them; None when they are right as they are."""
     settings = documents.get(_TOKENIZER_CONFIG, {})
     if "chat_template.jinja" in contents:
         origin, template = "chat_template.jinja", contents["chat_template.jinja"].decode("utf-8", "replace")
     elif template := text_of(documents.get("chat_template.json", {}), "chat_template") or "":
         origin = "chat_template.json"
     if not template or settings.get("chat_template") == template or (_TOKENIZER_CONFIG in files and not settings):
-        return []
-    folded = {**settings, "chat_template": template}
-    made = Made(json.dumps(folded, indent=2).encode(), f"made with {files[origin].origin}")
+        return None
+    document = {**settings, "chat_template": template}
     replaced = ", in place of the different one it held" if "chat_template" in settings else ""
-    files[_TOKENIZER_CONFIG], contents[_TOKENIZER_CONFIG], documents[_TOKENIZER_CONFIG] = made, made.data, folded
-    if _TOKENIZER_CONFIG not in small:
-        small.append(_TOKENIZER_CONFIG)
-    return [f"{_TOKENIZER_CONFIG}: the chat template of {files[origin].origin} goes up inside it{replaced}"]
+    return _Folded(
+        Made(json.dumps(document, indent=2).encode(), f"made with {files[origin].origin}"),
+        document,
+        f"{_TOKENIZER_CONFIG}: the chat template of {files[origin].origin} goes up inside it{replaced}",
+    )
 
 
 def _list_left_out(files: Iterable[str], chosen: set[str], weights: Mapping[str, Weights]) -> list[str]:
     twins = {folder + name for folder, group in weights.items() for name in group.unused}
     rest = sorted(set(files) - chosen - twins)
-    notes = [f"other weights stay: {_enumerate(sorted(twins))}"] if twins else []
-    return notes + ([f"not needed by Fireworks and left out: {_enumerate(rest)}"] if rest else [])
-
-
-def _enumerate(names: list[str]) -> str:
-    more = len(names) - _NAMES_IN_A_NOTE
-    return ", ".join(names[:_NAMES_IN_A_NOTE]) + (f" and {more} more" if more > 0 else "")
+    notes = [f"other weights stay: {enumerate_names(sorted(twins))}"] if twins else []
+    return notes + ([f"not needed by Fireworks and left out: {enumerate_names(rest)}"] if rest else [])
 
 
 def _read_card(files: Mapping[str, Part]) -> Document:

@@ -29,13 +29,14 @@ from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
 from mlflow_fireworks.artifacts.sources.staging import measure_free_bytes
 from mlflow_fireworks.config import Kind
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
 
+_SHOWN = 5
 # The clients of MLflow's stores keep ten connections; an eleventh would be opened anew for each file. With 50 ms for an
 # answer 1,000 shards take six seconds (measured), so all of them are looked into.
 _READERS = 10
 _MAX_NAME_BYTES = 255
-_NAMES_IN_A_MESSAGE = 5
 _UNQUANTISED = {"F64", "F32", "F16", "BF16"}
 
 
@@ -188,9 +189,9 @@ def _check_weights(
         header = headers.get(folder + name)
         if isinstance(header, Fault):
             yield f"{checkpoint.files[folder + name].origin} {header.text}"
-    if weights.undivided:
+    if weights.lacks_index:
         yield (
-            f"{_enumerate(weights.files)}: several weights files and no index tells which tensors they hold; "
+            f"{enumerate_names(weights.files, _SHOWN)}: several weights files and no index tells which tensors they hold; "
             "add model.safetensors.index.json, or save the model again with save_pretrained"
         )
     if weights.index is not None and folder + weights.index in checkpoint.documents:
@@ -209,14 +210,14 @@ def _check_index(
         yield f"{origin} has no weight_map; save the model again with save_pretrained"
         return
     if missing := sorted(set(tensors) - set(weights.files)):
-        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {_enumerate(missing)}"
+        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {enumerate_names(missing, _SHOWN)}"
     for shard in weights.files:
         header = headers.get(folder + shard)
         if isinstance(header, Header) and header.shapes:
             absent = [tensor for tensor in tensors[shard] if tensor not in header.shapes]
             if absent:
                 path = checkpoint.files[folder + shard].origin
-                yield f"{path} lacks {len(absent)} tensors that the index puts there: {_enumerate(absent)}"
+                yield f"{path} lacks {len(absent)} tensors that the index puts there: {enumerate_names(absent, _SHOWN)}"
     if not missing and not any(folder + shard in headers for shard in weights.files if shard.endswith(".safetensors")):
         yield from _check_total(checkpoint, folder, weights, document)
 
@@ -263,9 +264,3 @@ def find_lack_of_disk(
             f"the largest file to fetch has {format_bytes(largest)} and {scratch} only {format_bytes(max(0, free))} "
             "free beside a reserve; free some space or set TMPDIR to another disk"
         )
-
-
-def _enumerate(names: Iterable[str]) -> str:
-    listed = list(names)
-    more = len(listed) - _NAMES_IN_A_MESSAGE
-    return ", ".join(listed[:_NAMES_IN_A_MESSAGE]) + (f" and {more} more" if more > 0 else "")

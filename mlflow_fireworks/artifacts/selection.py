@@ -55,7 +55,7 @@ _VOCABULARIES = (
     "vocab.json",
     "tekken.json",
 )
-# What Fireworks serves, best first: (ending, the name of an undivided file).
+# What Fireworks serves, best first: (ending, the name of a lone file).
 _FORMATS = ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin"))
 _FOREIGN_WEIGHTS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".pth", ".pt", ".ckpt", ".tflite", ".pdparams")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
@@ -73,14 +73,14 @@ class Weights:
         index: Name of the index that divides the tensors among them, if there is one.
         shards: Every name in that index, there or not.
         unused: Names of weights files that stay.
-        undivided: There are several files and no index tells which tensors are where.
+        lacks_index: There are several files and no index tells which tensors are where.
     """
 
     files: tuple[str, ...]
     index: str | None = None
     shards: frozenset[str] = frozenset()
     unused: tuple[str, ...] = ()
-    undivided: bool = False
+    lacks_index: bool = False
 
 
 def is_junk(path: str) -> bool:
@@ -139,7 +139,7 @@ def choose_weights(names: Collection[str], shards_of: Mapping[str, frozenset[str
         else:
             chosen = [name for name in found if _SHARD.search(name)] or found
         unused = tuple(sorted(name for name in names if _is_unused_weights(name) and name not in chosen))
-        return Weights(tuple(chosen), index, shards, unused, undivided=index is None and len(chosen) > 1)
+        return Weights(tuple(chosen), index, shards, unused, lacks_index=index is None and len(chosen) > 1)
     return None
 
 
