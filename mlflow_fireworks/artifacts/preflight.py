@@ -191,8 +191,8 @@ def _check_weights(
             yield f"{checkpoint.files[folder + name].origin} {header.text}"
     if weights.lacks_index:
         yield (
-            f"{enumerate_names(weights.files, _SHOWN)}: several weights files and no index tells which tensors they hold; "
-            "add model.safetensors.index.json, or save the model again with save_pretrained"
+            f"{enumerate_names(weights.files, _SHOWN)}: several weights files and no index tells which tensors they "
+            "hold; add model.safetensors.index.json, or save the model again with save_pretrained"
         )
     if weights.index is not None and folder + weights.index in checkpoint.documents:
         yield from _check_index(checkpoint, folder, weights, headers)
@@ -210,7 +210,8 @@ def _check_index(
         yield f"{origin} has no weight_map; save the model again with save_pretrained"
         return
     if missing := sorted(set(tensors) - set(weights.files)):
-        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {enumerate_names(missing, _SHOWN)}"
+        named = enumerate_names(missing, _SHOWN)
+        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {named}"
     for shard in weights.files:
         header = headers.get(folder + shard)
         if isinstance(header, Header) and header.shapes:
