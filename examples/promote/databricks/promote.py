@@ -7,7 +7,7 @@ import os
 import mlflow
 from databricks.sdk import WorkspaceClient
 
-from mlflow_fireworks.promotion import promote
+from mlflow_fireworks import promote
 
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True, help="catalog.schema.model")
