@@ -73,8 +73,11 @@ class Model(Wire):
     status: Status = Status()
     kind: str = ""
     hugging_face_url: str = ""
+    github_url: str = ""
     public: bool = False
     context_length: int = 0
+    supports_tools: bool = False
+    supports_image_input: bool = False
     base_model_details: BaseModelDetails = BaseModelDetails()
     peft_details: PeftDetails = PeftDetails()
     supports_lora: bool = False

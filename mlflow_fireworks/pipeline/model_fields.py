@@ -1,14 +1,14 @@
 """The Model resource, by Fireworks' names: what a new one says, and what the options change on one that exists."""
 
+from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.artifacts.lineage import to_url
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.gateway.revisions import Revision
-from mlflow_fireworks.gateway.stamps import RevisionStamp
-from mlflow_fireworks.gateway.wire import drop_unset
+from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
+from mlflow_fireworks.gateway.wire import Model, drop_unset
 
 
 def describe_model(manifest: Manifest, config: Config, stamp: RevisionStamp, base_model: str | None) -> dict[str, Any]:
@@ -58,21 +58,59 @@ def describe_model(manifest: Manifest, config: Config, stamp: RevisionStamp, bas
     return drop_unset(model)
 
 
-def describe_changes(config: Config, revision: Revision) -> dict[str, Any]:
-    """The metadata that the user's options change on an existing model, by Fireworks' names; may be empty."""
-    given = config.model_fields_set
-    names = {
-        "display_name": "displayName",
-        "github_url": "githubUrl",
-        "public": "public",
-        "context_length": "contextLength",
-        "supports_tools": "supportsTools",
-        "supports_image_input": "supportsImageInput",
+@dataclass(frozen=True)
+class Change:
+    """One piece of metadata that an option asks for and a model does not have.
+
+    Args:
+        option: Name of the option.
+        field: Name of the field on the wire.
+        value: What is asked for.
+    """
+
+    option: str
+    field: str
+    value: Any
+
+
+def find_changes(config: Config, model: Model) -> tuple[Change, ...]:
+    """What the user's options ask for that an existing model does not have; options that were not given ask nothing."""
+    held = {
+        "display_name": ("displayName", model.display_name),
+        "github_url": ("githubUrl", model.github_url),
+        "public": ("public", model.public),
+        "context_length": ("contextLength", model.context_length),
+        "supports_tools": ("supportsTools", model.supports_tools),
+        "supports_image_input": ("supportsImageInput", model.supports_image_input),
     }
-    changes = {wire: getattr(config, option) for option, wire in names.items() if option in given}
-    if "description" in given:
-        text = config.description or ""
-        changes["description"] = revision.stamp.describe(text) if revision.stamp else text
-    if config.hugging_face_url is not None:
-        changes["huggingFaceUrl"] = to_url(config.hugging_face_url) or ""
-    return changes
+    changes = [
+        Change(option, field, getattr(config, option))
+        for option, (field, value) in held.items()
+        if option in config.model_fields_set and getattr(config, option) != value
+    ]
+    text = config.description or ""
+    if "description" in config.model_fields_set and text != text_of(model.description):
+        stamp = RevisionStamp.read(model.description)
+        changes.append(Change("description", "description", stamp.describe(text) if stamp else text))
+    if config.hugging_face_url is not None and (url := to_url(config.hugging_face_url) or "") != model.hugging_face_url:
+        changes.append(Change("hugging_face_url", "huggingFaceUrl", url))
+    return tuple(changes)
+
+
+def refuse_immutable(config: Config, model: Model) -> None:
+    """Refuse options that ask for what Fireworks fixes when a model is created (a PATCH of it does nothing).
+
+    Raises:
+        InvalidConfigError: An option asks for something else than the model has.
+    """
+    held = {
+        "world_size": (config.world_size, model.base_model_details.world_size or 1),
+        "base_model": (config.base_model, model.peft_details.base_model),
+    }
+    for option, (wanted, value) in held.items():
+        asked = option in config.model_fields_set and wanted is not None
+        if asked and str(wanted).rpartition("/")[2] != str(value).rpartition("/")[2]:
+            raise InvalidConfigError(
+                f"-C {option}={wanted}: {model.name} was created with {value or 'none'}, and that cannot change; "
+                "leave the option out, or deploy under another name"
+            )

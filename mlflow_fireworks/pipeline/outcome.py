@@ -13,6 +13,7 @@ from mlflow_fireworks.gateway.wire import Model, drop_unset
 from mlflow_fireworks.pipeline.plan import Action
 from mlflow_fireworks.progress import format_bytes
 
+_ABOUT_THE_URL = {"hugging_face_evidence", "hugging_face_confidence", "hugging_face_verified"}
 _UNKNOWN_PRECISIONS = {"", "PRECISION_UNSPECIFIED"}
 
 
@@ -28,6 +29,7 @@ class Outcome:
         manifest: What was looked at; None when no artifacts were.
         warnings: From the checkpoint and from Fireworks' validation.
         dry_run: Nothing was changed.
+        changed: Options whose metadata was changed on a model that was there; after a dry run, would be.
     """
 
     action: Action
@@ -37,6 +39,7 @@ class Outcome:
     manifest: Manifest | None
     warnings: tuple[str, ...] = ()
     dry_run: bool = False
+    changed: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for MLflow's callers and `--json`."""
@@ -50,17 +53,20 @@ class Outcome:
             "content": self.stamp.fingerprint,
             "state": "DRY_RUN" if self.model is None else self.model.state,
             "dry_run": self.dry_run,
+            "changed": list(self.changed),
         }
-        if self.model is not None:
-            result |= describe_resource(self.model)
         if self.manifest is not None:
             result |= _describe_manifest(self.manifest)
+        if self.model is not None:
+            if self.manifest is not None and self.manifest.lineage.url != self.model.hugging_face_url:
+                result = {key: value for key, value in result.items() if key not in _ABOUT_THE_URL}
+            result |= describe_resource(self.model)  # what Fireworks holds, not what was planned
         return result | {"warnings": list(self.warnings)}
 
 
 def describe_deployment(deployment: Deployment) -> dict[str, Any]:
     """A deployment as `list` and `get` show it: its current revision, and what else there is."""
-    current, newest = deployment.current, deployment.newest
+    current, unfinished = deployment.current, deployment.unfinished
     stamp = current.stamp
     return {
         "name": deployment.name,
@@ -73,7 +79,7 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "managed": deployment.is_managed,
         **describe_resource(current.model),
         "revisions": [f"{revision.model.model_id}:{revision.model.state}" for revision in deployment.revisions],
-        "pending": None if newest.is_ready else newest.model.model_id,
+        "pending": unfinished.model.model_id if unfinished else None,
     }
 
 
@@ -130,17 +136,32 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
         f"{facts['files']} files, {format_bytes(facts['bytes'])}" if "files" in facts else None,
     ]
     yield f"      {' · '.join(part for part in about if part)}"
-    if outcome.manifest is None:
-        return
-    lineage = outcome.manifest.lineage
-    if lineage.url:
+    if outcome.changed:
+        yield f"      {'would change' if outcome.dry_run else 'changed'}: {', '.join(outcome.changed)}"
+    if outcome.manifest is not None and (line := _describe_url(outcome.manifest, outcome.model)):
+        yield f"      {line}"
+
+
+def _describe_url(manifest: Manifest, model: Model | None) -> str | None:
+    """The Hugging Face URL that Fireworks holds, beside the one that was found here."""
+    lineage = manifest.lineage
+    held = model.hugging_face_url if model else lineage.url
+    found = f"{lineage.url} (from {lineage.evidence}"
+    if held and held == lineage.url:
         checked = {True: "verified on the Hub", False: "not on the Hub", None: "not verified"}[lineage.verified]
-        yield f"      Hugging Face URL {lineage.url} (from {lineage.evidence}, {checked})"
-    elif outcome.manifest.kind is not Kind.ADDON:
-        yield (
-            "      no Hugging Face URL was found, so Fireworks will not offer fine-tuning; "
-            "set one with -C hugging_face_url=ORG/NAME"
+        return f"Hugging Face URL {found}, {checked})"
+    if lineage.url:
+        return (
+            f"Hugging Face URL on Fireworks: {held or 'none'}; found here: {found}; set it with -C hugging_face_url=)"
         )
+    if held:
+        return f"Hugging Face URL {held} (as it is on Fireworks; none was found here)"
+    if manifest.kind is Kind.ADDON:
+        return None
+    return (
+        "no Hugging Face URL was found, so Fireworks will not offer fine-tuning; "
+        "set one with -C hugging_face_url=ORG/NAME"
+    )
 
 
 def _describe_side(side: str, context_length: int | None, number_format: str | None) -> str | None:

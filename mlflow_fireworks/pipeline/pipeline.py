@@ -20,14 +20,14 @@ from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.catalogue import find_base_model
 from mlflow_fireworks.gateway.operations import ImportSource
-from mlflow_fireworks.gateway.revisions import Deployment, Revision, group_deployments
+from mlflow_fireworks.gateway.revisions import Deployment, group_deployments
 from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
-from mlflow_fireworks.gateway.wire import READY, UPLOADING
-from mlflow_fireworks.names import DeploymentName, check_name, enumerate_names
+from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
+from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
 from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, validate
-from mlflow_fireworks.pipeline.model_fields import describe_changes, describe_model
+from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, refuse_immutable
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
 from mlflow_fireworks.registry.versions import write_outcome
@@ -63,6 +63,7 @@ class Pipeline:
         deployments = self.deployments()  # first, because a wrong key should not cost an hour of hashing
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
             plan = plan_create(_stamp(name, source, manifest), deployments, source.asked, self.run.commands)
+            self._refuse_immutable(plan, deployments.get(name))
             return self._carry_out(plan, source, manifest, origin)
 
     def update(self, name: DeploymentName, model_uri: str, flavor: str | None = None) -> Outcome:
@@ -83,12 +84,9 @@ class Pipeline:
         taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
             plan = plan_update(_stamp(name, source, manifest), existing, taken, self.run.commands)
-            if not self.run.config.dry_run:
-                revision = existing.current
-                if plan.action in {Action.RESUME, Action.RESTORE}:
-                    revision = self._ask_for_last(plan)
-                if plan.action in {Action.NOTHING, Action.RESTORE}:
-                    self._change_metadata(revision)
+            self._refuse_immutable(plan, existing)
+            if plan.action in {Action.RESUME, Action.RESTORE} and not self.run.config.dry_run:
+                self._ask_for_last(plan)
             return self._carry_out(plan, source, manifest, origin)
 
     def finish(self, name: DeploymentName) -> Outcome:
@@ -103,16 +101,14 @@ class Pipeline:
         existing = self.deployment(name)
         revision = existing.latest if existing.latest.model.state == UPLOADING else existing.current
         stamp = revision.stamp or RevisionStamp(name, 1, "unknown", "unknown", "0")
+        refuse_immutable(self.run.config, revision.model)
         action = Action.NOTHING
         warnings: tuple[str, ...] = ()
-        if not self.run.config.dry_run:
-            if not revision.is_ready:
-                warnings = validate(self.run, Plan(Action.RESUME, stamp))
-                action = Action.RESUME
-            if self._change_metadata(revision):
-                action = Action.UPDATE
+        if not self.run.config.dry_run and not revision.is_ready:
+            warnings = validate(self.run, Plan(Action.RESUME, stamp))
+            action = Action.RESUME
         model = self.run.gateway.models.find(revision.model.model_id) or revision.model
-        outcome = Outcome(action, self.run.gateway.account, stamp, model, None, warnings, self.run.config.dry_run)
+        outcome = self._make_outcome(Plan(action, stamp), model, None, warnings)
         self._conclude(outcome)
         return outcome
 
@@ -172,10 +168,10 @@ class Pipeline:
 
     def _pick(self, name: DeploymentName, deployments: Mapping[DeploymentName, Deployment]) -> Deployment:
         if name not in deployments:
-            raise NotFoundError(
-                f"there is no deployment '{name}' on account {self.run.gateway.account}; "
+            next_step = did_you_mean(name, deployments) or (
                 f"make it with: {self.run.commands.create(name, 'MODEL_URI')}"
             )
+            raise NotFoundError(f"there is no deployment '{name}' on account {self.run.gateway.account}; {next_step}")
         return deployments[name]
 
     @contextmanager
@@ -207,15 +203,7 @@ class Pipeline:
         model = self.run.gateway.models.find(plan.model_id)
         if model is None and not self.run.config.dry_run:
             raise self._deleted_meanwhile(plan)
-        outcome = Outcome(
-            plan.action,
-            self.run.gateway.account,
-            plan.stamp,
-            model,
-            manifest,
-            (*manifest.warnings, *warnings),
-            self.run.config.dry_run,
-        )
+        outcome = self._make_outcome(plan, model, manifest, (*manifest.warnings, *warnings))
         self._write_back(source, outcome)
         self._conclude(outcome)
         return outcome
@@ -224,7 +212,35 @@ class Pipeline:
         name = self.run.gateway.models.full_name(plan.model_id)
         return NotFoundError(f"{name} was deleted while it was being deployed")
 
-    def _ask_for_last(self, plan: Plan) -> Revision:
+    def _make_outcome(
+        self, plan: Plan, model: Model | None, manifest: Manifest | None, warnings: tuple[str, ...]
+    ) -> Outcome:
+        """What is there now, once the metadata that the options ask for is changed, too."""
+        changes = find_changes(self.run.config, model) if model else ()
+        if changes and model and not self.run.config.dry_run:
+            self.run.gateway.models.update(model.model_id, {change.field: change.value for change in changes})
+            model = self.run.gateway.models.find(model.model_id) or model  # what it says now, not what was asked
+            ignored = [change.option for change in find_changes(self.run.config, model)]
+            if ignored:
+                self.run.reporter.warn(f"Fireworks did not change {enumerate_names(ignored)} of {model.name}")
+            changes = tuple(change for change in changes if change.option not in ignored)
+        return Outcome(
+            Action.UPDATE if changes and plan.action is Action.NOTHING else plan.action,
+            self.run.gateway.account,
+            (RevisionStamp.read(model.description) if model else None) or plan.stamp,
+            model,
+            manifest,
+            warnings,
+            self.run.config.dry_run,
+            tuple(change.option for change in changes),
+        )
+
+    def _refuse_immutable(self, plan: Plan, existing: Deployment | None) -> None:
+        for revision in existing.revisions if existing else ():
+            if revision.model.model_id == plan.model_id:
+                refuse_immutable(self.run.config, revision.model)
+
+    def _ask_for_last(self, plan: Plan) -> None:
         """Make a revision that is there the one asked for last, so that it is the current one as soon as it is READY.
 
         This comes before its upload goes on, so that whoever finishes it, here or with `finish`, has no more to do.
@@ -236,11 +252,10 @@ class Pipeline:
         found = next((item for item in existing.revisions if item.model.model_id == plan.model_id), None)
         if found is None or found.stamp is None:
             raise self._deleted_meanwhile(plan)
-        if found is existing.latest:
-            return found
-        stamp = replace(found.stamp, turn=existing.latest.turn + 1)
-        description = stamp.describe(text_of(found.model.description))
-        return Revision(self.run.gateway.models.update(plan.model_id, {"description": description}), stamp)
+        if found is not existing.latest:
+            stamp = replace(found.stamp, turn=existing.latest.turn + 1)
+            description = stamp.describe(text_of(found.model.description))
+            self.run.gateway.models.update(plan.model_id, {"description": description})
 
     def _base_model(self, manifest: Manifest) -> str | None:
         if manifest.kind is not Kind.ADDON:
@@ -255,12 +270,6 @@ class Pipeline:
             return
         if warning := write_outcome(source.registered, describe_tags(outcome)):
             self.run.reporter.warn(warning)
-
-    def _change_metadata(self, revision: Revision) -> bool:
-        changes = describe_changes(self.run.config, revision)
-        if changes:
-            self.run.gateway.models.update(revision.model.model_id, changes)
-        return bool(changes)
 
     def _conclude(self, outcome: Outcome) -> None:
         """Tell how it ended, and remove the journal of an earlier run that did not live to see it."""
