@@ -129,8 +129,10 @@ def update(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
 @endpoint.command()
 @_endpoint_options(config=True)
 def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Take the GPUs of an endpoint down."""
-    FireworksDeploymentClient(target).delete_endpoint(name, _read_pairs(pairs))
+    """Take the GPUs of an endpoint down; a name that there is not is an error."""
+    client = FireworksDeploymentClient(target)
+    client.get_endpoint(name)  # a typo must not read as if the billing had ended
+    client.delete_endpoint(name, _read_pairs(pairs))
     _show({"name": name, "state": "DELETED"}, as_json)
 
 

@@ -4,7 +4,6 @@ Values arrive as text from the `mlflow` command and as Python objects from code;
 validators. To add an option, add a field with a description.
 """
 
-import difflib
 import json
 import re
 from collections.abc import Mapping
@@ -15,6 +14,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.names import did_you_mean
 
 
 class Kind(str, Enum):
@@ -280,8 +280,7 @@ def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> O
         if not key:
             raise InvalidConfigError(f"-C '{raw_key}={value}' has no option name; write -C name=value")
         if key not in table.model_fields:
-            close = difflib.get_close_matches(key, table.model_fields, n=1)
-            hint = f"did you mean '{close[0]}'?" if close else f"see: {Commands.help()}"
+            hint = did_you_mean(key, table.model_fields) or f"see: {Commands.help()}"
             raise InvalidConfigError(f"unknown option -C {key}; {hint}")
         if key in given:
             raise InvalidConfigError(f"option -C {key} was given twice")

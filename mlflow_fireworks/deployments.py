@@ -289,8 +289,13 @@ class Deployments:
 
 def _describe(deployment: Deployment, endpoints: Mapping[EndpointName, Endpoint]) -> dict[str, Any]:
     """A deployment as `list` and `get` show it, with who serves it and whether it can be fine-tuned."""
-    serving = {name: find_places([endpoint], deployment.models) for name, endpoint in endpoints.items()}
+    found = {name: find_places([endpoint], deployment.models) for name, endpoint in endpoints.items()}
+    serving = {name: places[0] for name, places in found.items() if places}
+    current = deployment.current.model.name
     return describe_deployment(deployment) | {
         "tunable": describe_tunability(deployment.current.model),
-        "endpoints": {name: places[0].address for name, places in serving.items() if places},
+        "endpoints": {name: place.address for name, place in serving.items()},
+        "endpoints_behind": {
+            name: deployment.number_of(place.model) for name, place in serving.items() if place.model != current
+        },
     }

@@ -1,5 +1,6 @@
 """Names on Fireworks: which may be one, what each is the name of, and many of them in one message."""
 
+import difflib
 import re
 from collections.abc import Iterable
 from typing import NewType, TypeVar
@@ -40,6 +41,12 @@ def suggest_name(name: str) -> str:
     if not slug[:1].isalpha():
         slug = f"model-{slug}"
     return slug[:_ID_MAX].strip("-")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """`did you mean 'prod'?` where a known name is close to one that is not; else empty."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"did you mean '{close[0]}'?" if close else ""
 
 
 def enumerate_names(names: Iterable[object], most: int = _SHOWN) -> str:

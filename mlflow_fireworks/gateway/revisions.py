@@ -78,6 +78,15 @@ class Deployment:
         return max(ready, key=_order, default=self.newest)
 
     @property
+    def unfinished(self) -> Revision | None:
+        """Of those that are not READY, the one asked for last; None when all are."""
+        return max((revision for revision in self.revisions if not revision.is_ready), key=_order, default=None)
+
+    def number_of(self, model: str) -> int | None:
+        """The number of the revision whose model has that full name; None when it is not one of this deployment."""
+        return next((revision.number for revision in self.revisions if revision.model.name == model), None)
+
+    @property
     def is_managed(self) -> bool:
         """Whether this plugin made all of it."""
         return all(revision.stamp for revision in self.revisions)

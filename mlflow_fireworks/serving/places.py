@@ -19,7 +19,7 @@ from mlflow_fireworks.gateway.serving_wire import (
 )
 from mlflow_fireworks.gateway.stamps import EndpointStamp
 from mlflow_fireworks.gateway.wire import FAILED, READY
-from mlflow_fireworks.names import EndpointName, enumerate_names
+from mlflow_fireworks.names import EndpointName, did_you_mean, enumerate_names
 from mlflow_fireworks.run import Run
 
 
@@ -101,10 +101,10 @@ def pick_endpoint(run: Run, name: EndpointName, endpoints: Mapping[EndpointName,
     """
     if name not in endpoints:
         known = f"there are {enumerate_names(endpoints)}" if endpoints else "there are none"
-        raise NotFoundError(
-            f"there is no endpoint '{name}' on account {run.gateway.account} ({known}); make it with: "
-            + run.commands.create_endpoint(name, model="DEPLOYMENT")
+        next_step = did_you_mean(name, endpoints) or (
+            f"make it with: {run.commands.create_endpoint(name, model='DEPLOYMENT')}"
         )
+        raise NotFoundError(f"there is no endpoint '{name}' on account {run.gateway.account} ({known}); {next_step}")
     return endpoints[name]
 
 

@@ -251,9 +251,9 @@ def test_an_unfinished_revision_in_the_middle_is_resumed(account, versions):
     cut_off_update(account, second)
     assert current(account) == (1, "READY", "chat-r2")
     account.run().update("chat", third)
-    assert current(account) == (3, "READY", None)
+    assert current(account) == (3, "READY", "chat-r2")
     cut_off_update(account, second)  # whoever goes on from here, it has its turn already
-    assert current(account) == (3, "READY", None)
+    assert current(account) == (3, "READY", "chat-r2")
     outcome = account.run().update("chat", second)
     assert (outcome.action, outcome.to_dict()["revision"]) == (Action.RESUME, 2)
     assert current(account) == (2, "READY", None)
@@ -288,9 +288,9 @@ def test_one_that_is_resumed_without_waiting_is_current_once_it_is_ready(version
         cut_off_update(account, second)
         update_and_land(third)
         account.run().finish("chat")
-        assert current(account) == (3, "READY", None)
+        assert current(account) == (3, "READY", "chat-r2")
         update_and_land(second)
-        assert current(account) == (3, "READY", None)
+        assert current(account) == (3, "READY", "chat-r2")
         account.run().finish("chat")
         assert current(account) == (2, "READY", None)
         assert account.calls("create_model") == [3]

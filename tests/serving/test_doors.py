@@ -226,3 +226,37 @@ def test_the_endpoint_command(fireworks, client, llamas):
     wrong = our_command("create", "--name", "prod", "-C", "modle=chat")
     assert wrong.stderr == ("Error: unknown option -C modle; did you mean 'model'?\n")
     assert "scale_to_zero_window  (duration, default —)" in our_command("options").stdout
+
+
+@pytest.mark.parametrize("typo", ["prodd", "prd", "porod"])
+def test_a_typo_does_not_read_as_if_the_billing_had_ended(fireworks, client, llamas, typo):
+    client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
+    result = our_command("delete", "--name", typo)
+    assert result.exit_code == 1
+    assert f"there is no endpoint '{typo}' on account acme (there are prod); did you mean 'prod'?" in result.stderr
+    assert [item["name"] for item in client.list_endpoints()] == ["prod"]
+    client.delete_endpoint(typo, QUIET)  # MLflow's own call may be repeated
+    assert [item["name"] for item in client.list_endpoints()] == ["prod"]
+    assert our_command("delete", "--name", "prod", "-C", "progress=none").exit_code == 0
+    assert client.list_endpoints() == []
+
+
+def test_an_endpoint_on_an_earlier_revision_is_flagged(client, llamas):
+    client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
+    assert client.get_deployment("chat")["endpoints_behind"] == {}
+    client.update_deployment("chat", llamas[1], config=QUIET)
+    for found in (client.get_deployment("chat"), *client.list_deployments()):
+        assert (found["revision"], found["endpoints_behind"]) == (2, {"prod": 1})
+    client.update_deployment("chat", endpoint="prod", config=QUIET)
+    assert client.get_deployment("chat")["endpoints_behind"] == {}
+
+
+def test_what_was_left_unfinished_is_pending_though_a_newer_one_is_ready(fireworks, client, llamas):
+    landing = '{"code": 9, "details": [], "message": "files are landing"}'
+    fireworks.fault("validate_upload", status=400, body=landing, times=1)
+    client.create_deployment("chat", llamas[0], config={**QUIET, "synchronous": False})
+    client.update_deployment("chat", llamas[1], config=QUIET)
+    found = client.get_deployment("chat")
+    assert (found["model"], found["pending"]) == ("accounts/acme/models/chat-r2", "chat")
+    client.update_deployment("chat", llamas[0], config=QUIET)
+    assert client.get_deployment("chat")["pending"] is None
