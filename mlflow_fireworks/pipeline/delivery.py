@@ -18,10 +18,13 @@ from mlflow_fireworks.errors import (
     FailedStateError,
     InvalidRequestError,
     RefusedError,
+    TransferError,
 )
 from mlflow_fireworks.gateway.operations import ImportSource
 from mlflow_fireworks.gateway.revisions import Revision
-from mlflow_fireworks.gateway.wire import FAILED, READY
+from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.wire import FAILED, READY, Model
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.pipeline.bucket_import import import_files
 from mlflow_fireworks.pipeline.plan import Action, Plan, settle_conflict
 from mlflow_fireworks.pipeline.steps import Step, begin
@@ -35,6 +38,7 @@ from mlflow_fireworks.waiting import Pending
 # How Fireworks offers resumable sessions is in no page of its documentation, so they are used by themselves only where
 # sending a file again would cost much; virtual shards are smaller.
 _RESUMABLE_ABOVE_BYTES = 8 * 1024**3
+_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -98,6 +102,33 @@ def open_journal(run: Run, model: str) -> Journal:
     return Journal(run.state / "uploads", run.gateway.transport.host, model, run.reporter.warn)
 
 
+def refuse_unsent(run: Run, model: Model, stamp: RevisionStamp) -> None:
+    """Look whether the upload of a model was interrupted, before waiting for files that nobody sends.
+
+    Args:
+        run: The account and the options.
+        model: A model that is not READY.
+        stamp: What was to be uploaded.
+
+    Raises:
+        TransferError: Files are missing, as far as this machine knows; says how many and what sends them.
+        ConflictError: They are being sent right now.
+    """
+    again = run.commands.again(stamp.deployment, stamp.source, revision=stamp.revision)
+    with open_journal(run, model.name) as journal:
+        missing = journal.missing(stamp.fingerprint, model.create_time)
+    if missing:
+        raise TransferError(
+            f"the upload of {model.name} was interrupted: {len(missing)} files were not sent "
+            f"({enumerate_names(missing, _SHOWN)}); send them with: {again}"
+        )
+    if missing is None:
+        run.reporter.note(
+            f"whether all files of {model.name} were sent is not known on this machine; if its upload was interrupted, "
+            f"send the rest with: {again}"
+        )
+
+
 def validate(run: Run, plan: Plan) -> tuple[str, ...]:
     """Step 4: ask for validation until it succeeds, then look until the model is READY.
 
@@ -131,10 +162,10 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         return warnings if model.state == READY else Pending(f"state {model.state}")
 
     def give_up(reason: str) -> str:
+        limit = format_seconds(run.config.timeout)
         return (
-            f"{name} is not READY after {format_seconds(run.config.timeout)} (last answer: {reason}); all bytes were "
-            f"sent, so wait for it with: {again}, or send them again with: "
-            + run.commands.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
+            f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or send its files "
+            "again with: " + run.commands.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
         )
 
     if run.config.synchronous:
@@ -158,6 +189,7 @@ def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:
 
 
 def _send_files(run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> None:
+    journal.expect(file.name for file in manifest.files)
     landed = journal.landed()
     missing = [file for file in manifest.files if landed.get(file.name) != file.size]
     if len(missing) < len(manifest.files):

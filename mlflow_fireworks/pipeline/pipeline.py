@@ -26,7 +26,7 @@ from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
 from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
-from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, validate
+from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, refuse_unsent, validate
 from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, refuse_immutable
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
@@ -105,6 +105,8 @@ class Pipeline:
         action = Action.NOTHING
         warnings: tuple[str, ...] = ()
         if not self.run.config.dry_run and not revision.is_ready:
+            if revision.stamp:
+                refuse_unsent(self.run, revision.model, revision.stamp)
             warnings = validate(self.run, Plan(Action.RESUME, stamp))
             action = Action.RESUME
         model = self.run.gateway.models.find(revision.model.model_id) or revision.model

@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -30,8 +30,10 @@ from mlflow_fireworks.errors import ConflictError
 T = TypeVar("T")
 
 _VERSION = 1
+_TO_THE_SECOND = len("2026-11-23T01:02:03")
 _TABLES = """
     CREATE TABLE IF NOT EXISTS upload (version INTEGER, content TEXT, created TEXT);
+    CREATE TABLE IF NOT EXISTS expected (name TEXT PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS landed (name TEXT PRIMARY KEY, size INTEGER);
     CREATE TABLE IF NOT EXISTS session (name TEXT PRIMARY KEY, uri TEXT);
 """
@@ -97,11 +99,26 @@ class Journal:
             created: The model's creation time as the API gives it; another one means another model of that name.
                 Compared to the second, because the API answers it in nanoseconds first and microseconds later.
         """
-        # "2026-11-23T01:02:03" is 19 characters.
-        wanted = (_VERSION, content, created[:19])
-        if self._rows("SELECT version, content, created FROM upload") != [wanted]:
+        if not self._is_about(content, created):
             self.forget()
-            self._execute("INSERT INTO upload VALUES (?, ?, ?)", wanted)
+            self._execute("INSERT INTO upload VALUES (?, ?, ?)", (_VERSION, content, created[:_TO_THE_SECOND]))
+
+    def expect(self, names: Iterable[str]) -> None:
+        """Record which files the upload is made of, so that another run knows what is missing without them."""
+        rows = [(name,) for name in names]
+        self._do(lambda database: database.executemany("INSERT OR IGNORE INTO expected VALUES (?)", rows))
+
+    def missing(self, content: str, created: str) -> list[str] | None:
+        """The files of an upload that storage has not taken yet; None when nothing is recorded about that upload.
+
+        Args:
+            content: As for `begin`.
+            created: As for `begin`.
+        """
+        if not self._is_about(content, created) or not self._rows("SELECT 1 FROM expected LIMIT 1"):
+            return None
+        query = "SELECT name FROM expected WHERE name NOT IN (SELECT name FROM landed) ORDER BY name"
+        return [name for (name,) in self._rows(query)]
 
     def landed(self) -> dict[str, int]:
         """The files that storage has taken whole, with their sizes."""
@@ -127,7 +144,7 @@ class Journal:
 
     def forget(self) -> None:
         """Delete what is recorded: the upload is over, or everything has to be sent again."""
-        for table in ("upload", "landed", "session"):
+        for table in ("upload", "expected", "landed", "session"):
             self._execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names
         if not self._is_on_disk:
             self._remove()
@@ -137,6 +154,10 @@ class Journal:
         if self._path.exists():
             with suppress(ConflictError), self:
                 self.forget()
+
+    def _is_about(self, content: str, created: str) -> bool:
+        recorded = self._rows("SELECT version, content, created FROM upload")
+        return recorded == [(_VERSION, content, created[:_TO_THE_SECOND])]
 
     def _rows(self, query: str, *values: str) -> list[Any]:
         return self._do(lambda database: database.execute(query, values).fetchall())

@@ -149,6 +149,10 @@ class Emulator:
         """
         self._service.control_plane.transitions.set(Transition(pattern, reads, seconds, fails_with))
 
+    def clear_faults(self) -> None:
+        """End the scripted trouble; what it has done remains."""
+        self._service.faults.clear()
+
     def reset(self) -> None:
         """Forget every resource, object, fault and record, in the shared state too."""
         self._service.reset()
