@@ -27,7 +27,7 @@
 A message is one line: what happened, to which object, what to do next. It never holds a key or a signed URL.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import ClassVar
 
 import click
@@ -66,6 +66,17 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
 
     def __init__(self, message: str) -> None:
         super().__init__(message, error_code=self.code)
+
+    def reworded(self, message: str) -> Self:
+        """The same error, with all that it carries, in other words.
+
+        Args:
+            message: One line for a person.
+        """
+        clone = type(self).__new__(type(self))
+        clone.__dict__.update(self.__dict__, message=message)
+        clone.args = (message,)
+        return clone
 
 
 class InvalidConfigError(FireworksError):
@@ -136,14 +147,15 @@ class ApiError(FireworksError):
         super().__init__(message)
         self.server_message = server_message
 
-    def reworded(self, message: str, server_message: str | None = None) -> Self:
-        """The same error in other words.
+    def without(self, hide: Callable[[str], str]) -> Self:
+        """The same error, its words and the server's with something taken out of them.
 
         Args:
-            message: One line for a person.
-            server_message: In place of the server's own words; those are kept when None.
+            hide: Takes it out of a text.
         """
-        return type(self)(message, server_message=self.server_message if server_message is None else server_message)
+        hidden = self.reworded(hide(self.message))
+        hidden.server_message = hide(self.server_message)
+        return hidden
 
 
 class RefusedError(ApiError):
@@ -171,16 +183,6 @@ class RefusedError(ApiError):
         self.status = status
         self.api_code = api_code
         self.request_id = request_id
-
-    def reworded(self, message: str, server_message: str | None = None) -> Self:
-        """As in the base class; the status and what else came with it are kept."""
-        return type(self)(
-            message,
-            status=self.status,
-            api_code=self.api_code,
-            server_message=self.server_message if server_message is None else server_message,
-            request_id=self.request_id,
-        )
 
 
 class InvalidRequestError(RefusedError):

@@ -132,9 +132,7 @@ class Models:
         try:
             return self.transport.ask(Operation, "POST", f"/v1/{name}:import", name, source.to_wire())
         except ApiError as error:  # whatever the answer, it may quote the call
-            raise error.reworded(
-                hide_secrets(error.message, source.secrets), hide_secrets(error.server_message, source.secrets)
-            ) from None
+            raise error.without(lambda text: hide_secrets(text, source.secrets)) from None
 
     def find_operation(self, name: str) -> Operation | None:
         """How far an operation is, or None when Fireworks does not know it (any more).

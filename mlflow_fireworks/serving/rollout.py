@@ -40,10 +40,13 @@ def move_endpoint(run: Run, endpoint: Endpoint, model: Model) -> Endpoint:
         )
     reusable = () if run.endpoint_config.hardware or run.endpoint_config.deployment_shape else endpoint.deployments
     found = [item for item in reusable if item.base_model == model.name and item.state != FAILED]
-    new = found[-1] if found else start(run, endpoint.name, model, current)
+    try:
+        new = found[-1] if found else start(run, endpoint.name, model, current)
+    except FireworksError as error:
+        raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
     if run.endpoint_config.dry_run:
         return endpoint
-    with _cleaned_up(run, None if found else new, current):
+    with _cleaned_up(run, None if found else new, endpoint):
         new = finish(run, new)
     # Asked once more, because nothing says that changing the description leaves Fireworks' routing alone.
     new = finish(run, make_live(run, endpoint.name, new))
@@ -137,7 +140,7 @@ def _retire(run: Run, old: list[OnDemandDeployment]) -> None:
 
 
 @contextmanager
-def _cleaned_up(run: Run, new: OnDemandDeployment | None, current: OnDemandDeployment) -> Iterator[None]:
+def _cleaned_up(run: Run, new: OnDemandDeployment | None, endpoint: Endpoint) -> Iterator[None]:
     """Take a new deployment down when it fails; one that was there before is left alone."""
     try:
         yield
@@ -147,14 +150,20 @@ def _cleaned_up(run: Run, new: OnDemandDeployment | None, current: OnDemandDeplo
         raise
     except FireworksError as error:
         if new is None:
-            raise
+            raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
         run.gateway.deployments.delete(new.name, hard=True, ignore_checks=True)
-        undone = f"{new.name} was taken down again; {current.name} still answers"
+        undone = f"{new.name} was taken down again; {_still_answers(endpoint)}"
         if isinstance(error, DeadlineError):  # its message says what to do about GPUs that are not there any more
             reason = error.message.partition(";")[0]
             raise DeadlineError(f"{reason}; {undone}; allow more time with -C ready_timeout=") from None
-        run.reporter.warn(undone)
-        raise
+        raise error.reworded(
+            f"{error.message}; {undone}; run the same command again, or with other GPUs (-C deployment_shape=, "
+            "-C accelerator_type=)"
+        ) from None
+
+
+def _still_answers(endpoint: Endpoint) -> str:
+    return f"{endpoint.current.name} still answers on endpoint '{endpoint.name}' with {endpoint.current.base_model}"
 
 
 def serve_deployment(

@@ -122,6 +122,7 @@ def test_when_the_new_one_fails_it_is_cleaned_up_and_the_old_one_is_untouched(se
         move(served, served.second, run)
     assert served.deployments() == {"prod": "chat"}
     assert get_endpoint(served.run(), "prod") == before
+    assert "deployments/prod still answers on endpoint 'prod' with accounts/acme/models/chat" in caught.value.message
     if trouble != "no quota":
         told = [*served.told.warnings, caught.value.message]
         assert any("prod-2 was taken down again; accounts/acme/deployments/prod still" in text for text in told)
