@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from support.advice import find_commands, parse
 from support.checkpoints import make_llama
 
 from mlflow_fireworks.emulator import Emulator
@@ -87,7 +88,7 @@ def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
     folder = make_llama(tmp_path / "llama")
     with Emulator() as emulator:
         emulator.fault("get_upload_endpoint", stall_seconds=30)
-        process = start(emulator, folder)
+        process = start(emulator, folder, "display_name=My Chat", "max_workers=3")
         assert any("[2/4] sign" in line for line in process.stderr)
         time.sleep(0.2)  # until the request is under way
         began = time.monotonic()
@@ -96,6 +97,8 @@ def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
         assert time.monotonic() - began < 3
         assert process.returncode != 0
         assert "goes on from here: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
+        [command] = find_commands(errors)
+        assert {"display_name=My Chat", "max_workers=3"} <= set(parse(command)[1]["config"])
 
         output, _ = start(emulator, folder).communicate(timeout=60)
         assert output == "READY\n"
