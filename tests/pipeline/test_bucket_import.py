@@ -2,7 +2,6 @@
 
 import json
 import logging
-import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import httpx
 import pytest
 from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
+from support.account import KEY, QUICK, open_account
 from support.checkpoints import (
     edit_json,
     make_adapter,
@@ -29,55 +29,23 @@ from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import parse_config
-from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import ApiError, CheckpointError, CredentialsError, DeadlineError, InvalidConfigError
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.operations import AzureBlobSource, S3Source
-from mlflow_fireworks.http import Retry
 from mlflow_fireworks.pipeline.bucket_import import find_folder, import_files
-from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.plan import Action
-from mlflow_fireworks.progress import Lines
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Waiter
 
-QUICK = Retry(attempts=3, wait_initial=0.01, wait_max=0.02)
-KEY, KEY_ID, SECRET = "fw_very_secret_key", "AKIAQQQQEXAMPLE12345", "kR9+very/secret/key=of+forty/characters0"
+KEY_ID, SECRET = "AKIAQQQQEXAMPLE12345", "kR9+very/secret/key=of+forty/characters0"
 WITH_KEYS = {"aws_access_key_id_env": "MY_KEY_ID", "aws_secret_access_key_env": "MY_SECRET"}
 ROLE = "arn:aws:iam::123456789012:role/reader"
 
 
-class Account:
-    """The pipeline on an emulated account; waiting costs no time."""
-
-    def __init__(self, emulator, gateway, state):
-        self.emulator, self.gateway, self.state = emulator, gateway, state
-        self.now = 0.0
-        self.waits = []
-
-    def sleep(self, seconds):
-        self.waits.append(seconds)
-        self.now += seconds
-
-    def run(self, **options):
-        config = parse_config({"transfer": "import", "aws_role_arn": ROLE} | options)
-        reporter = Lines()
-        waiter = Waiter(reporter, lambda: self.now, self.sleep)
-        return Pipeline(Run(self.gateway, Commands("fireworks"), reporter, waiter, self.state, config, retry=QUICK))
-
-    def changes(self):
-        return [request for request in self.emulator.requests if request.method != "GET"]
-
-
 @pytest.fixture
 def account():
-    with (
-        tempfile.TemporaryDirectory() as state,
-        Emulator() as emulator,
-        Gateway(emulator.url, SecretStr(KEY), "acme", retry=QUICK) as gateway,
-    ):
-        yield Account(emulator, gateway, Path(state))
-        assert not emulator.failures
+    with open_account({"transfer": "import", "aws_role_arn": ROLE}) as account:
+        yield account
 
 
 @pytest.fixture(scope="module")

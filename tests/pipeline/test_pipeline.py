@@ -3,19 +3,13 @@
 import json
 import logging
 import shutil
-import tempfile
 import time
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
+from support.account import KEY, open_account
 from support.checkpoints import edit_json, make_adapter, make_llama
 
-from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import parse_config
-from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import (
     ApiError,
     CheckpointError,
@@ -28,55 +22,12 @@ from mlflow_fireworks.errors import (
     TransferError,
     UnavailableError,
 )
-from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.stamps import RevisionStamp
-from mlflow_fireworks.http import Retry
 from mlflow_fireworks.pipeline.outcome import describe_deployment, summary_lines
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.plan import Action
-from mlflow_fireworks.progress import Lines
-from mlflow_fireworks.run import Run
 from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.waiting import Waiter
-
-QUICK = Retry(attempts=3, wait_initial=0.01, wait_max=0.02)
-KEY = "fw_very_secret_key"
-
-
-class Account:
-    """The plugin's pipeline on an emulated account; waiting costs no time."""
-
-    def __init__(self, emulator, gateway, state):
-        self.state = state
-        self.emulator = emulator
-        self.gateway = gateway
-        self.now = 0.0
-        self.waits = []
-
-    def sleep(self, seconds):
-        self.waits.append(seconds)
-        self.now += seconds
-
-    def run(self, **options):
-        reporter = Lines()
-        waiter = Waiter(reporter, lambda: self.now, self.sleep)
-        config = parse_config(options)
-        run = Run(self.gateway, Commands("fireworks"), reporter, waiter, self.state, config, retry=QUICK)
-        return Pipeline(run)
-
-    def calls(self, *operations):
-        return [len(self.emulator.calls(operation)) for operation in operations]
-
-
-@contextmanager
-def open_account(**options):
-    with (
-        tempfile.TemporaryDirectory() as state,
-        Emulator(**options) as emulator,
-        Gateway(emulator.url, SecretStr(KEY), "acme", retry=QUICK) as gateway,
-    ):
-        yield Account(emulator, gateway, Path(state))
-        assert not emulator.failures
 
 
 @pytest.fixture
@@ -411,16 +362,6 @@ def test_a_model_that_was_deleted_meanwhile_is_sent_from_the_start(account, llam
     before = len(account.emulator.calls("put_object"))
     outcome = account.run().create("chat", str(llama))
     assert outcome.to_dict()["state"] == "READY"
-    assert len(account.emulator.calls("put_object")) - before == outcome.to_dict()["files"]
-
-
-def test_a_journal_that_fireworks_does_not_confirm_is_not_believed_twice(account, llama):
-    cut_off(account, llama)
-    account.emulator.fault("validate_upload", status=400, body='{"code": 3, "message": "config.json not found"}')
-    with pytest.raises(ApiError, match=r"config\.json not found"):
-        account.run().create("chat", str(llama))
-    before = len(account.emulator.calls("put_object"))
-    outcome = account.run().create("chat", str(llama))
     assert len(account.emulator.calls("put_object")) - before == outcome.to_dict()["files"]
 
 
