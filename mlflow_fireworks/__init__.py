@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from mlflow_fireworks.errors import (
         AlreadyExistsError,
         ApiError,
+        BusyError,
         CheckpointError,
         ConflictError,
         CredentialsError,
@@ -41,6 +42,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyExistsError",
     "ApiError",
+    "BusyError",
     "CheckpointError",
     "ConflictError",
     "CredentialsError",

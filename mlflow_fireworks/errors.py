@@ -15,6 +15,7 @@
     │   ├── RefusedError            it said no, or stayed busy; carries status, gRPC code, request id
     │   │   ├── InvalidRequestError     what was sent is at fault (400, 413, 422)
     │   │   ├── AlreadyExistsError      the id is taken (409)
+    │   │   ├── BusyError               every try was answered that it cannot now (408, 429, 5xx)
     │   │   └── FailedPreconditionError not yet: files are still landing, a model is still deployed (code 9)
     │   ├── FailedStateError        what it worked on is FAILED
     │   └── UnexpectedAnswerError   a success in a shape that Fireworks does not answer in
@@ -49,6 +50,9 @@ _CODES_BY_STATUS = {
     502: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     503: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     504: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    520: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    522: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    524: mlflow_codes.TEMPORARILY_UNAVAILABLE,
 }
 
 
@@ -191,6 +195,10 @@ class InvalidRequestError(RefusedError):
 
 class AlreadyExistsError(RefusedError):
     """The id is taken (409), be it by this very call's first try, whose reply was lost."""
+
+
+class BusyError(RefusedError):
+    """Every try was answered that the server cannot now (408, 429, 5xx); the same call may succeed later."""
 
 
 class FailedPreconditionError(RefusedError):

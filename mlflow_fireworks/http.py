@@ -25,7 +25,8 @@ from mlflow_fireworks.progress import format_seconds
 
 T = TypeVar("T")
 
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504})
+# 520, 522 and 524 are those of Cloudflare's edge; 520 stands in Fireworks' list of errors.
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 520, 522, 524})
 _BUSY_STATUSES = frozenset({429, 503})
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 # Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.

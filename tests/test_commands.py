@@ -224,6 +224,7 @@ def test_the_options_of_an_upload_are_repeated_when_it_is_gone_on_with(fireworks
     finish, again = advice(lambda: client.create_deployment("chat", llamas[0], config=options), caplog)
     for command in (finish, again):
         given = dict(pair.split("=", 1) for pair in parse(command)[1]["config"])
+        assert (given.pop("resend", None) == "true") == (command == again)
         assert given == {
             "display_name": "Chat 7B",
             "max_workers": "3",

@@ -15,7 +15,7 @@ SIGNED = "https://storage.example/b/o?X-Goog-Signature=5ec4e7&X-Goog-Credential=
 @pytest.mark.parametrize("status", range(100, 600))
 def test_which_statuses_are_tried_again(status):
     transient = transient_status(httpx.Response(status)) is not None
-    assert transient == (status in {408, 429, 500, 502, 503, 504})
+    assert transient == (status in {408, 429, 500, 502, 503, 504, 520, 522, 524})
 
 
 @pytest.mark.parametrize(

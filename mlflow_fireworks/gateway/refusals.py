@@ -3,7 +3,13 @@
 import httpx
 from pydantic import ValidationError
 
-from mlflow_fireworks.errors import AlreadyExistsError, FailedPreconditionError, InvalidRequestError, RefusedError
+from mlflow_fireworks.errors import (
+    AlreadyExistsError,
+    BusyError,
+    FailedPreconditionError,
+    InvalidRequestError,
+    RefusedError,
+)
 from mlflow_fireworks.gateway.wire import ErrorBody
 from mlflow_fireworks.http import TRANSIENT_STATUSES
 
@@ -13,6 +19,7 @@ _KINDS: dict[int, type[RefusedError]] = {
     409: AlreadyExistsError,
     413: InvalidRequestError,
     422: InvalidRequestError,
+    **dict.fromkeys(TRANSIENT_STATUSES, BusyError),
 }
 _NEXT_STEPS = {
     401: "check FIREWORKS_API_KEY: it is missing a character, was revoked, or is for inference only",
@@ -54,7 +61,11 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
         body = ErrorBody(message=" ".join(response.text.split())[:300])
     message = body.message or response.reason_phrase or "no reason given"
     next_step = _USED_UP if is_about_quota(response) else _NEXT_STEPS.get(response.status_code)
-    kind = FailedPreconditionError if _is_not_yet(response, body) else _KINDS.get(response.status_code, RefusedError)
+    kind = _KINDS.get(response.status_code, RefusedError)
+    if _is_not_yet(response, body):
+        kind = FailedPreconditionError
+    elif is_about_quota(response):
+        kind = RefusedError
     return kind(
         f"{host} refused {method} {subject}: {message} ({response.status_code})"
         + (f"; {next_step}" if next_step else ""),
@@ -66,6 +77,7 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
 
 
 def _is_not_yet(response: httpx.Response, body: ErrorBody) -> bool:
-    return response.status_code == httpx.codes.BAD_REQUEST and (
+    # 400 was seen; gateways of its kind may as well put 412 on that code.
+    return response.status_code in (httpx.codes.BAD_REQUEST, httpx.codes.PRECONDITION_FAILED) and (
         body.code == _FAILED_PRECONDITION or "FAILED_PRECONDITION" in response.text
     )

@@ -3,8 +3,9 @@
 Each may be repeated: what is there is gone on with, and the journal knows which files have landed.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -13,12 +14,16 @@ from mlflow_fireworks.artifacts.content import fetched_ahead
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.errors import (
     AlreadyExistsError,
+    ApiError,
+    BusyError,
     DeadlineError,
     FailedPreconditionError,
     FailedStateError,
+    FireworksError,
     InvalidRequestError,
     RefusedError,
     TransferError,
+    UnavailableError,
 )
 from mlflow_fireworks.gateway.operations import ImportSource
 from mlflow_fireworks.gateway.revisions import Revision
@@ -39,6 +44,9 @@ from mlflow_fireworks.waiting import Pending
 # sending a file again would cost much; virtual shards are smaller.
 _RESUMABLE_ABOVE_BYTES = 8 * 1024**3
 _SHOWN = 5
+# A client of Fireworks in production saw "config.json not found" right after a good upload, and asks again.
+_SETTLING_SECONDS = 300.0
+_MISSES_FILES = re.compile(r"not found|missing|no such|does not exist|not exist", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -87,11 +95,11 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
             return plan, ()
         try:
             warnings = validate(run, plan)
-        except (InvalidRequestError, FailedStateError, DeadlineError):
-            # What has landed does not make a model, so the next run sends everything. A server that is busy, a key
-            # without permission, or a suspended account say nothing about the files.
-            journal.forget()
-            raise
+        except FireworksError as error:
+            # Only what the service names is sent again by the next run: a wrong guess must not cost the upload.
+            named = [file.name for file in cargo.manifest.files if _names(error.message, file.name)]
+            journal.drop(named)
+            raise _with_next_step(run, plan, error, named) from None
         if run.config.synchronous:
             journal.forget()
         return plan, warnings
@@ -118,8 +126,9 @@ def refuse_unsent(run: Run, model: Model, stamp: RevisionStamp) -> None:
     with open_journal(run, model.name) as journal:
         missing = journal.missing(stamp.fingerprint, model.create_time)
     if missing:
+        count = "1 file was" if len(missing) == 1 else f"{len(missing)} files were"
         raise TransferError(
-            f"the upload of {model.name} was interrupted: {len(missing)} files were not sent "
+            f"the upload of {model.name} was interrupted: {count} not sent "
             f"({enumerate_names(missing, _SHOWN)}); send them with: {again}"
         )
     if missing is None:
@@ -144,28 +153,29 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
     """
     name, again = run.gateway.models.full_name(plan.model_id), run.commands.finish(plan.stamp.deployment)
     begin(run.reporter, Step.VALIDATE, f"validate {name}")
+    settled = run.waiter.clock() + _SETTLING_SECONDS
     warnings: tuple[str, ...] | None = None
 
     def look() -> tuple[str, ...] | Pending:
         nonlocal warnings
+        refusal: FireworksError | None = None
         try:
             if warnings is None:
                 warnings = _ask_for_validation(run, plan.model_id)
-        except FailedPreconditionError as error:
-            return Pending(f"not yet: {error.server_message}")
-        model = run.gateway.models.find(plan.model_id)
-        if model is None:
-            return Pending("not yet: the model was not found")
-        if model.state == FAILED:
-            reason = model.status.message or "Fireworks gives no reason"
-            raise FailedStateError(f"{model.name} is FAILED: {reason}; delete it and try again", server_message=reason)
-        return warnings if model.state == READY else Pending(f"state {model.state}")
+        except (FailedPreconditionError, InvalidRequestError, BusyError, UnavailableError) as error:
+            refusal = error
+        model = run.gateway.models.find(plan.model_id)  # whatever the answer was: a success may have been lost
+        if model and model.state == READY:
+            return warnings or ()
+        _raise_if_final(model, refusal, settling=run.waiter.clock() < settled)
+        return Pending(f"not yet: {_words_of(refusal)}" if refusal else f"state {model.state if model else 'unknown'}")
 
     def give_up(reason: str) -> str:
+        resend = replace(run.commands, options={**run.commands.options, "resend": "true"})
         limit = format_seconds(run.config.timeout)
         return (
             f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or send its files "
-            "again with: " + run.commands.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
+            "again with: " + resend.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
         )
 
     if run.config.synchronous:
@@ -175,6 +185,37 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         run.reporter.note(f"validation was asked for ({found.reason}); finish with: {again}")
         return ()
     return found
+
+
+def _raise_if_final(model: Model | None, refusal: FireworksError | None, *, settling: bool) -> None:
+    """Raise what waiting does not change; a refusal that misses files may pass while they settle."""
+    if model and model.state == FAILED:
+        reason = model.status.message or "Fireworks gives no reason"
+        raise FailedStateError(f"{model.name} is FAILED: {reason}; delete it and try again", server_message=reason)
+    may_pass = settling and refusal is not None and _MISSES_FILES.search(_words_of(refusal))
+    if isinstance(refusal, InvalidRequestError) and not may_pass:
+        raise refusal
+
+
+def _with_next_step(run: Run, plan: Plan, error: FireworksError, named: Sequence[str]) -> FireworksError:
+    """A failed validation, with what becomes of the files and the command that goes on."""
+    stamp = plan.stamp
+    if isinstance(error, DeadlineError):
+        return error  # it says both already
+    if named:
+        again = run.commands.again(stamp.deployment, stamp.source, revision=stamp.revision)
+        return error.reworded(f"{error.message}; {enumerate_names(named, _SHOWN)} will be sent again by: {again}")
+    again = run.commands.finish(stamp.deployment)
+    return error.reworded(f"{error.message}; what was sent is kept: validate it again with: {again}")
+
+
+def _words_of(error: FireworksError) -> str:
+    return error.server_message if isinstance(error, ApiError) and error.server_message else error.message
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a file's name stands in a text, and not only as a part of another one."""
+    return re.search(rf"(?<![\w./-]){re.escape(name)}(?![\w/-]|\.\w)", text) is not None
 
 
 def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:
@@ -190,6 +231,8 @@ def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:
 
 def _send_files(run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> None:
     journal.expect(file.name for file in manifest.files)
+    if run.config.resend:
+        journal.drop(file.name for file in manifest.files)
     landed = journal.landed()
     missing = [file for file in manifest.files if landed.get(file.name) != file.size]
     if len(missing) < len(manifest.files):

@@ -129,6 +129,12 @@ class Journal:
         self._execute("INSERT OR REPLACE INTO landed VALUES (?, ?)", (name, size))
         self.drop_session(name)
 
+    def drop(self, names: Iterable[str]) -> None:
+        """Files turned out not to have landed, or not as they should be."""
+        for name in names:
+            self._execute("DELETE FROM landed WHERE name = ?", (name,))
+            self.drop_session(name)
+
     def session(self, name: str) -> SecretStr | None:
         """The resumable session that an earlier run opened for a file, or None."""
         rows = self._rows("SELECT uri FROM session WHERE name = ?", name)
