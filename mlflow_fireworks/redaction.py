@@ -4,8 +4,10 @@ import re
 
 _BEGINNING, _END = 150, 100
 _QUERY = re.compile(r"\?[^\s'\")]+")
-# What stands there in an address of Azure's file systems is the container, not a user.
-_USER_IN_URI = re.compile(r"(?<=://)(?<!wasbs://)(?<!abfss://)[^/@\s]+@", re.IGNORECASE)
+# What stands there in an address of Azure's file systems is the container, and in one of Databricks a profile's name.
+_USER_IN_URI = re.compile(
+    r"(?<=://)(?<!wasbs://)(?<!abfss://)(?<!models://)(?<!runs://)(?<!dbfs://)[^/\s]+@", re.IGNORECASE
+)
 
 
 def brief(error: BaseException) -> str:
