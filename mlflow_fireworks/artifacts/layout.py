@@ -14,16 +14,16 @@ plain files             a Hugging Face folder anywhere, from `log_artifacts` or 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
-import yaml
-
 from mlflow_fireworks.artifacts.candidates import Choice, choose_folder, list_training_checkpoints
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import Document, child_of, text_of, texts_of
 from mlflow_fireworks.artifacts.repository import read_repository
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, is_index, is_junk, is_needed, is_weights
+from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import CheckpointError, FireworksError
+from mlflow_fireworks.registry.uri_types import HubUri
 
 OpenSource = Callable[[str], Source]
 # A processor's folder repeats the tokenizer's files, so the tokenizer's own folder comes first.
@@ -140,7 +140,7 @@ def _find_tree(source: Source, wanted: str | None) -> tuple[_Tree, str | None]:
     """The `MLmodel` nearest above the wanted folder, and what is left of the way to it (None: not asked for)."""
     if source.mlmodel and not wanted:
         return _Tree(source, "", source.mlmodel), wanted
-    described = [name.removesuffix("MLmodel").rstrip("/") for name in source.files if f"/{name}".endswith("/MLmodel")]
+    described = [name.removesuffix(MLMODEL).rstrip("/") for name in source.files if f"/{name}".endswith(f"/{MLMODEL}")]
     if wanted:
         above = [folder for folder in described if not folder or f"{wanted}/".startswith(f"{folder}/")]
         if not above:
@@ -154,13 +154,7 @@ def _find_tree(source: Source, wanted: str | None) -> tuple[_Tree, str | None]:
 
 
 def _read_mlmodel(source: Source, folder: str) -> Document:
-    if not folder:
-        return source.mlmodel
-    try:
-        content = yaml.safe_load(source.store.read(f"{folder}/MLmodel"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"{source.resolved}: {folder}/MLmodel is not valid YAML ({error})") from None
-    return content if isinstance(content, dict) else {}
+    return read_mlmodel(source.store, source.resolved, folder) if folder else source.mlmodel
 
 
 def _flavor_word(tree: _Tree) -> str:
@@ -304,14 +298,14 @@ def _open_reference(tree: _Tree, flavor: Document, open_source: OpenSource) -> L
             files = _open_repository(asked, other.name, commit, open_source, save).folder("")
             components[component] = {name: file for name, file in files.items() if not _belongs_to_model(name)}
     files, notes = merge_components(model.folder(""), components)
-    address = f"hf:/{repository.name}@{revision}"
+    address = str(HubUri(repository.name, revision))
     note = f"the artifacts hold no weights (save_pretrained=False); they come from {address}"
     return Layout("transformers", address, files, tree.mlmodel, text_of(flavor, "task"), notes=(note, *notes))
 
 
 def _open_repository(asked: str, name: str, revision: str, open_source: OpenSource, save: str) -> _Tree:
     try:
-        return _Tree(open_source(f"hf:/{name}@{revision}"), "", {})
+        return _Tree(open_source(str(HubUri(name, revision))), "", {})
     except FireworksError as error:
         raise CheckpointError(
             f"{asked} was logged with save_pretrained=False, so its files must come from the Hugging Face Hub, "
