@@ -19,6 +19,7 @@ from mlflow_fireworks.errors import (
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, suggest_name
 from mlflow_fireworks.progress import Reporter, make_reporter
+from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import retag_versions, write_outcome
 from mlflow_fireworks.target import parse_target
@@ -72,9 +73,10 @@ def promote(
     Raises:
         FireworksError: One line that says what happened and what to do.
     """
+    uri = read_model_uri(model_uri)
     result = follow(
-        lambda: pin(model_uri),
-        model_uri,
+        lambda: pin(uri),
+        str(uri),
         target=target,
         name=name,
         endpoint=endpoint,
@@ -83,7 +85,7 @@ def promote(
         look_every_seconds=look_every_seconds,
     )
     if isinstance(result, NothingToPromote):
-        raise NotFoundError(f"{model_uri}: {result.reason}")
+        raise NotFoundError(f"{uri}: {result.reason}")
     return result
 
 
@@ -282,8 +284,8 @@ def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], s
         tags |= {"fireworks.endpoint": endpoint, "fireworks.address": result["address"]}
     warning = write_outcome(pinned.registered, tags)
     if endpoint and not warning:
-        name, marks = pinned.registered.name, {"fireworks.endpoint": endpoint}
-        warning = retag_versions(name, marks, _OFF_ENDPOINT, but=pinned.version)
+        registered, marks = pinned.registered, {"fireworks.endpoint": endpoint}
+        warning = retag_versions(registered.name, marks, _OFF_ENDPOINT, registered.version, registered.workspace)
     return warning
 
 

@@ -6,8 +6,10 @@ import shutil
 import mlflow
 import pytest
 from click.testing import CliRunner
+from huggingface_hub import constants
 from pydantic import SecretStr
-from support.checkpoints import make_llama
+from support.checkpoints import make_llama, read_files
+from support.hub_server import SHA, HubServer
 from support.source_world import Remembers
 
 from mlflow_fireworks.cli import main
@@ -176,3 +178,41 @@ def test_pointers_are_pinned(registry):
     assert pin("models:/Chat_Model/latest").version == "3"
     assert pin(f"hf:/org/name@{'a' * 40}").version == "a" * 40
     assert pin("/data/llama").name == "llama"
+
+
+@pytest.mark.parametrize(
+    "spelling", ["models:/Chat_Model@champion/", " models:/Chat_Model@champion//\n", "models:/Chat_Model/01/"]
+)
+def test_another_spelling_of_the_same_is_the_same_deployment(fireworks, registry, spelling):
+    config = {"progress": "none"}
+    first = promote("models:/Chat_Model@champion", config=config)
+    again = promote(spelling, config=config)
+    assert (again["name"], again["version"], again["action"]) == (first["name"], "1", "unchanged")
+    assert models_made(fireworks) == 1
+
+
+def test_what_is_no_model_uri_is_refused_before_anything_remote_happens(fireworks, registry):
+    for uri, says in (
+        ("models:/Chat_Model@a@b", "more than one @"),
+        ("models://Chat_Model/1", "write models:/Chat_Model/1"),
+        ("models:/Chat_Model", r"names no version; .*aliases: champion → 1; versions: 3, 2, 1"),
+        ("hf:/a/b/c", "is not a Hub URI"),
+    ):
+        with pytest.raises(InvalidConfigError, match=says):
+            promote(uri)
+    assert not fireworks.requests
+
+
+def test_a_branch_of_a_repo_without_an_owner_is_followed(fireworks, tmp_path, monkeypatch):
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with HubServer("gpt2", read_files(make_llama(tmp_path / "llama"))).running() as hub:
+        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
+        template = "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
+        config = {"progress": "none", "hugging_face_url": "none"}
+        first = promote("hf:/gpt2@main/", config=config)
+        assert (first["name"], first["version"], first["pointer"]) == ("gpt2", SHA, "hf:/gpt2@main")
+        assert promote("hf:gpt2", config=config)["action"] == "unchanged"
+        pushed = hub.push("gpt2", read_files(make_llama(tmp_path / "tuned", seed=2)))
+        assert promote("hf:/gpt2@main", config=config)["version"] == pushed
+    assert models_made(fireworks) == 2

@@ -7,9 +7,11 @@ from pathlib import Path
 from huggingface_hub import utils as hub_utils
 from huggingface_hub.errors import HFValidationError
 
-_URL = re.compile(
-    r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<url>[^?#]+)|hf:/{1,2}(?P<uri>[^?#]+)", re.IGNORECASE
-)
+from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.registry.model_uri import parse_model_uri
+from mlflow_fireworks.registry.uri_types import HubUri
+
+_URL = re.compile(r"(?:https?://)?(?:www\.)?(?:huggingface\.co|hf\.co)/(?P<path>[^?#]+)", re.IGNORECASE)
 # How huggingface_hub names a repository's folder in its cache; "/" is written "--".
 _CACHE_FOLDER = re.compile(r"(?:^|[/\\])models--(?P<repo>[^/\\]+)(?:[/\\]snapshots[/\\](?P<revision>[0-9a-f]{40}))?")
 _NOT_MODELS = {"datasets", "spaces", "docs", "papers", "blog", "collections", "api"}
@@ -59,7 +61,9 @@ def read_repository(text: str) -> Repository | None:
     """
     text = text.strip()
     if match := _URL.match(text):
-        return _read_address(match["url"] or match["uri"])
+        return _read_page(match["path"])
+    if named := _read_hub_uri(text):
+        return Repository(named.repo, True, named.commit)
     if match := _CACHE_FOLDER.search(text):
         name = match["repo"].replace("--", "/")
         return Repository(name, True, match["revision"]) if _is_legal(name) else None
@@ -71,7 +75,15 @@ def read_repository(text: str) -> Repository | None:
     return Repository(text, certain=False)
 
 
-def _read_address(path: str) -> Repository | None:
+def _read_hub_uri(text: str) -> HubUri | None:
+    try:
+        named = parse_model_uri(text)
+    except InvalidConfigError:
+        return None
+    return named if isinstance(named, HubUri) else None
+
+
+def _read_page(path: str) -> Repository | None:
     path, _, revision = path.strip("/").partition("@")
     parts = path.split("/")
     if parts[0].lower() in _NOT_MODELS:

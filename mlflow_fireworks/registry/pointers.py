@@ -1,22 +1,18 @@
 """What a pointer shows right now, without a look at any file: `models:/chat@champion` is version 3."""
 
-import re
 from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
-from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
-from mlflow.store.artifact.utils.models import get_model_name_and_version
 
-from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
-from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
+from mlflow_fireworks.registry.uri_types import HubUri, LoggedModelUri, ModelUri, RegisteredUri, StoreUri
+from mlflow_fireworks.registry.versions import RegisteredVersion
 
-_MODEL = re.compile(r"models:/(?P<name>[^/@]+)(?:@(?P<alias>[^/@]+)|/(?P<version>[^/@]+))")
-_HUB = re.compile(r"hf:/{0,2}(?P<repo>[^/@]+/[^/@]+)(?:@(?P<ref>.+))?")
-_COMMIT = re.compile(r"[0-9a-f]{40}")
-_GONE = {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}
 _ANSWER_SECONDS = 10.0
 
 
@@ -25,8 +21,8 @@ class Pinned:
     """What a pointer showed.
 
     Args:
-        uri: Names that version for ever.
-        name: The registered model, or the repo's name without its owner.
+        uri: Names that version for ever. It is for opening: that of a store may hold credentials.
+        name: What to call a deployment of it: the registered model, the repo without its owner, the end of a path.
         version: Number of the version, or the commit; "" when there is no such thing.
         registered: The registry's version, when it is one.
     """
@@ -37,53 +33,67 @@ class Pinned:
     registered: RegisteredVersion | None = None
 
 
-def pin(uri: str) -> Pinned:
+def pin(uri: str | ModelUri) -> Pinned:
     """Read a pointer.
 
     Args:
-        uri: `models:/name@alias`, `models:/name/version`, `hf:/org/name[@ref]`; anything else is taken as it is.
+        uri: A model URI. What has no versions (a run, a folder, a store) is taken as it is.
 
     Raises:
-        NotFoundError: The alias, version or ref is not there.
+        InvalidConfigError: It is not a model URI.
+        NotFoundError: The alias, version or revision does not exist.
         CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
-    if match := _MODEL.fullmatch(uri):
-        return _pin_registered(uri, match)
-    if match := _HUB.fullmatch(uri):
-        return _pin_on_hub(uri, match)
-    if not uri.strip():
-        raise InvalidConfigError("the model URI is empty; write e.g. models:/NAME@ALIAS")
-    return Pinned(uri, re.split(r"[/:]", uri.rstrip("/"))[-1])
+    if isinstance(uri, str):
+        uri = read_model_uri(uri)
+    match uri:
+        case RegisteredUri():
+            return _pin_registered(uri)
+        case LoggedModelUri():
+            return Pinned(str(uri), _find_logged_name(uri))
+        case HubUri():
+            return _pin_on_hub(uri)
+        case StoreUri():
+            return Pinned(uri.address, uri.title)
+    return Pinned(str(uri), uri.title)
 
 
-def _pin_registered(uri: str, match: re.Match[str]) -> Pinned:
-    name, alias, version = match.groups()
+def _pin_registered(uri: RegisteredUri) -> Pinned:
     try:
-        client = MlflowClient()
-        if alias:
-            found = client.get_model_version_by_alias(name, alias)
-        else:
-            if not version.isdigit():
-                _, version = get_model_name_and_version(client, uri)
-            found = client.get_model_version(name, version)
+        found = find_version(open_client(uri.home), uri)
     except MlflowException as error:
-        if error.error_code in _GONE:
+        if is_gone(error):
             raise NotFoundError(f"{uri} is not in the registry: {brief(error)}") from None
         raise UnavailableError(f"the registry does not answer for {uri}: {brief(error)}; is it running?") from None
     except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
         raise UnavailableError(f"the registry cannot be asked for {uri}: {brief(error)}") from None
     number = str(found.version)
-    return Pinned(f"models:/{name}/{number}", name, number, RegisteredVersion(name, number, alias))
+    registered = RegisteredVersion(uri.name, number, uri.alias, uri.home)
+    return Pinned(str(uri.at(number)), uri.title, number, registered)
 
 
-def _pin_on_hub(uri: str, match: re.Match[str]) -> Pinned:
-    repo, ref = match.groups()
-    name = repo.rpartition("/")[2]
-    if ref and _COMMIT.fullmatch(ref):
-        return Pinned(f"hf:/{repo}@{ref}", name, ref)
+def _find_logged_name(uri: LoggedModelUri) -> str:
+    """The name that a logged model was given; its id where it has none.
+
+    A server that does not answer is an error, since a name that depends on the weather makes a second deployment. One
+    that does not know the model is not: opening it says so.
+    """
     try:
-        commit = HfApi().model_info(repo, revision=ref, timeout=_ANSWER_SECONDS).sha
+        return open_client(uri.workspace).get_logged_model(uri.model_id).name or uri.title
+    except MlflowException as error:
+        if is_gone(error):
+            return uri.title
+        raise UnavailableError(f"MLflow does not answer for {uri}: {brief(error)}; is it running?") from None
+    except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
+        raise UnavailableError(f"MLflow cannot be asked for {uri}: {brief(error)}") from None
+
+
+def _pin_on_hub(uri: HubUri) -> Pinned:
+    if uri.commit:
+        return Pinned(str(uri), uri.title, uri.commit)
+    try:
+        commit = HfApi().model_info(uri.repo, revision=uri.revision, timeout=_ANSWER_SECONDS).sha
     except hub_errors.RevisionNotFoundError:
         raise NotFoundError(f"{uri} is not on the Hugging Face Hub") from None
     except (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
@@ -94,5 +104,5 @@ def _pin_on_hub(uri: str, match: re.Match[str]) -> Pinned:
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
         raise UnavailableError(f"the Hugging Face Hub does not answer for {uri}: {brief(error)}") from None
     if commit is None:
-        raise UnavailableError(f"the Hugging Face Hub tells no commit for {uri}")
-    return Pinned(f"hf:/{repo}@{commit}", name, commit)
+        raise UnavailableError(f"the Hugging Face Hub gives no commit for {uri}; run the same command again")
+    return Pinned(str(uri.at(commit)), uri.title, commit)

@@ -1,23 +1,47 @@
 """The versions of a registered model, and the tags that say what became of them."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
-from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.uri_types import RegisteredUri, Workspace
 
 Tags = Mapping[str, str | None]
 """Names and values; one that is None is taken away."""
 
 
-def quote(name: str) -> str:
+@dataclass(frozen=True)
+class RegisteredVersion:
+    """A version in an MLflow model registry.
+
+    Args:
+        name: Registered model.
+        version: Its version.
+        alias: The alias it was asked for by, if any.
+        workspace: Where it is registered; None for MLflow's current registry.
+    """
+
+    name: str
+    version: str
+    alias: str | None = None
+    workspace: Workspace | None = None
+
+    @property
+    def uri(self) -> RegisteredUri:
+        """What names it for ever."""
+        return RegisteredUri(self.name, self.version, workspace=self.workspace)
+
+
+def quote(text: str) -> str:
     """For MLflow's filters, which know both quotes and no way to escape them (MLflow 3.17, `search_utils.py`)."""
-    return f'"{name}"' if "'" in name else f"'{name}'"
+    return f'"{text}"' if "'" in text else f"'{text}'"
 
 
 def find_registered(name: str) -> RegisteredModel | None:
@@ -27,7 +51,7 @@ def find_registered(name: str) -> RegisteredModel | None:
         MlflowException: The registry does not answer.
     """
     try:
-        return MlflowClient().get_registered_model(name)
+        return open_client().get_registered_model(name)
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
@@ -46,20 +70,21 @@ def is_registered(name: str) -> bool:
         raise UnavailableError(f"the registry does not answer for '{name}': {brief(error)}; is it running?") from None
 
 
-def list_versions(name: str) -> list[ModelVersion]:
+def list_versions(name: str, workspace: Workspace | None = None) -> list[ModelVersion]:
     """All versions of a registered model, newest first; none when there is no such model. Their tags may be missing.
 
     Raises:
         UnavailableError: The registry does not answer.
     """
-    return search_versions(f"name={quote(name)}")
+    return search_versions(f"name={quote(name)}", workspace)
 
 
-def search_versions(wanted: str) -> list[ModelVersion]:
+def search_versions(wanted: str, workspace: Workspace | None = None) -> list[ModelVersion]:
     """All versions for which a filter holds, newest first.
 
     Args:
         wanted: As for `MlflowClient.search_model_versions`.
+        workspace: Where they are registered; None for MLflow's current registry.
 
     Raises:
         UnavailableError: The registry does not answer.
@@ -67,8 +92,9 @@ def search_versions(wanted: str) -> list[ModelVersion]:
     found: list[ModelVersion] = []
     token = None
     try:
+        client = open_client(workspace)
         while True:
-            page = MlflowClient().search_model_versions(wanted, page_token=token)
+            page = client.search_model_versions(wanted, page_token=token)
             found += page
             token = page.token
             if not token:
@@ -77,22 +103,21 @@ def search_versions(wanted: str) -> list[ModelVersion]:
         raise UnavailableError(f"the registry does not list the versions with {wanted}: {brief(error)}") from None
 
 
-def list_tagged_versions(name: str) -> Iterator[ModelVersion]:
-    """As `list_versions`, with tags, which Unity Catalog tells for single versions only: so stop when it is found.
+def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Iterator[ModelVersion]:
+    """As `list_versions`, with tags, which Unity Catalog has for single versions only: so stop when it is found.
 
     Source: MLflow 3.17, `model_version_search.py`.
     """
-    for version in list_versions(name):
+    for version in list_versions(name, workspace):
         if not isinstance(version, ModelVersionSearch):
             yield version
             continue
         try:
-            yield MlflowClient().get_model_version(name, version.version)
+            yield open_client(workspace).get_model_version(name, version.version)
         except MlflowException as error:
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
-                raise UnavailableError(
-                    f"the registry does not tell the tags of models:/{name}/{version.version}: {brief(error)}"
-                ) from None
+                uri = RegisteredUri(name, str(version.version), workspace=workspace)
+                raise UnavailableError(f"the registry does not show the tags of {uri}: {brief(error)}") from None
 
 
 def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
@@ -103,19 +128,22 @@ def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | Non
         tags: The tags.
 
     Returns:
-        None when all tags are written, else one line for a warning: a model that is READY stays so when the
+        None when all tags are written, else one line for a warning: a model that is READY remains so when the
         registry does not take a tag.
     """
     if registered is None:
         return None
     try:
-        _tag(MlflowClient().get_model_version(registered.name, registered.version), tags)
+        client = open_client(registered.workspace)
+        _tag(client, client.get_model_version(registered.name, registered.version), tags)
     except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
-        return f"the registry did not take the tags for models:/{registered.name}/{registered.version}: {brief(error)}"
+        return f"the registry did not take the tags for {registered.uri}: {brief(error)}"
     return None
 
 
-def retag_versions(name: str, marks: Mapping[str, str], tags: Tags, but: str = "") -> str | None:
+def retag_versions(
+    name: str, marks: Mapping[str, str], tags: Tags, but: str = "", workspace: Workspace | None = None
+) -> str | None:
     """Put tags on every version of a model that carries certain others, since they are not true of it any more.
 
     Args:
@@ -123,21 +151,22 @@ def retag_versions(name: str, marks: Mapping[str, str], tags: Tags, but: str = "
         marks: The tags that it has to carry.
         tags: The tags.
         but: The version that is left alone.
+        workspace: Where it is registered; None for MLflow's current registry.
 
     Returns:
         As `write_outcome`.
     """
     try:
-        for version in list_tagged_versions(name):
+        client = open_client(workspace)
+        for version in list_tagged_versions(name, workspace):
             if str(version.version) != but and marks.items() <= version.tags.items():
-                _tag(version, tags)
+                _tag(client, version, tags)
     except Exception as error:  # noqa: BLE001 - as above
         return f"the registry did not take the tags for the versions of '{name}': {brief(error)}"
     return None
 
 
-def _tag(version: ModelVersion, tags: Tags) -> None:
-    client = MlflowClient()
+def _tag(client: MlflowClient, version: ModelVersion, tags: Tags) -> None:
     for key, value in tags.items():
         if value is not None:
             client.set_model_version_tag(version.name, version.version, key, value)

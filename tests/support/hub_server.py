@@ -160,11 +160,11 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/api/organizations/([^/]+)/overview", path):
             known = found[1] in self.hub.organizations
             self._answer(200 if known else 404, json.dumps({"name": found[1], "fullname": found[1]}).encode())
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)/refs", path):
+        elif found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)/refs", path):
             self._list_refs(found[1])
-        elif found := re.fullmatch(r"/api/models/([^/]+/[^/]+)(?:/revision/(.+))?", path):
+        elif found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)(?:/revision/(.+))?", path):
             self._tell(found[1], found[2] or "main")
-        elif found := re.fullmatch(r"/([^/]+/[^/]+)/resolve/([0-9a-f]{40})/(.+)", path):
+        elif found := re.fullmatch(r"/((?:[^/]+/)?[^/]+)/resolve/([0-9a-f]{40})/(.+)", path):
             self._send_file(found[1], found[2], found[3])
         else:
             self._refuse(404, "EntryNotFound")

@@ -19,6 +19,8 @@ from mlflow_fireworks.artifacts.sources.beginnings import find_reader
 from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, whole_files_only
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.clients import find_registry
+from mlflow_fireworks.registry.uri_types import Workspace
 
 _ONE_AT_A_TIME = Lock()
 """Making clients of boto3 is not safe in several threads at once."""
@@ -36,18 +38,23 @@ _PIP_NAMES = {
 }
 
 
-def open_repository(uri: str) -> ArtifactRepository:
+def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRepository:
     """The artifact repository behind a URI; for `models:/` the one that really holds the files.
 
     Args:
         uri: Anything MLflow has an artifact repository for, `models:/name/version` and `models:/m-…` included.
+        workspace: Whose servers are asked for it; MLflow's current ones when None.
 
     Raises:
         InvalidConfigError: No repository knows the URI's scheme.
         SourceError: The repository cannot be opened.
     """
     try:
-        repository = get_artifact_repository(uri)
+        repository = (
+            get_artifact_repository(uri, workspace.tracking_uri, find_registry(workspace))
+            if workspace
+            else get_artifact_repository(uri)
+        )
     except MlflowException as error:
         if "registered artifact repository" in str(error):
             raise InvalidConfigError(

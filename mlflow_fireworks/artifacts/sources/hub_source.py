@@ -3,7 +3,6 @@
 The user's cache is read, never filled: a file that is not cached is fetched into a temporary folder and removed.
 """
 
-import re
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -30,8 +29,9 @@ from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.model_uri import parse_model_uri
+from mlflow_fireworks.registry.uri_types import HubUri
 
-_HUB_URI = re.compile(r"hf:/{0,2}(?P<repo>[^/@]+(?:/[^/@]+)?)(?:@(?P<revision>.+))?")
 _ANSWER_SECONDS = 10.0
 # huggingface_hub talks through httpx or, since 2.0, httpx2, and passes on what its client raises. This is the base
 # class of all of it, whichever client is inside.
@@ -69,28 +69,24 @@ def open_hub_source(
         SourceError: There is no such repo or revision, it may not be read, or the Hub cannot be reached and the
             cache does not have it.
     """
-    match = _HUB_URI.fullmatch(uri.rstrip("/"))
-    malformed = InvalidConfigError(f"'{uri}' is not a Hub URI; write hf:/ORG/NAME or hf:/ORG/NAME@REVISION")
-    if match is None:
-        raise malformed
-    repo, revision = match["repo"], match["revision"]
+    asked = parse_model_uri(uri)
+    if not isinstance(asked, HubUri):
+        raise InvalidConfigError(f"'{asked}' is not a Hub URI; write hf:/ORG/NAME or hf:/ORG/NAME@REVISION")
     cache = cache or Path(constants.HF_HUB_CACHE)
     try:
         info = HfApi(endpoint=endpoint).model_info(
-            repo, revision=revision, files_metadata=True, timeout=_ANSWER_SECONDS
+            asked.repo, revision=asked.revision, files_metadata=True, timeout=_ANSWER_SECONDS
         )
-    except hub_errors.HFValidationError:
-        raise malformed from None
     except hub_errors.RevisionNotFoundError:
-        raise SourceError(f"{repo} has no revision '{revision}' on the Hugging Face Hub") from None
+        raise SourceError(f"{asked.repo} has no revision '{asked.revision}' on the Hugging Face Hub") from None
     except hub_errors.RepositoryNotFoundError:
         raise SourceError(
-            f"no repo {repo} on the Hugging Face Hub, or none that you may see; "
+            f"no repo {asked.repo} on the Hugging Face Hub, or none that you may see; "
             "check its name, or log in with a token that may read it (HF_TOKEN, `hf auth login`)"
         ) from None
     except (_NoAnswer, hub_errors.OfflineModeIsEnabled) as error:
         why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
-        return _open_cached(uri, match, cache, why, reporter)
+        return _open_cached(uri, asked, cache, why, reporter)
     sizes = {file.rfilename: file.size for file in info.siblings or []}
     if info.sha is None or not sizes:
         raise SourceError(f"the Hugging Face Hub lists no files for {uri}")
@@ -106,7 +102,7 @@ def open_hub_source(
     )
     return Source(
         asked=uri,
-        resolved=f"hf:/{info.id}@{info.sha}",
+        resolved=str(HubUri(info.id, info.sha)),
         identity=f"hf:{info.id}@{info.sha}",
         files={name: store.measure(name) for name in sizes},
         store=store,
@@ -114,16 +110,16 @@ def open_hub_source(
     )
 
 
-def _open_cached(uri: str, match: re.Match[str], cache: Path, why: str, reporter: Reporter) -> Source:
-    repo, revision = match["repo"], match["revision"]
+def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, reporter: Reporter) -> Source:
+    repo = asked.repo
     try:
         folder = Path(
-            snapshot_download(repo, revision=revision, cache_dir=cache, local_files_only=True, tqdm_class=_NoBar)
+            snapshot_download(repo, revision=asked.revision, cache_dir=cache, local_files_only=True, tqdm_class=_NoBar)
         )
     except hub_errors.LocalEntryNotFoundError:
         raise SourceError(
             f"the Hugging Face Hub cannot be reached ({why}) and the cache {cache} has no complete copy of "
-            f"{uri.removeprefix('hf:').lstrip('/')}; connect, or fetch it first with `hf download {repo}`"
+            f"{str(asked).removeprefix('hf:/')}; connect, or fetch it first with `hf download {repo}`"
         ) from None
     reporter.note(
         f"the Hugging Face Hub cannot be reached ({why}); using {repo} as cached on this machine: {folder.name}"
@@ -131,7 +127,7 @@ def _open_cached(uri: str, match: re.Match[str], cache: Path, why: str, reporter
     listing = list_folder(folder)
     return Source(
         asked=uri,
-        resolved=f"hf:/{repo}@{folder.name}",
+        resolved=str(asked.at(folder.name)),
         identity=f"hf:{repo}@{folder.name}",
         files=listing.files,
         store=FolderStore(folder),
@@ -179,7 +175,7 @@ class HubStore:
         self._endpoint = endpoint
         self._retry = retry or FETCH_RETRY
         self._fetched = FetchedStore(
-            f"hf:/{repo}@{commit}",
+            str(HubUri(repo, commit)),
             sizes,
             self._fetch,
             reporter=reporter,

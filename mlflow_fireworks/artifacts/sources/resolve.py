@@ -1,10 +1,6 @@
 """From a model URI to a `Source`: resolved once, pinned, listed. Nothing big moves here."""
 
-import re
-from collections.abc import Mapping
 from pathlib import Path
-
-import yaml
 
 from mlflow_fireworks.artifacts.sources.artifact_repository import (
     fetch_from,
@@ -15,15 +11,22 @@ from mlflow_fireworks.artifacts.sources.artifact_repository import (
 )
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
-from mlflow_fireworks.artifacts.sources.mlflow_models import Place, find_in_run, find_model
-from mlflow_fireworks.artifacts.sources.source import Source, Store
+from mlflow_fireworks.artifacts.sources.mlflow_models import Place, find_in_run, find_logged, find_registered_version
+from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
+from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
-from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
+from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.redaction import brief, hide_credentials
-
-_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):")  # two letters at least: C: is a Windows drive
-_MLMODEL = "MLmodel"
+from mlflow_fireworks.registry.lookup import read_model_uri
+from mlflow_fireworks.registry.uri_types import (
+    FolderUri,
+    HubUri,
+    LoggedModelUri,
+    RegisteredUri,
+    RunUri,
+    StoreUri,
+)
 
 
 def open_source(
@@ -48,38 +51,37 @@ def open_source(
         InvalidConfigError: The URI is malformed, or no store knows its scheme.
         SourceError: It leads to nothing that can be read.
     """
-    asked = uri.strip()
-    if not asked:
-        raise InvalidConfigError("the model URI is empty; write e.g. models:/NAME/VERSION")
+    named = read_model_uri(uri)
     reporter = reporter or Silent()
-    found = _SCHEME.match(asked)
-    scheme = found[1].lower() if found else ""
-    if scheme == "hf":
-        return open_hub_source(asked, reporter=reporter, workspace=workspace, max_disk=max_disk)
-    if not scheme:
-        root = Path(asked).expanduser().absolute()
-        return _open_folder(root, root, asked, None)
-    place = _find_place(asked, scheme, reporter)
+    if isinstance(named, HubUri):
+        return open_hub_source(uri.strip(), reporter=reporter, workspace=workspace, max_disk=max_disk)
+    if isinstance(named, FolderUri):
+        root = Path(named.path).expanduser().absolute()
+        return _open_folder(root, root, uri.strip(), None)
+    asked = str(named) if isinstance(named, StoreUri) else uri.strip()
+    place = _find_place(named, reporter)
     folder = find_local_folder(place.repository)
     if folder is not None:
         root = folder.absolute()
         return _open_folder(root / place.folder, root, asked, place)
-    return _open_remote(place, hide_credentials(asked), reporter, workspace, max_disk)
+    return _open_remote(place, asked, reporter, workspace, max_disk)
 
 
-def _find_place(asked: str, scheme: str, reporter: Reporter) -> Place:
+def _find_place(uri: RegisteredUri | LoggedModelUri | RunUri | StoreUri, reporter: Reporter) -> Place:
     try:
-        if scheme == "models":
-            return find_model(asked, reporter)
-        if scheme == "runs":
-            return find_in_run(asked, reporter)
-        return Place(resolved=hide_credentials(asked), repository=open_repository(asked))
+        match uri:
+            case RegisteredUri():
+                return find_registered_version(uri, reporter)
+            case LoggedModelUri():
+                return find_logged(uri)
+            case RunUri():
+                return find_in_run(uri, reporter)
+        return Place(resolved=str(uri), repository=open_repository(uri.address))
     except FireworksError:
         raise
     except Exception as error:  # noqa: BLE001 - e.g. a database driver is missing, or a URI MLflow does not know
         raise SourceError(
-            f"MLflow cannot look up {hide_credentials(asked)}: {brief(error)}; "
-            "check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI"
+            f"MLflow cannot look up {uri}: {brief(error)}; check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI"
         ) from None
 
 
@@ -90,14 +92,13 @@ def _open_folder(folder: Path, root: Path, asked: str, place: Place | None) -> S
     if not listing.files:
         raise SourceError(f"{asked}: {folder} holds no files")
     store = FolderStore(folder)
-    pinned = place is not None and not place.resolved.startswith("file:")
     return Source(
         asked=asked,
-        resolved=place.resolved if place and pinned else folder.as_uri(),
+        resolved=place.resolved if place else folder.as_uri(),
         identity=place.identity if place else None,
         files=listing.files,
         store=store,
-        mlmodel=_read_mlmodel(store, listing.files, asked),
+        mlmodel=read_mlmodel(store, asked) if MLMODEL in listing.files else {},
         registered=place.registered if place else None,
         hints=place.hints if place else (),
         outside_links=tuple(listing.outside_links),
@@ -134,7 +135,7 @@ def _open_remote(place: Place, asked: str, reporter: Reporter, workspace: Path |
         if unknown:
             reporter.warn(f"{location} does not tell the size of {len(unknown)} files; fetching them to find out")
         files = {name: store.measure(name) for name in sizes}
-        mlmodel = _read_mlmodel(store, files, asked)
+        mlmodel = read_mlmodel(store, asked) if MLMODEL in files else {}
     except BaseException:
         store.close()
         raise
@@ -149,15 +150,3 @@ def _open_remote(place: Place, asked: str, reporter: Reporter, workspace: Path |
         hints=place.hints,
         location=location,
     )
-
-
-def _read_mlmodel(store: Store, files: Mapping[str, int], asked: str) -> Mapping[str, object]:
-    if _MLMODEL not in files:
-        return {}
-    try:
-        content = yaml.safe_load(store.read(_MLMODEL).decode())
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise SourceError(f"{asked}: its MLmodel file is not YAML; log the model again") from error
-    if not isinstance(content, dict):
-        raise SourceError(f"{asked}: its MLmodel file is not a mapping; log the model again")
-    return content

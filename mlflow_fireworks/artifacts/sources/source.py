@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from mlflow_fireworks.registry.versions import RegisteredVersion
+
 
 class Store(Protocol):
     """Reads the files of one resolved model. Methods may be called from several threads."""
@@ -54,21 +56,6 @@ class Hint:
     origin: str
     key: str
     value: str
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version in an MLflow model registry.
-
-    Args:
-        name: Registered model.
-        version: Its version.
-        alias: The alias it was asked for by, if any.
-    """
-
-    name: str
-    version: str
-    alias: str | None = None
 
 
 @dataclass(frozen=True)

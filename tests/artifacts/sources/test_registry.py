@@ -7,9 +7,9 @@ import pytest
 from support.source_world import PLAIN, WEIGHTS, Remembers, build_world, picture
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
-from mlflow_fireworks.artifacts.sources.source import Hint, RegisteredVersion
+from mlflow_fireworks.artifacts.sources.source import Hint
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
-from mlflow_fireworks.registry.versions import write_outcome
+from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
 

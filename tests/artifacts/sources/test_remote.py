@@ -16,9 +16,8 @@ from support.counting_proxy import CountingProxy
 from support.source_world import PLAIN, WEIGHTS, build_world, picture
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
-from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
 from mlflow_fireworks.errors import SourceError
-from mlflow_fireworks.registry.versions import write_outcome
+from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
 BUCKET = "models"

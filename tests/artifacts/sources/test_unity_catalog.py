@@ -12,8 +12,8 @@ from support.threaded_server import serving
 from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
-from mlflow_fireworks.artifacts.sources.source import RegisteredVersion
 from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.registry.versions import RegisteredVersion
 
 NAME = "main.prod.chat"
 SHARDS = 3

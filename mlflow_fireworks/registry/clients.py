@@ -1,0 +1,31 @@
+"""Whom to ask: MLflow's current servers, or those of the Databricks workspace that a URI names."""
+
+from dataclasses import replace
+
+import mlflow
+from mlflow import MlflowClient
+from mlflow.utils.uri import is_databricks_unity_catalog_uri
+
+from mlflow_fireworks.registry.uri_types import Workspace
+
+
+def open_client(workspace: Workspace | None = None) -> MlflowClient:
+    """MLflow's client for a workspace; for MLflow's current servers when None."""
+    if workspace is None:
+        return MlflowClient()
+    return MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=find_registry(workspace))
+
+
+def find_registry(workspace: Workspace | None) -> str:
+    """The URI of the registry that keeps a workspace's models; of MLflow's current one when None.
+
+    `@databricks` means the workspace's own registry to MLflow, but Unity Catalog as soon as that is the current
+    registry, which it is by default on Databricks (3.17, `models_artifact_repo.py`). MLflow then forgets the profile,
+    which is kept here.
+    """
+    current: str = mlflow.get_registry_uri()
+    if workspace is None:
+        return current
+    if is_databricks_unity_catalog_uri(current) and ":" not in workspace.profile:
+        workspace = replace(workspace, unity_catalog=True)
+    return workspace.registry_uri
