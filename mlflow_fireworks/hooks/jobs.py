@@ -22,6 +22,9 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlflow_fireworks.registry.model_uri import LATEST
+from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
+
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _COMPARISON = "comparison"  # no job's key: those hold a space
@@ -66,19 +69,24 @@ class Subject(BaseModel):
         """Whether it is a Hugging Face repo."""
         return self.kind in ("branch", "hub_tag")
 
+    @property
+    def uri(self) -> RegisteredUri | HubUri:
+        """The model URI that means the same; of a tag, which no URI can name, that of the newest version."""
+        if self.is_on_hub:
+            return HubUri(self.name, self.ref or None)
+        if self.kind == "alias":
+            return RegisteredUri(self.name, alias=self.ref)
+        if self.kind == "version" and self.ref:
+            return RegisteredUri(self.name, self.ref)
+        return RegisteredUri(self.name, stage=LATEST)
+
     def __str__(self) -> str:
         """For people: `models:/chat@champion`."""
-        if self.is_on_hub:
-            return f"hf:/{self.name}@{self.ref}"
-        if self.kind == "alias":
-            return f"models:/{self.name}@{self.ref}"
-        if self.kind == "tag":
-            return f"models:/{self.name} with tag {self.ref}"
-        return f"models:/{self.name}/{self.ref or 'latest'}"
+        return f"models:/{self.name} with tag {self.ref}" if self.kind == "tag" else str(self.uri)
 
     def pin(self, version: str) -> str:
         """The model URI of a version (or, on the Hub, of a commit) of it."""
-        return f"hf:/{self.name}@{version}" if self.is_on_hub else f"models:/{self.name}/{version}"
+        return str(self.uri.at(version))
 
 
 class Progress(BaseModel):

@@ -38,10 +38,9 @@ def look_up(subject: Subject) -> Pinned | None:
     """
     if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
         version = _newest_version(subject)
-        return pin(subject.pin(version)) if version else None
-    uri = f"hf:/{subject.name}@{subject.ref}" if subject.is_on_hub else str(subject)
+        return pin(subject.uri.at(version)) if version else None
     try:
-        return pin(uri)
+        return pin(subject.uri)
     except NotFoundError:
         return None
 

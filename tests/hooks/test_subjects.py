@@ -5,8 +5,9 @@ from fnmatch import fnmatchcase
 import mlflow
 import pytest
 
+from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule
-from mlflow_fireworks.hooks.subjects import find_subjects
+from mlflow_fireworks.hooks.subjects import find_subjects, look_up
 
 NAMES = [
     "a_b-chat",
@@ -69,3 +70,34 @@ def test_versions_by_globs_of_their_tag(client, monkeypatch, glob, model):
     }
     assert expected
     assert found(client, monkeypatch, model=model, tag=f"{KEY}={glob}") == expected
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref", "text", "pinned"),
+    [
+        ("alias", "champion", "models:/my chat@champion", "models:/my chat/7"),
+        ("version", "3", "models:/my chat/3", "models:/my chat/7"),
+        ("version", "", "models:/my chat/latest", "models:/my chat/7"),
+        ("tag", "stage=prod", "models:/my chat with tag stage=prod", "models:/my chat/7"),
+        ("branch", "feature/x", "hf:/my chat@feature/x", "hf:/my chat@7"),
+        ("hub_tag", "v1", "hf:/my chat@v1", "hf:/my chat@7"),
+    ],
+)
+def test_a_pointer_is_written_as_its_model_uri(kind, ref, text, pinned):
+    subject = Subject(kind=kind, name="my chat", ref=ref)
+    assert (str(subject), subject.pin("7")) == (text, pinned)
+
+
+def test_what_was_found_is_looked_up_whatever_its_name_holds(client, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", client.tracking_uri)
+    mlflow.set_tracking_uri(None)
+    rules = [
+        Rule(name="r", deployment="{model}", model="*", **how)
+        for how in ({"alias": "champion"}, {"version": "created"})
+    ]
+    pointers = [pointer for rule in rules for pointer in find_subjects(rule) if pointer[0].name in NAMES]
+    assert len(pointers) == 2 * len(NAMES)
+    for subject, version in pointers:
+        shown = look_up(subject)
+        assert (shown.name, shown.version, shown.uri) == (subject.name, version, subject.pin(version))
+    assert look_up(Subject(kind="alias", name=NAMES[0], ref="nobody")) is None
