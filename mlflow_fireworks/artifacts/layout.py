@@ -89,6 +89,21 @@ class _Tree:
         return tuple(name for name in names if not prefix or name.startswith(f"{prefix}/"))
 
 
+@dataclass(frozen=True)
+class _Aim:
+    """Where to look for the checkpoint.
+
+    Args:
+        tree: The part of the artifacts.
+        folder: Below its root; "" for all of it.
+        is_named: The user named a folder, and it is not just the root of a model.
+    """
+
+    tree: _Tree
+    folder: str
+    is_named: bool
+
+
 def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layout:
     """Find the checkpoint in the artifacts of a model.
 
@@ -103,21 +118,22 @@ def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layo
     Raises:
         CheckpointError: There is none that Fireworks can serve, or several to choose from.
     """
-    tree, inner = _find_tree(source, _clean_path(config.checkpoint_path))
-    if (flavor := child_of(tree.flavors, "transformers")) and inner in (None, "", _model_folder(tree, flavor)):
-        return _read_transformers(tree, flavor, open_source, adapter=not inner and config.kind in (None, Kind.ADDON))
-    if "sentence_transformers" in tree.flavors and not inner:
+    aim = _find_aim(source, config.checkpoint_path)
+    tree, folder = aim.tree, aim.folder
+    if (flavor := child_of(tree.flavors, "transformers")) and folder in ("", _model_folder(tree, flavor)):
+        return _read_transformers(tree, flavor, open_source, adapter=not folder and config.kind in (None, Kind.ADDON))
+    if "sentence_transformers" in tree.flavors and not folder:
         return _read_folder(tree, "sentence_transformers", _SENTENCE_TRANSFORMERS_FOLDER)
-    if inner is None:
+    if not aim.is_named:
         _refuse_other_flavors(tree)
-    elif not tree.folder(inner):
+    elif not tree.folder(folder):
         found = _join(tree.root, _choose_folder(tree, "").folder)
         raise CheckpointError(
             f"{source.resolved} has no files in checkpoint_path={config.checkpoint_path}; "
             f"its checkpoint is in '{found or '.'}'"
         )
-    choice = _choose_folder(tree, inner or "")
-    layout = _read_folder(tree, _flavor_word(tree), _join(inner or "", choice.folder))
+    choice = _choose_folder(tree, folder)
+    layout = _read_folder(tree, _flavor_word(tree), _join(folder, choice.folder))
     return replace(layout, warnings=choice.warnings)
 
 
@@ -127,30 +143,30 @@ def _choose_folder(tree: _Tree, path: str) -> Choice:
     return choose_folder(tree.folder(path), tree.source.resolved, where, training, tree.links(path))
 
 
-def _clean_path(path: str | None) -> str | None:
-    if path is None:
-        return None
+def _clean_path(path: str) -> str:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
         raise CheckpointError(f"checkpoint_path={path} must be a folder inside the artifacts, e.g. artifacts/model")
     return "/".join(parts)
 
 
-def _find_tree(source: Source, wanted: str | None) -> tuple[_Tree, str | None]:
-    """The `MLmodel` nearest above the wanted folder, and what is left of the way to it (None: not asked for)."""
+def _find_aim(source: Source, path: str | None) -> _Aim:
+    """The `MLmodel` nearest above the folder that the user names, and what is left of the way to it."""
+    is_named, wanted = path is not None, _clean_path(path or "")
+    whole = _Tree(source, "", source.mlmodel)
     if source.mlmodel and not wanted:
-        return _Tree(source, "", source.mlmodel), wanted
+        return _Aim(whole, "", is_named)
     described = [name.removesuffix(MLMODEL).rstrip("/") for name in source.files if f"/{name}".endswith(f"/{MLMODEL}")]
     if wanted:
         above = [folder for folder in described if not folder or f"{wanted}/".startswith(f"{folder}/")]
         if not above:
-            return _Tree(source, "", source.mlmodel), wanted
+            return _Aim(whole, wanted, is_named)
         root = max(above, key=len)
-        inner = wanted.removeprefix(root).strip("/")
-        return _Tree(source, root, _read_mlmodel(source, root)), inner or None
-    if wanted is None and len(described) == 1:
-        return _Tree(source, described[0], _read_mlmodel(source, described[0])), None
-    return _Tree(source, "", source.mlmodel), wanted
+        folder = wanted.removeprefix(root).strip("/")
+        return _Aim(_Tree(source, root, _read_mlmodel(source, root)), folder, is_named=bool(folder))
+    if not is_named and len(described) == 1:
+        return _Aim(_Tree(source, described[0], _read_mlmodel(source, described[0])), "", is_named)
+    return _Aim(whole, "", is_named)
 
 
 def _read_mlmodel(source: Source, folder: str) -> Document:

@@ -1,7 +1,7 @@
 """Every fault of a checkpoint that can be seen before a byte leaves, all at once.
 
 Only small files and the headers of weights are read. Where reading a header would fetch the whole file
-(`Store.heads_are_cheap` is false) and an index exists, sizes are compared with the index instead.
+(`Store.beginnings_are_cheap` is false) and an index exists, sizes are compared with the index instead.
 """
 
 import tempfile
@@ -53,20 +53,20 @@ def read_headers(checkpoint: Checkpoint) -> dict[str, Header | Fault]:
 
 
 def _has_cheap_head(file: Stored) -> bool:
-    return file.store.heads_are_cheap or file.store.path(file.path) is not None
+    return file.store.beginnings_are_cheap or file.store.path(file.path) is not None
 
 
 def _read_head(file: Stored) -> Header | Fault:
     if file.size == 0:
         return Fault("is empty")
     if file.path.endswith(".safetensors"):
-        return read_header(lambda count: file.store.head(file.path, count), file.size)
+        return read_header(lambda count: file.store.read_beginning(file.path, count), file.size)
     return _read_pickle_head(file)
 
 
 def _read_pickle_head(file: Stored) -> Header | Fault:
     """A `.bin` file tells nothing of its tensors without running it; only its first and last bytes are checked."""
-    start = file.store.head(file.path, 64)
+    start = file.store.read_beginning(file.path, 64)
     if is_lfs_pointer(start):
         return LFS_POINTER
     if start.startswith(b"PK"):
@@ -254,8 +254,8 @@ def find_lack_of_disk(
     fetched = [
         file.size
         for name, file in checkpoint.files.items()
-        if file.stored and not file.is_here() and (name not in headers or file.stored.store.heads_are_cheap)
-    ]  # where heads are not cheap, reading one has fetched the file, and it is kept
+        if file.stored and not file.is_here() and (name not in headers or file.stored.store.beginnings_are_cheap)
+    ]  # where beginnings are not cheap, reading one has fetched the file, and it is kept
     largest, free = max(fetched, default=0), measure_free_bytes(scratch)
     if max_disk is not None and largest > max_disk:
         allowed = format_bytes(max_disk)

@@ -313,7 +313,7 @@ def test_only_headers_of_local_weights_are_read(tmp_path):
     store = CountingStore(folder)
     manifest = plan(source_of(folder, store, identity="m-1"))
     assert manifest.facts.parameter_count == shards * tensor_bytes // 2
-    assert store.head_bytes <= shards * 64 * 1024
+    assert store.beginning_bytes <= shards * 64 * 1024
     assert store.staged_names == []
 
 

@@ -36,12 +36,12 @@ class CountingStore(FolderStore):
 
     def __init__(self, root):
         super().__init__(root)
-        self.head_bytes = 0
+        self.beginning_bytes = 0
         self.staged_names = []
 
-    def head(self, name, size):
-        start = super().head(name, size)
-        self.head_bytes += len(start)
+    def read_beginning(self, name, size):
+        start = super().read_beginning(name, size)
+        self.beginning_bytes += len(start)
         return start
 
     @contextmanager
@@ -52,9 +52,9 @@ class CountingStore(FolderStore):
 
 
 class RemoteStore(CountingStore):
-    """A store whose files are elsewhere, and whose `head` fetches the whole file."""
+    """A store whose files are elsewhere, and whose `read_beginning` fetches the whole file."""
 
-    heads_are_cheap = False
+    beginnings_are_cheap = False
 
     def __init__(self, root, scratch):
         super().__init__(root)

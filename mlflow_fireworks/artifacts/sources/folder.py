@@ -79,7 +79,7 @@ class FolderStore:
         root: The folder that the names are relative to.
     """
 
-    heads_are_cheap = True
+    beginnings_are_cheap = True
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -88,7 +88,7 @@ class FolderStore:
         """Where the file lies."""
         return self._root / name
 
-    def head(self, name: str, size: int) -> bytes:
+    def read_beginning(self, name: str, size: int) -> bytes:
         """The first `size` bytes.
 
         Raises:

@@ -152,7 +152,7 @@ class HubStore:
         retry: How often a read or a fetch is tried.
     """
 
-    heads_are_cheap = True
+    beginnings_are_cheap = True
 
     def __init__(
         self,
@@ -192,7 +192,7 @@ class HubStore:
         path = Path(cached)
         return path if self._sizes[name] in (None, path.stat().st_size) else None
 
-    def head(self, name: str, size: int) -> bytes:
+    def read_beginning(self, name: str, size: int) -> bytes:
         """The first `size` bytes; from the Hub with a range request.
 
         Raises:
@@ -200,7 +200,7 @@ class HubStore:
         """
         path = self.path(name)
         if path is not None:
-            return FolderStore(path.parent).head(path.name, size)
+            return FolderStore(path.parent).read_beginning(path.name, size)
 
         def tell(failure: str) -> None:
             self._reporter.warn(f"{name}: {failure}")
@@ -221,7 +221,7 @@ class HubStore:
         Raises:
             SourceError: The file cannot be read.
         """
-        return self.head(name, self.measure(name))
+        return self.read_beginning(name, self.measure(name))
 
     def measure(self, name: str) -> int:
         """The size of a file in bytes; looks at the file when the Hub did not tell."""

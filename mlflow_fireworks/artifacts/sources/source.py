@@ -16,13 +16,13 @@ class Store(Protocol):
     """Reads the files of one resolved model. Methods may be called from several threads."""
 
     @property
-    def heads_are_cheap(self) -> bool:
-        """Whether `head` reads just the bytes asked for; where it does not, it fetches the whole file."""
+    def beginnings_are_cheap(self) -> bool:
+        """Whether `read_beginning` reads just the bytes asked for; where it does not, it fetches the whole file."""
 
     def path(self, name: str) -> Path | None:
         """Where the file already lies on this machine, or None when it would have to be fetched."""
 
-    def head(self, name: str, size: int) -> bytes:
+    def read_beginning(self, name: str, size: int) -> bytes:
         """The first `size` bytes. From some remote stores this fetches the file and keeps it for `staged`."""
 
     def read(self, name: str) -> bytes:

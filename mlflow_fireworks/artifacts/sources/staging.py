@@ -89,9 +89,9 @@ class FetchedStore:
     """A store whose files must be fetched before they can be read.
 
     A file is fetched once for all threads that use it at the same time. It is removed when it has been staged as
-    often as `expect` said, once by default. One that was fetched by `head` or `read` is kept for that, if there is
-    room; `head` fetches only where a beginning cannot be had alone. A thread that holds one file staged must not stage
-    a second one: on a small disk it would wait for itself.
+    often as `expect` said, once by default. One that was fetched by `read_beginning` or `read` is kept for that, if
+    there is room; `read_beginning` fetches only where a beginning cannot be had alone. A thread that holds one file
+    staged must not stage a second one: on a small disk it would wait for itself.
 
     Args:
         origin: The store's URI, for messages.
@@ -137,7 +137,7 @@ class FetchedStore:
         self._root, self._remove = make_scratch(self, workspace)
 
     @cached_property
-    def heads_are_cheap(self) -> bool:
+    def beginnings_are_cheap(self) -> bool:
         """Whether the store gives the beginning of a file alone: asked of it once, for a byte of its smallest file."""
         smallest = min(((size, name) for name, size in self._sizes.items() if size), default=None)
         try:
@@ -149,8 +149,8 @@ class FetchedStore:
         """None: a fetched copy is lent by `staged` only."""
         return
 
-    def head(self, name: str, size: int) -> bytes:
-        """The first `size` bytes; where heads are not cheap, fetches the whole file and keeps it.
+    def read_beginning(self, name: str, size: int) -> bytes:
+        """The first `size` bytes; where beginnings are not cheap, fetches the whole file and keeps it.
 
         Raises:
             SourceError: The file cannot be read.
@@ -158,7 +158,7 @@ class FetchedStore:
         whole = self._sizes[name]
         with self._changed:
             is_here = name in self._copies
-        if whole and not is_here and self.heads_are_cheap:
+        if whole and not is_here and self.beginnings_are_cheap:
             return self._read_alone(name, min(size, whole))
         return self._read_copy(name, size)
 

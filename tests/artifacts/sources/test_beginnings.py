@@ -42,10 +42,10 @@ def fetched(folder):
 
 
 def test_head_is_all_that_is_sent(source, store, tmp_path):
-    assert source.store.head(NAME, 4) == WEIGHTS[:4]
-    assert source.store.head(NAME, 8) == WEIGHTS[:8]
-    assert source.store.head("config.json", 1_000) == b"{}"
-    assert source.store.heads_are_cheap
+    assert source.store.read_beginning(NAME, 4) == WEIGHTS[:4]
+    assert source.store.read_beginning(NAME, 8) == WEIGHTS[:8]
+    assert source.store.read_beginning("config.json", 1_000) == b"{}"
+    assert source.store.beginnings_are_cheap
     assert store.requests == ["config.json", NAME, NAME, "config.json"]  # the first asks whether it can be had
     assert store.sent == {"config.json": 1 + 2, NAME: 4 + 8}
     assert fetched(tmp_path) == set()
@@ -53,61 +53,61 @@ def test_head_is_all_that_is_sent(source, store, tmp_path):
 
 def test_file_that_is_here_is_read_here(source, store):
     with source.store.staged(NAME):
-        assert source.store.head(NAME, 4) == WEIGHTS[:4]
+        assert source.store.read_beginning(NAME, 4) == WEIGHTS[:4]
     assert store.requests == [NAME]
 
 
 def test_head_of_an_empty_file_is_empty(source):
-    assert source.store.head("empty.txt", 8) == b""
+    assert source.store.read_beginning("empty.txt", 8) == b""
 
 
 def test_server_that_sends_whole_files_is_asked_once_and_with_a_small_one(source, store):
     store.knows_ranges = False
     for _ in range(2):
-        assert source.store.head(NAME, 4) == WEIGHTS[:4]
-        assert not source.store.heads_are_cheap
+        assert source.store.read_beginning(NAME, 4) == WEIGHTS[:4]
+        assert not source.store.beginnings_are_cheap
     assert store.requests == ["config.json", NAME]
 
 
 @pytest.mark.parametrize("fault", ["truncate", "hang up", 500, 429])
 def test_head_that_fails_twice_comes_the_third_time(source, store, reporter, fault):
-    assert source.store.heads_are_cheap
+    assert source.store.beginnings_are_cheap
     store.fail(NAME, fault, fault)
-    assert source.store.head(NAME, 64) == WEIGHTS[:64]
+    assert source.store.read_beginning(NAME, 64) == WEIGHTS[:64]
     assert store.sent[NAME] == 64
     assert len(reporter.warnings) == 2
     assert all(warning.startswith(f"{NAME}: ") for warning in reporter.warnings)
 
 
 def test_head_that_stays_short_is_refused_without_fetching_the_file(source, store, tmp_path):
-    assert source.store.heads_are_cheap
+    assert source.store.beginnings_are_cheap
     store.fail(NAME, *["truncate"] * 3)
     with pytest.raises(SourceError, match="32 bytes came of the first 64; run the same command again"):
-        source.store.head(NAME, 64)
+        source.store.read_beginning(NAME, 64)
     assert store.requests.count(NAME) == 3
     assert fetched(tmp_path) == set()
 
 
 def test_vanished_file_is_not_asked_for_again(source, store):
-    assert source.store.heads_are_cheap
+    assert source.store.beginnings_are_cheap
     del store.files[NAME]
     with pytest.raises(SourceError, match=f"cannot fetch {NAME} from http://127.*404") as caught:
-        source.store.head(NAME, 64)
+        source.store.read_beginning(NAME, 64)
     assert store.requests.count(NAME) == 1
     assert "Signature" not in str(caught.value)
 
 
 def test_trouble_with_the_first_question_leads_to_the_whole_fetch(source, store):
     store.fail("config.json", *[500] * 3)
-    assert source.store.head(NAME, 4) == WEIGHTS[:4]
+    assert source.store.read_beginning(NAME, 4) == WEIGHTS[:4]
     assert store.sent[NAME] == len(WEIGHTS)
 
 
 def test_closed_store_reads_no_heads(source):
-    assert source.store.heads_are_cheap
+    assert source.store.beginnings_are_cheap
     source.store.close()
     with pytest.raises(SourceError, match="is closed"):
-        source.store.head(NAME, 4)
+        source.store.read_beginning(NAME, 4)
 
 
 def test_repository_of_another_kind_or_make_is_left_to_the_whole_fetch(monkeypatch, tmp_path):
@@ -208,7 +208,7 @@ def test_expected_owner_of_the_bucket_is_named_as_mlflow_names_it(s3, monkeypatc
         source = open_source("s3://models/chat", workspace=tmp_path)
         client = open_repository("s3://models/chat")._get_s3_client()
         client.meta.events.register("before-send.s3.GetObject", lambda request, **_: heads.append(request.headers))
-        assert source.store.heads_are_cheap
+        assert source.store.beginnings_are_cheap
         source.store.close()
     assert [head["x-amz-expected-bucket-owner"] for head in heads] == [b"999999999999"]
 
@@ -219,7 +219,7 @@ def test_headers_of_many_shards_are_read_side_by_side(s3, monkeypatch, tmp_path)
     with bucket(s3, monkeypatch, folder, latency=0.05):
         source = open_source("s3://models/chat", workspace=tmp_path)
         checkpoint = make_checkpoint(find_layout(source, parse_config({}), None), None, source.resolved)
-        assert source.store.heads_are_cheap
+        assert source.store.beginnings_are_cheap
         begin = time.monotonic()
         headers = read_headers(checkpoint)
         seconds = time.monotonic() - begin

@@ -77,7 +77,7 @@ def test_what_was_fetched_is_told_while_it_is_on_its_way(store, tmp_path):
 
 
 def test_file_fetched_for_its_head_is_kept_for_staging(source, store):
-    assert source.store.head(SHARD, 4) == b"\x00\x01\x02\x03"
+    assert source.store.read_beginning(SHARD, 4) == b"\x00\x01\x02\x03"
     with source.store.staged(SHARD) as path:
         assert path.read_bytes() == FILES[SHARD]
 
@@ -117,7 +117,7 @@ def test_file_that_stays_truncated_is_refused_with_both_sizes(source, store, tmp
     store.fail(SHARD, *["truncate"] * 3)
 
     with pytest.raises(SourceError, match="524,288 bytes came, the store lists 1,048,576; run the same") as caught:
-        source.store.head(SHARD, 8)
+        source.store.read_beginning(SHARD, 8)
     assert SHARD in str(caught.value)
     source.store.close()
     assert files_in(tmp_path) == []

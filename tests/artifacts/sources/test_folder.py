@@ -26,7 +26,7 @@ def test_folder_is_found_however_it_is_written(folder, spell):
     assert source.identity is None
     assert source.registered is None
     assert source.mlmodel == {}
-    assert source.store.heads_are_cheap
+    assert source.store.beginnings_are_cheap
 
 
 def test_relative_folder_is_pinned_to_where_it_is_now(folder, monkeypatch):
@@ -41,7 +41,7 @@ def test_files_are_read_where_they_are(folder):
     store = open_source(str(folder)).store
 
     assert store.path("config.json") == folder / "config.json"
-    assert store.head("sub/weights.bin", 2) == b"12"
+    assert store.read_beginning("sub/weights.bin", 2) == b"12"
     with store.staged("sub/weights.bin") as path:
         assert path == folder / "sub/weights.bin"
     store.close()
@@ -55,7 +55,7 @@ def test_read_only_folder_is_untouched(folder):
     try:
         source = open_source(str(folder))
         for name, size in source.files.items():
-            assert len(source.store.head(name, 1_000)) == size
+            assert len(source.store.read_beginning(name, 1_000)) == size
             with source.store.staged(name):
                 pass
         source.store.close()
@@ -146,7 +146,7 @@ def test_file_that_vanishes_after_listing_is_named(folder):
     (folder / "config.json").unlink()
 
     with pytest.raises(SourceError, match=r"cannot read .*config\.json: No such file"):
-        store.head("config.json", 8)
+        store.read_beginning("config.json", 8)
     with pytest.raises(SourceError, match=r"config\.json has vanished"), store.staged("config.json"):
         pass
 

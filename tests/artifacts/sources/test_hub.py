@@ -85,9 +85,9 @@ def test_renamed_repo_is_followed(look_up):
 def test_head_reads_a_range_only(look_up, hub):
     store = look_up("hf:/org/name").store
 
-    assert store.heads_are_cheap
-    assert store.head("model.safetensors", 8) == FILES["model.safetensors"][:8]
-    assert store.head("config.json", 1_000_000) == FILES["config.json"]
+    assert store.beginnings_are_cheap
+    assert store.read_beginning("model.safetensors", 8) == FILES["model.safetensors"][:8]
+    assert store.read_beginning("config.json", 1_000_000) == FILES["config.json"]
     assert store.read("1_Pooling/config.json") == b"{}"
     assert store.read("empty.txt") == b""
     assert [ranged for _, path, ranged in hub.requests if "/resolve/" in path] == [
@@ -100,14 +100,14 @@ def test_head_reads_a_range_only(look_up, hub):
 def test_head_is_right_from_a_mirror_that_knows_no_ranges(look_up, hub):
     hub.knows_ranges = False
 
-    assert look_up("hf:/org/name").store.head("model.safetensors", 8) == FILES["model.safetensors"][:8]
+    assert look_up("hf:/org/name").store.read_beginning("model.safetensors", 8) == FILES["model.safetensors"][:8]
 
 
 def test_head_that_fails_twice_comes_the_third_time(look_up, hub, reporter):
     store = look_up("hf:/org/name").store
     hub.failures = 2
 
-    assert store.head("config.json", 2) == b'{"'
+    assert store.read_beginning("config.json", 2) == b'{"'
     assert len(reporter.warnings) == 2
 
 
@@ -116,7 +116,7 @@ def test_hub_that_stays_ill_is_explained(look_up, hub):
     hub.status = 503
 
     with pytest.raises(SourceError, match=r"cannot read config\.json of org/name .*503.*run the same command"):
-        store.head("config.json", 8)
+        store.read_beginning("config.json", 8)
 
 
 def test_staged_file_is_fetched_and_neither_kept_nor_cached(look_up, tmp_path):
@@ -136,7 +136,7 @@ def test_cached_file_is_used_in_place(look_up, hub, tmp_path):
     hub.requests.clear()
 
     assert source.store.path("model.safetensors").is_relative_to(tmp_path / "cache")
-    assert source.store.head("model.safetensors", 4) == b"\x00\x01\x02\x03"
+    assert source.store.read_beginning("model.safetensors", 4) == b"\x00\x01\x02\x03"
     with source.store.staged("model.safetensors") as path:
         assert path.is_relative_to(tmp_path / "cache")
     assert hub.requests == []
@@ -216,7 +216,9 @@ def test_repo_or_revision_that_does_not_exist_is_explained(look_up, uri, says, t
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("use", [lambda store: store.head("config.json", 8), lambda store: store.staged("config.json")])
+@pytest.mark.parametrize(
+    "use", [lambda store: store.read_beginning("config.json", 8), lambda store: store.staged("config.json")]
+)
 def test_gated_repo_is_explained_at_once(look_up, hub, use):
     store = look_up("hf:/org/name").store
     hub.gated = True

@@ -203,7 +203,7 @@ def test_registered_version_kept_in_a_bucket_is_fetched(world, aws, tmp_path):
 
     assert source.resolved == "models:/in-s3/1"
     assert source.identity == "s3://models/teams/chat"
-    assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+    assert source.store.read_beginning("sub/model.safetensors", 4) == WEIGHTS[:4]
     source.store.close()
 
 
@@ -232,8 +232,8 @@ def test_bucket_that_leads_to_nothing_is_explained(aws, uri, says, tmp_path):
 def test_server_with_files_on_its_disk_sends_their_beginnings(world, tmp_path):
     source = open_source("models:/plain/1", workspace=tmp_path)
 
-    assert source.store.heads_are_cheap
-    assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+    assert source.store.beginnings_are_cheap
+    assert source.store.read_beginning("sub/model.safetensors", 4) == WEIGHTS[:4]
     assert max(path.stat().st_size for path in tmp_path.rglob("*") if path.is_file()) < len(WEIGHTS)
     source.store.close()
 
@@ -249,9 +249,9 @@ def test_beginnings_of_files_that_a_server_keeps_in_a_bucket_come_from_there(aws
         monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL")
         monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
         source = open_source(uri.replace("http", "mlflow-artifacts") + "/chat", workspace=tmp_path)
-        assert source.store.heads_are_cheap
+        assert source.store.beginnings_are_cheap
         before = proxy.sent
-        assert source.store.head("sub/model.safetensors", 4) == WEIGHTS[:4]
+        assert source.store.read_beginning("sub/model.safetensors", 4) == WEIGHTS[:4]
         assert proxy.sent - before < 5_000 < len(WEIGHTS)
         source.store.close()
 

@@ -71,7 +71,7 @@ def test_version_is_found_by_its_alias_and_its_files_are_fetched(catalog, folder
     assert source.registered == RegisteredVersion(NAME, "1", "champion")
     assert source.files == {name: len(content) for name, content in read_files(folder).items()}
     assert plan(source).facts == plan(folder).facts
-    assert source.store.heads_are_cheap  # so no shard was fetched for its header
+    assert source.store.beginnings_are_cheap  # so no shard was fetched for its header
     for name, content in read_files(folder).items():
         with source.store.staged(name) as staged:
             assert staged.read_bytes() == content
