@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import certifi
 import pytest
 
 if TYPE_CHECKING:
@@ -27,12 +28,24 @@ _CLEARED = (
 )
 
 
+@pytest.fixture(scope="session")
+def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A certificate authority: httpx reads all of certifi's for each client, which takes longer than most tests."""
+    path = tmp_path_factory.mktemp("authorities") / "one.pem"
+    first, end, _ = certifi.contents().partition("-----END CERTIFICATE-----")
+    path.write_text(f"{first}{end}\n")
+    return path
+
+
 @pytest.fixture(autouse=True)
-def _own_environment(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test sees the developer's keys, proxies or state."""
+def _own_environment(
+    tmp_path_factory: pytest.TempPathFactory, one_authority: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No test sees the developer's keys, proxies or state; none talks to a public server."""
     for name in _CLEARED:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
+    monkeypatch.setenv("SSL_CERT_FILE", str(one_authority))
     home: Path = tmp_path_factory.mktemp("home")
     monkeypatch.setenv("HOME", str(home))
     monkeypatch.setenv("MLFLOW_FIREWORKS_HOME", str(home / "state"))
