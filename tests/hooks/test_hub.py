@@ -7,10 +7,9 @@ import time
 import httpx
 import pytest
 from support.checkpoints import make_llama, read_files
-from support.hooks_world import SECRET, Hooks, wait_until
+from support.hooks_world import SECRET, Hooks, jobs_of, wait_until
 from support.hub_server import READ_TOKEN, TOKEN, HubServer
 
-from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
 REPO = "acme/chat"
@@ -73,14 +72,6 @@ def watch(hooks, hub, watched=({"type": "model", "name": REPO},)):
     url = f"http://127.0.0.1:{hooks.port}/webhooks/huggingface"
     made = {"id": "1", "url": url, "watched": watched, "domains": ["repo"], "secret": SECRET, "disabled": False}
     hub.webhooks["1"] = made
-
-
-def jobs_of(hooks):
-    queue = open_queue(str(hooks.folder / "hooks.db"))  # beside the process, which takes seconds less than `hooks jobs`
-    try:
-        return [job.model_dump(mode="json") for job in queue.ledger.jobs()]
-    finally:
-        queue.close()
 
 
 def deployed(name="chat"):

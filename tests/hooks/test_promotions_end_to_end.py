@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 import pytest
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
-from support.hooks_world import SECRET, alias_event, wait_until
+from support.hooks_world import SECRET, alias_event, jobs_of, wait_until
 from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
@@ -19,10 +19,6 @@ TAG_SET = WebhookEvent(WebhookEntity.MODEL_VERSION_TAG, WebhookAction.SET)
 
 def ready(registry, version):
     return registry.tags(version).get("fireworks.state") == "READY"
-
-
-def jobs_of(hooks):
-    return json.loads(hooks.command("jobs", "--json").stdout)
 
 
 def comparison(hooks):
@@ -52,8 +48,9 @@ def test_moving_an_alias_ends_in_a_ready_model_and_keeps_the_old_version(firewor
     assert len(models_made(fireworks)) == 2
     # The tags that were written back are events too, and caused nothing.
     time.sleep(2)
-    assert {job["state"] for job in jobs_of(hooks)} == {"done"}
-    assert len(jobs_of(hooks)) == 2
+    told = json.loads(hooks.command("jobs", "--json").stdout)
+    assert told == jobs_of(hooks)
+    assert [job["state"] for job in told] == ["done", "done"]
 
 
 def test_deliveries_that_are_forged_old_large_or_odd_change_nothing(fireworks, registry, hooks):

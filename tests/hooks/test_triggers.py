@@ -6,10 +6,9 @@ from urllib.parse import urlsplit
 
 import pytest
 from mlflow.entities.webhook import WebhookAction, WebhookEntity, WebhookEvent
-from support.hooks_world import SECRET, wait_until
+from support.hooks_world import SECRET, jobs_of, wait_until
 from support.tcp_proxy import TcpProxy
 
-from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
 NEVER = ("--reconcile-every", "0", "--retry-after", "0.5s")
@@ -33,14 +32,6 @@ def write_rules(hooks, registry):
 
 def connect(registry, hooks):
     registry.client.create_webhook("hooks", hooks.url, events=EVENTS, secret=SECRET)
-
-
-def jobs_of(hooks):
-    queue = open_queue(str(hooks.folder / "hooks.db"))  # beside the process, which takes seconds less than `hooks jobs`
-    try:
-        return [job.model_dump(mode="json") for job in queue.ledger.jobs()]
-    finally:
-        queue.close()
 
 
 def finish(hooks):

@@ -11,6 +11,7 @@ from pathlib import Path
 import httpx
 import mlflow
 
+from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import sign
 
 SECRET = "a secret of the tests"
@@ -37,6 +38,15 @@ def answers(url):
         return httpx.get(url, timeout=5).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def jobs_of(hooks):
+    """The jobs in the queue's file, newest first: read beside the process, seconds faster than `hooks jobs`."""
+    queue = open_queue(str(hooks.folder / "hooks.db"))
+    try:
+        return [job.model_dump(mode="json") for job in queue.ledger.jobs()]
+    finally:
+        queue.close()
 
 
 def alias_event(registry, version, alias="champion"):
