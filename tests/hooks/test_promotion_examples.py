@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from databricks.sdk.service.jobs import JobSettings
 from support.checkpoints import make_llama, read_files
 from support.hub_server import READ_TOKEN, TOKEN, HubServer
 from support.job_runners import (
@@ -111,6 +110,8 @@ def test_the_pipeline_of_gitlab_promotes(registry, machine):
 
 
 def test_the_job_of_databricks_follows_the_alias_that_starts_it(fireworks, machine, tmp_path):
+    from databricks.sdk.service.jobs import JobSettings  # takes seconds
+
     name, folder = "main.prod.chat", EXAMPLES / "databricks"
     job = load_bundle_job(folder / "databricks.yml", "promote", {"model": name})
     assert JobSettings.from_dict(job).as_dict() == job  # which drops what it does not know

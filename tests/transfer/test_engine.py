@@ -206,13 +206,13 @@ def test_the_first_failure_stops_the_others_and_lets_everything_go(storage, send
 
 
 def test_a_file_that_hangs_while_all_is_over_tells_nothing_any_more(storage, send):
-    storage.script["/hangs"] = [Answer("503 Service Unavailable", delay=2.5)]
-    storage.script["/refused"] = [Answer("400 Bad Request", delay=0.5)]
+    storage.script["/hangs"] = [Answer("503 Service Unavailable", delay=1.2)]
+    storage.script["/refused"] = [Answer("400 Bad Request", delay=0.3)]
     recorder = Recorder()
     with pytest.raises(TransferError, match="refused"):
         send(storage, [File("hangs", os.urandom(100_000)), File("refused", b"x")], recorder=recorder)
     told = (recorder.moved, list(recorder.notes))
-    time.sleep(2)
+    time.sleep(1.2)
     assert (recorder.moved, recorder.notes) == told
 
 
