@@ -1,7 +1,12 @@
 # Two commands for a fresh machine (Python 3.10 or newer, pip, make):
 #
 #   make demo   deploy two real models from a fresh MLflow registry to the embedded local Fireworks
-#   make test   run the tests
+#   make test   run the tests, but for the slow ones
+#
+# For contributors:
+#
+#   make slow   run the slow tests: real servers, containers, browsers and kills at random
+#   make lint   check style and types
 #
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, PACKAGE what is installed
 # (this folder or a wheel), DEMO the folder of the demo's registry and of the local Fireworks' state.
@@ -15,13 +20,16 @@ PYTEST  ?= -q -n auto --dist loadfile
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint clean
+.PHONY: demo test slow lint clean
 
 demo: $(VENV)/.demo-ready
 	@BIN=$(BIN) DEMO=$(DEMO) sh examples/demo.sh
 
 test: $(VENV)/.test-ready
 	@$(BIN)/python -m pytest $(PYTEST)
+
+slow: $(VENV)/.test-ready
+	@$(BIN)/python -m pytest $(PYTEST) -m "slow and not torch"
 
 lint: $(VENV)/.lint-ready
 	$(BIN)/ruff check .

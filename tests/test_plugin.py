@@ -224,6 +224,7 @@ def test_the_local_fireworks_remembers_between_commands(registry):
     assert "'name': 'chat'" in listed.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(can_answer(), reason="with torch it stays and answers: tests/serving/test_real_answers.py")
 def test_a_rehearsal_goes_all_the_way_and_says_that_nothing_answers(registry):
     command = [str(Path(sys.executable).parent / "mlflow"), "deployments", "run-local", "-t", "fireworks"]

@@ -71,6 +71,7 @@ def outcome(client, version):
     return client.get_model_version("chat", str(version)).tags.get("fireworks.state")
 
 
+@pytest.mark.slow
 def test_a_promotion_under_compose_outlives_the_worker_that_does_it(network, fireworks, tmp_path):
     variables = fill_in(COMPOSE.with_name(".env.example")) | ACCOUNT
     images = {"postgres:16": POSTGRES, "redis:7": REDIS, "mlflow-fireworks": IMAGE}
@@ -151,6 +152,7 @@ def make_pod(deployment, secrets, environ, store, folder):
     )
 
 
+@pytest.mark.slow
 def test_pods_on_kubernetes_answer_their_probes_promote_and_end_in_time(network, fireworks, redis_url, store, tmp_path):
     values = ACCOUNT | {"MLFLOW_FIREWORKS_QUEUE": redis_url, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
     secrets = {
@@ -249,6 +251,7 @@ def make_service(environ, mounts, folder):
     )
 
 
+@pytest.mark.slow
 def test_the_systemd_unit_promotes_and_ends_at_sigterm(network, fireworks, store, tmp_path):
     environ = fill_in(UNIT.with_suffix(".env")) | ACCOUNT | {"MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
     service = make_service(environ | {"FIREWORKS_BASE_URL": fireworks.url}, {str(store): store}, tmp_path)

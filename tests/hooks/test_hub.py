@@ -84,6 +84,7 @@ def shows(sha, name="chat", repo=REPO):
     return found if found and (found["state"], found["source"]) == ("READY", f"hf:/{repo}@{sha}") else None
 
 
+@pytest.mark.slow
 def test_registering_makes_one_webhook_that_is_enabled_and_a_push_ends_in_a_ready_model(
     fireworks, hub, hooks, contents
 ):
@@ -107,6 +108,7 @@ def test_registering_makes_one_webhook_that_is_enabled_and_a_push_ends_in_a_read
     assert (job["version"], job["result"]["version"]) == (sha, sha)
 
 
+@pytest.mark.slow
 def test_registering_says_in_one_line_what_keeps_it(fireworks, hub, hooks):
     refused = register(hooks)
     assert "is the receiver running?" in refused.stderr
@@ -140,6 +142,7 @@ def test_a_push_during_a_promotion_ends_at_the_newer_commit(fireworks, hub, hook
     assert f"hf:/{REPO}@main moved from hf:/{REPO}@" in hooks.log
 
 
+@pytest.mark.slow
 def test_a_branch_that_goes_back_and_forth_is_followed_each_time_and_a_dead_event_may_be_replayed(
     fireworks, hub, hooks, contents
 ):
@@ -206,6 +209,7 @@ def test_events_that_are_forged_doubled_or_about_other_things_change_nothing(fir
     assert deployed("chat")
 
 
+@pytest.mark.slow
 def test_looking_finds_lost_pushes_in_every_repo_and_a_repo_that_is_gone_holds_up_none(fireworks, hub, hooks, contents):
     hub.push("acme/b-coder", contents[1])
     hub.push("acme/c-draft", contents[2])
@@ -231,6 +235,7 @@ def test_looking_finds_lost_pushes_in_every_repo_and_a_repo_that_is_gone_holds_u
     assert "rule 'acme/deleted branch main': acme/deleted is not on the Hugging Face Hub" in told.stderr
 
 
+@pytest.mark.slow
 def test_a_token_that_may_read_nothing_any_more_is_a_failure_that_is_told_and_deletes_nothing(
     fireworks, hub, hooks, contents
 ):

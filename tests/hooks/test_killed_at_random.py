@@ -135,6 +135,7 @@ def lives(hooks, registry, tmp_path, request):
     return [Receiving(hooks, "--workers", "0", *HOW, *LEASE), *(Working(hooks) for _ in range(3))]
 
 
+@pytest.mark.slow
 def test_every_alias_ends_where_it_points_and_nothing_is_lost_or_deployed_twice(
     lives, fireworks, registry, hooks, versions
 ):

@@ -70,6 +70,7 @@ def workflow(registry):
     return Workflow(EXAMPLES / "github-actions.yml", variables, secrets)
 
 
+@pytest.mark.slow
 def test_the_workflow_promotes_tells_it_in_its_summary_and_is_harmless_to_repeat(
     fireworks, registry, workflow, machine
 ):
@@ -89,6 +90,7 @@ def test_the_workflow_promotes_tells_it_in_its_summary_and_is_harmless_to_repeat
     assert workflow.group() == workflow.group({"model": registry.name}) != workflow.group({"model": "other"})
 
 
+@pytest.mark.slow
 def test_a_workflow_that_fails_says_why_in_one_line_and_runs_no_input_as_code(registry, workflow, machine):
     folder, environ = machine()
     done, summary = workflow.run(folder, environ, {"model": registry.name, "alias": '$(touch a)`touch b`"; touch c #'})
@@ -100,6 +102,7 @@ def test_a_workflow_that_fails_says_why_in_one_line_and_runs_no_input_as_code(re
     assert KEY not in done.stdout + done.stderr + summary
 
 
+@pytest.mark.slow
 def test_the_pipeline_of_gitlab_promotes(registry, machine):
     registry.promote(2)
     folder, environ = machine(FIREWORKS_API_KEY=KEY, MLFLOW_TRACKING_URI=registry.url, PLUGIN=PLUGIN)
@@ -109,6 +112,7 @@ def test_the_pipeline_of_gitlab_promotes(registry, machine):
     assert registry.tags(2)["fireworks.state"] == "READY"
 
 
+@pytest.mark.slow
 def test_the_job_of_databricks_follows_the_alias_that_starts_it(fireworks, machine, tmp_path):
     from databricks.sdk.service.jobs import JobSettings  # takes seconds
 
@@ -147,6 +151,7 @@ def jobs():
         yield service
 
 
+@pytest.mark.slow
 def test_a_push_starts_the_job_on_the_hub_and_ends_in_a_ready_model(fireworks, hub, jobs, machine, tmp_path):
     (repo,) = hub.repos
     of_before, of_others = jobs.add_webhook(environment={"RULES": "of before"}), jobs.add_webhook(environment={})

@@ -80,6 +80,7 @@ def test_deliveries_that_are_forged_old_large_or_odd_change_nothing(fireworks, r
     assert not fireworks.calls("create_model")
 
 
+@pytest.mark.slow
 def test_deliveries_doubled_reordered_and_replayed_after_a_restart_end_where_the_alias_points(
     fireworks, registry, hooks
 ):
@@ -101,6 +102,7 @@ def test_deliveries_doubled_reordered_and_replayed_after_a_restart_end_where_the
     assert len(models_made(fireworks)) == 1
 
 
+@pytest.mark.slow
 def test_reconciling_alone_brings_it_right_and_tells_while_the_registry_does_not_answer(fireworks, registry, hooks):
     registry.promote(2)
     with TcpProxy(urlsplit(registry.url).port) as door:
@@ -123,6 +125,7 @@ def test_reconciling_alone_brings_it_right_and_tells_while_the_registry_does_not
         assert time.time() - comparison(hooks)["succeeded"] < 10
 
 
+@pytest.mark.slow
 def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks, registry, hooks):
     fireworks.fault("validate_upload", status=400, times=1000)
     hooks.start("--reconcile-every", "0", "--retry-after", "0.1s")
@@ -145,6 +148,7 @@ def test_a_failure_is_tried_again_then_kept_and_can_be_retried_by_hand(fireworks
     assert hooks.command("retry", dead["id"]).returncode == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["MLFLOW_FIREWORKS_WEBHOOK_SECRET", "FIREWORKS_API_KEY"])
 def test_it_refuses_to_start_without_a_secret_or_a_key(hooks, variable, tmp_path):
     del hooks.environ[variable]
@@ -154,6 +158,7 @@ def test_it_refuses_to_start_without_a_secret_or_a_key(hooks, variable, tmp_path
     assert hooks.log.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_an_address_that_is_taken_is_told_before_any_work_begins(registry, hooks):
     registry.promote(1)
     with socket.create_server(("127.0.0.1", hooks.port)):

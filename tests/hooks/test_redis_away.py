@@ -20,6 +20,7 @@ def test_a_redis_that_is_away_or_a_url_that_is_none_is_told_without_its_password
     assert "a-password" not in caught.value.message
 
 
+@pytest.mark.slow
 def test_while_redis_stands_still_senders_are_asked_to_come_again_and_then_the_work_is_done(
     fireworks, registry, hooks, redis_url
 ):

@@ -2,10 +2,13 @@
 
 import json
 
+import pytest
 from click.testing import CliRunner
 from support.hooks_world import SECRET, wait_until
 
 from mlflow_fireworks.cli import main
+
+pytestmark = pytest.mark.slow
 
 
 def command(*arguments, **environ):

@@ -274,7 +274,7 @@ def click(driver, css):
 
 
 @needs_browser
-@pytest.mark.parametrize("size", [(360, 740, False), (1280, 900, True)])
+@pytest.mark.parametrize("size", [(360, 740, False), pytest.param((1280, 900, True), marks=pytest.mark.slow)])
 def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path):
     width, height, dark = size
     fill(site)
@@ -287,6 +287,7 @@ def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path)
     driver.save_screenshot(str(tmp_path / f"page-{width}.png"))
 
 
+@pytest.mark.slow
 @needs_browser
 def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, browse):
     fill(site)
@@ -308,6 +309,7 @@ def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, brows
     wait_until(lambda: not element(driver, "#retry").is_displayed(), "nothing is left to try again")
 
 
+@pytest.mark.slow
 @needs_browser
 def test_page_is_right_without_javascript(site, browse):
     fill(site)

@@ -9,6 +9,7 @@ from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.hooks.subjects import find_subjects, look_up
 
+pytestmark = pytest.mark.slow
 NAMES = [
     "a_b-chat",
     "axb-chat",

@@ -11,6 +11,7 @@ from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
+pytestmark = pytest.mark.slow
 NEVER = ("--reconcile-every", "0", "--retry-after", "0.5s")
 EVENTS = [
     WebhookEvent(WebhookEntity.MODEL_VERSION_ALIAS, WebhookAction.CREATED),

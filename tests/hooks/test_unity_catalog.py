@@ -49,6 +49,7 @@ def where():
     return {item["name"]: item["source"] for item in found if item["state"] == "READY"}
 
 
+@pytest.mark.slow
 def test_aliases_tags_and_new_versions_are_followed(catalog, hooks):
     write_rules(
         hooks,
@@ -82,6 +83,7 @@ def test_aliases_tags_and_new_versions_are_followed(catalog, hooks):
     assert catalog.tags(CHAT, 2)["fireworks.deployment"] == "main-prod-chat"
 
 
+@pytest.mark.slow
 def test_moved_endpoint_is_taken_off_the_tags_of_the_version_that_had_it(catalog, hooks, fireworks):
     write_rules(hooks, f"{{name: champions, model: {CHAT}, alias: champion, deployment: chat, endpoint: prod}}")
     catalog.point(CHAT, "champion", 1)
@@ -103,6 +105,7 @@ def test_alias_that_is_gone_removes_what_the_rule_says(catalog, hooks):
     wait_until(lambda: catalog.tags(CHAT, 1).get("fireworks.state") == "DELETED", "the tags tell it")
 
 
+@pytest.mark.slow
 def test_check_shows_the_registry_and_a_refused_token_in_one_line(catalog, hooks):
     write_rules(hooks, "{name: champions, model: 'main.prod.*', alias: champion}")
     catalog.point(CHAT, "champion", 1)

@@ -37,7 +37,10 @@ def put_names(emulator):
     return [request.path.rpartition("/")[2] for request in emulator.calls("put_object")]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL], ids=lambda number: number.name)
+@pytest.mark.parametrize(
+    "number",
+    [pytest.param(signal.SIGTERM, id="SIGTERM"), pytest.param(signal.SIGKILL, id="SIGKILL", marks=pytest.mark.slow)],
+)
 def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
     folder = make_llama(tmp_path / "llama", shards=3)
     with Emulator() as emulator:
@@ -84,6 +87,7 @@ def test_a_file_killed_at_half_goes_on_from_the_last_byte(tmp_path):
         assert size <= sum(arrived()) <= 1.02 * size
 
 
+@pytest.mark.slow
 def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
     folder = make_llama(tmp_path / "llama")
     with Emulator() as emulator:

@@ -238,6 +238,7 @@ def test_server_with_files_on_its_disk_sends_their_beginnings(world, tmp_path):
     source.store.close()
 
 
+@pytest.mark.slow
 def test_beginnings_of_files_that_a_server_keeps_in_a_bucket_come_from_there(aws, s3, tmp_path, monkeypatch):
     """The server signs a URL; it would fetch the whole file itself before it sent the first byte."""
     home = tmp_path / "server"
