@@ -9,13 +9,15 @@
 #   make lint   check style and types
 #
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, PACKAGE what is installed
-# (this folder or a wheel), DEMO the folder of the demo's registry and of the local Fireworks' state.
+# (this folder or a wheel), DEMO the folder of the demo's registry and of the local Fireworks' state, PYTEST how the
+# tests are run, COVERAGE the options of pytest-cov (--cov) where coverage is wanted.
 
-PYTHON  ?= python3
-VENV    ?= .venv
-PACKAGE ?= -e .
-DEMO    ?= .demo
-PYTEST  ?= -q -n auto --dist loadfile
+PYTHON   ?= python3
+VENV     ?= .venv
+PACKAGE  ?= -e .
+DEMO     ?= .demo
+PYTEST   ?= -q -n auto --dist loadfile
+COVERAGE ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
@@ -26,10 +28,10 @@ demo: $(VENV)/.demo-ready
 	@BIN=$(BIN) DEMO=$(DEMO) sh examples/demo.sh
 
 test: $(VENV)/.test-ready
-	@$(BIN)/python -m pytest $(PYTEST)
+	@$(BIN)/python -m pytest $(PYTEST) $(COVERAGE)
 
 slow: $(VENV)/.test-ready
-	@$(BIN)/python -m pytest $(PYTEST) -m "slow and not torch"
+	@$(BIN)/python -m pytest $(PYTEST) -m "slow and not torch" $(COVERAGE)
 
 lint: $(VENV)/.lint-ready
 	$(BIN)/ruff check .

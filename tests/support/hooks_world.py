@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -105,6 +106,11 @@ class Hooks:
         return self
 
     def close(self):
+        """End it as systemd does, which lets coverage write down what it saw."""
+        if self.process:
+            self.process.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                self.process.wait(5)
         self.kill()
         self.client.close()
 
