@@ -7,6 +7,7 @@
 #
 #   make slow   run the slow tests: real servers, containers, browsers and kills at random
 #   make lint   check style and types
+#   make ci     everything that must hold before a change lands, as .ci/run does it (half an hour)
 #
 # PYTHON chooses the interpreter, VENV the folder of the virtual environment, PACKAGE what is installed
 # (this folder or a wheel), DEMO the folder of the demo's registry and of the local Fireworks' state, PYTEST how the
@@ -22,7 +23,7 @@ COVERAGE ?=
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test slow lint clean
+.PHONY: demo test slow lint ci clean
 
 demo: $(VENV)/.demo-ready
 	@BIN=$(BIN) DEMO=$(DEMO) sh examples/demo.sh
@@ -37,6 +38,9 @@ lint: $(VENV)/.lint-ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+ci:
+	@bash .ci/run
 
 clean:
 	rm -rf $(VENV) $(DEMO) build dist
