@@ -235,6 +235,9 @@ class Config(BaseModel):
     revision: int | None = Field(
         default=None, ge=1, description="for update with --endpoint and without -m: put this revision there (rollback)"
     )
+    version: int | None = Field(
+        default=None, ge=1, description="as revision, by the registry's version that it was made from"
+    )
     keep_previous: Bool = Field(
         default=False,
         description="with --endpoint: leave what it served before running (and billed) when it moves to this model",

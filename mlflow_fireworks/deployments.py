@@ -16,11 +16,12 @@ from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.local import local_state, local_url
-from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_deployment
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability
 from mlflow_fireworks.progress import Reporter, make_reporter
+from mlflow_fireworks.registry.model_uri import version_in
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.endpoints import find_endpoint
 from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
@@ -117,11 +118,11 @@ class Deployments:
         Raises:
             FireworksError: One line that says what happened and what to do.
         """
-        number = self.run.config.revision
-        if number is not None:
-            if model_uri or not endpoint:
-                raise InvalidConfigError("-C revision is for update with --endpoint and without -m")
-            return self.roll_back(name, number, endpoint)
+        config = self.run.config
+        if config.revision is not None or config.version is not None:
+            if model_uri or not endpoint or (config.revision is not None and config.version is not None):
+                raise InvalidConfigError("-C revision or -C version is for update with --endpoint and without -m")
+            return self.roll_back(name, config.revision or self._revision_of(name, str(config.version)), endpoint)
         if endpoint:
             self.check_endpoint(name, endpoint)
         outcome = self._pipeline.update(name, model_uri, flavor) if model_uri else self._pipeline.finish(name)
@@ -238,11 +239,31 @@ class Deployments:
         existing = self._pipeline.deployment(name)
         found = next((revision for revision in existing.revisions if revision.number == number), None)
         if found is None or not found.is_ready:
-            ready = [str(revision.number) for revision in existing.revisions if revision.is_ready]
-            raise NotFoundError(f"'{name}' has no READY revision {number}; READY are: {', '.join(ready) or 'none'}")
+            ready = enumerate_names(revision.number for revision in existing.revisions if revision.is_ready)
+            raise NotFoundError(f"'{name}' has no READY revision {number}; READY are: {ready or 'none'}")
         place = self._serve(endpoint, found.model, existing.models, moving=True)
-        what = {"revision": number, "model": found.model.name, "dry_run": self.run.endpoint_config.dry_run}
+        source = found.stamp.source if found.stamp else ""
+        what = {
+            "revision": number,
+            "version": version_in(source),
+            "source": source,
+            "model": found.model.name,
+            "dry_run": self.run.endpoint_config.dry_run,
+        }
         return describe_deployment(existing) | what | place
+
+    def _revision_of(self, name: DeploymentName, version: str) -> int:
+        """The number of the revision that was made from a version of the registry; of several, the newest READY one."""
+        made = {
+            revision.number: version_in(revision.stamp.source)
+            for revision in self._pipeline.deployment(name).revisions
+            if revision.stamp and revision.is_ready
+        }
+        found = [number for number, source in made.items() if source == version]
+        if not found:
+            known = enumerate_names(f"{source} (revision {number})" for number, source in made.items() if source)
+            raise NotFoundError(f"'{name}' has no READY revision of version {version}; READY are: {known or 'none'}")
+        return max(found)
 
     def _known_models(self, name: DeploymentName) -> set[str]:
         """All revisions of a deployment, or none when it is not there yet."""

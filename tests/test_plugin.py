@@ -235,3 +235,23 @@ def test_a_rehearsal_goes_all_the_way_and_says_that_nothing_answers(registry):
     assert rehearsed.returncode == 0, rehearsed.stderr
     assert "READY  accounts/local/models/rehearsal (created, revision 1)" in rehearsed.stderr
     assert "no model runs here, so nothing answers" in rehearsed.stderr
+
+
+def test_a_revision_and_a_registry_version_are_two_numbers_and_both_are_shown(fireworks, registry):
+    client = get_deploy_client("fireworks")
+    options = {"progress": "none"}
+    client.create_deployment("chat", "models:/chat/2", config=options)
+    updated = client.update_deployment("chat", "models:/chat/1", config=options, endpoint="prod")
+    assert (updated["revision"], updated["version"]) == (2, "1")
+    for found in (client.get_deployment("chat"), *client.list_deployments()):
+        assert (found["revision"], found["version"]) == (2, "1")
+    back = client.update_deployment("chat", config={**options, "version": 2}, endpoint="prod")
+    assert (back["revision"], back["version"]) == (1, "2")
+    assert client.get_endpoint("prod")["model"].endswith("/chat")
+    for wrong, text in (
+        ({"version": 7}, r"'chat' has no READY revision of version 7; READY are: 2 \(revision 1\), 1 \(revision 2\)"),
+        ({"version": 2, "revision": 1}, "-C revision or -C version is for update with --endpoint"),
+        ({"version": "latest"}, "-C version=latest"),
+    ):
+        with pytest.raises(MlflowException, match=text):
+            client.update_deployment("chat", config={**options, **wrong}, endpoint="prod")

@@ -35,7 +35,7 @@ from mlflow_fireworks.names import check_name, suggest_name
 from mlflow_fireworks.target import parse_target
 
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
-_NOT_IN_RULES = ("dry_run", "synchronous", "revision", "cascade", "force", "progress")
+_NOT_IN_RULES = ("dry_run", "synchronous", "revision", "version", "cascade", "force", "progress")
 
 
 class Rule(BaseModel):

@@ -12,6 +12,7 @@ from mlflow_fireworks.gateway.stamps import RevisionStamp
 from mlflow_fireworks.gateway.wire import Model, drop_unset
 from mlflow_fireworks.pipeline.plan import Action
 from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.registry.model_uri import version_in
 
 _ABOUT_THE_URL = {"hugging_face_evidence", "hugging_face_confidence", "hugging_face_verified"}
 _UNKNOWN_PRECISIONS = {"", "PRECISION_UNSPECIFIED"}
@@ -49,6 +50,7 @@ class Outcome:
             "action": self.action.value,
             "account": self.account,
             "revision": self.stamp.revision,
+            "version": version_in(self.stamp.source),
             "source": self.stamp.source,
             "content": self.stamp.fingerprint,
             "state": "DRY_RUN" if self.model is None else self.model.state,
@@ -72,6 +74,7 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "name": deployment.name,
         "state": current.model.state,
         "revision": current.number,
+        "version": version_in(stamp.source) if stamp else None,
         "flavor": stamp.flavor if stamp else "unknown",
         "source": stamp.source if stamp else "unknown",
         "content": stamp.fingerprint if stamp else "unknown",
@@ -125,7 +128,8 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
     if outcome.dry_run:
         yield f"DRY RUN  {where}: nothing was changed; it would be {outcome.action.value}"
     else:
-        yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision})"
+        version = f", made from version {facts['version']}" if facts["version"] else ""
+        yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision}){version}"
     parameters = facts.get("parameter_count")
     about = [
         facts.get("kind"),

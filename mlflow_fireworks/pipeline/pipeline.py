@@ -183,7 +183,7 @@ class Pipeline:
         with closing(source.store):
             _check_flavor(flavor, source)
             if source.resolved != model_uri:
-                self.run.reporter.note(f"{model_uri} is {source.resolved}")
+                self.run.reporter.note(f"{source.asked} is {source.resolved}")
             origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.transport.is_here)
             manifest = build_manifest(source, self.run.config, self.run.reporter, is_wanted=self.run.is_wanted)
             for note in manifest.notes:

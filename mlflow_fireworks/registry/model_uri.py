@@ -102,6 +102,15 @@ def parse_model_uri(text: str) -> ModelUri:
     return StoreUri(_SLASHES_AT_END.sub("", asked))
 
 
+def version_in(text: str) -> str | None:
+    """The number of the registry's version that a model URI names; None when it names something else."""
+    try:
+        uri = parse_model_uri(text)
+    except InvalidConfigError:
+        return None
+    return uri.version if isinstance(uri, RegisteredUri) else None
+
+
 def _parse_models(uri: str, rest: str) -> RegisteredUri | LoggedModelUri:
     first, parts, workspace = _split("model", uri, rest)
     if "@" in first:
