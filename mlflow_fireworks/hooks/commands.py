@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -17,6 +17,7 @@ from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS
 from mlflow_fireworks.hooks.jobs import Job, State
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
@@ -25,6 +26,7 @@ from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing
 from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow
 from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_secrets
+from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
 from mlflow_fireworks.hooks.worker import work_now
 from mlflow_fireworks.progress import format_bytes, logger
 from mlflow_fireworks.signals import stopped_by_sigterm
@@ -155,8 +157,9 @@ def worker(**how: Any) -> None:
 @_JSON
 def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
-    found = enqueue_missing(open_queue(_queue(queue_url)), load_rules(rules_path), dead_too=True)
-    _list_jobs(found, as_json)
+    queue = open_queue(_queue(queue_url))
+    found = enqueue_missing(queue, load_rules(rules_path), dead_too=True)
+    _list_jobs(found, take_snapshot(queue), as_json)
 
 
 @hooks.command()
@@ -164,7 +167,10 @@ def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def jobs(queue_url: str | None, as_json: bool) -> None:
     """Show the jobs, newest first."""
-    _list_jobs(open_queue(_queue(queue_url)).ledger.jobs(), as_json)
+    snapshot = take_snapshot(open_queue(_queue(queue_url)))
+    _list_jobs(snapshot.jobs, snapshot, as_json)
+    if snapshot.lack and not as_json:
+        click.echo(snapshot.lack, err=True)
 
 
 @hooks.command()
@@ -173,7 +179,8 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """Try a dead job again."""
-    _list_jobs([open_queue(_queue(queue_url)).retry(job_id)], as_json)
+    queue = open_queue(_queue(queue_url))
+    _list_jobs([queue.retry(job_id)], take_snapshot(queue), as_json)
 
 
 @hooks.command()
@@ -217,7 +224,7 @@ def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
     done = work_now(rules, [job for one in _read_event(body) for job in plan_jobs(rules, one)])
     if not done and not as_json:
         click.echo(_NOT_ABOUT_EVENT)
-    _list_jobs(done, as_json)
+    _list_jobs(done, Snapshot(time.time(), 0, tuple(done)), as_json)
     if any(job.state is State.DEAD for job in done):
         sys.exit(1)
 
@@ -242,9 +249,9 @@ def _describe_finding(finding: Finding) -> dict[str, str | None]:
     return _describe_job(finding.job) | {"action": action, "missing": finding.missing}
 
 
-def _list_jobs(found: list[Job], as_json: bool) -> None:
+def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([job.model_dump(mode="json") for job in found], indent=2))
+        click.echo(json.dumps([snapshot.tell(job) for job in found], indent=2))
         return
     for job in found:
         changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.updated))
@@ -253,8 +260,8 @@ def _list_jobs(found: list[Job], as_json: bool) -> None:
             words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
         about = "; ".join(word for word in words if word)
         click.echo(
-            f"{job.id}  {changed}  {job.state.value:<10}  {job.subject} = {job.version or '-'} -> {job.deployment}"
-            + (f"  {about}" if about else "")
+            f"{job.id}  {changed}  {snapshot.describe(job):<10}  "
+            f"{job.subject} = {job.version or '-'} -> {job.deployment}" + (f"  {about}" if about else "")
         )
 
 
@@ -278,6 +285,7 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         reconcile_seconds=reconcile_every,
         first_pause_seconds=retry_after,
         sweep_seconds=min(SWEEP_SECONDS, lease),
+        beat_seconds=min(BEAT_SECONDS, lease),
     )
 
 

@@ -128,6 +128,8 @@ class Job(BaseModel):
         state: How far it is.
         attempts: Tries that failed.
         crashes: Tries that ended with the worker's death.
+        worker: The heartbeat's id of who took it up last; "" before, and where nobody tells.
+        taken_up: Unix time in seconds at which that was.
         created: Unix time in seconds.
         updated: Unix time in seconds of the last change.
         not_before: Unix time in seconds of the next try.
@@ -151,6 +153,8 @@ class Job(BaseModel):
     state: State = State.QUEUED
     attempts: int = 0
     crashes: int = 0
+    worker: str = ""
+    taken_up: float = 0.0
     created: float = Field(default_factory=time.time)
     updated: float = Field(default_factory=time.time)
     not_before: float = 0.0
@@ -205,10 +209,10 @@ class Ledger:
 
     def accept(self, job: Job) -> bool:
         """Write a new job down; False when its id is known already, and not for something that has passed."""
-        if not self._jobs.put_if_empty(job.id, _to_bytes(job)):
+        if not self._jobs.put_if_empty(job.id, to_bytes(job)):
             if not (job.recurs and self._has_passed(job.id)):
                 return False
-            self._jobs.put_data(job.id, _to_bytes(job))
+            self._jobs.put_data(job.id, to_bytes(job))
         self._heads.put_data(job.key, job.id.encode())
         return True
 
@@ -221,7 +225,7 @@ class Ledger:
     def find(self, job_id: str) -> Job | None:
         """One job."""
         found = self._jobs.peek_data(job_id)
-        return None if found is EmptyData else _read(Job, found)
+        return None if found is EmptyData else read_record(Job, found)
 
     def save(self, job: Job, **changes: Any) -> Job:
         """Write a job's new state down.
@@ -234,7 +238,7 @@ class Ledger:
             The job as it is now.
         """
         job = job.model_copy(update={**changes, "updated": self._clock()})
-        self._jobs.put_data(job.id, _to_bytes(job))
+        self._jobs.put_data(job.id, to_bytes(job))
         return job
 
     def is_newest(self, job: Job) -> bool:
@@ -252,13 +256,13 @@ class Ledger:
 
     def jobs(self) -> list[Job]:
         """All jobs, newest first."""
-        found = (_read(Job, value) for value in self._jobs.result_items().values())
+        found = (read_record(Job, value) for value in self._jobs.result_items().values())
         return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
 
     def comparison(self) -> Comparison | None:
         """How the last comparison with the registry went; None before the first."""
         found = self._heads.peek_data(_COMPARISON)
-        return None if found is EmptyData else _read(Comparison, found)
+        return None if found is EmptyData else read_record(Comparison, found)
 
     def save_comparison(self, error: str) -> None:
         """Write down how a comparison went.
@@ -268,7 +272,7 @@ class Ledger:
         """
         last = self.comparison() or Comparison()
         now = Comparison(error=error, succeeded=last.succeeded if error else self._clock())
-        self._heads.put_data(_COMPARISON, _to_bytes(now))
+        self._heads.put_data(_COMPARISON, to_bytes(now))
 
     def close(self) -> None:
         """Let go of the storage."""
@@ -291,12 +295,18 @@ class Ledger:
                 self._jobs.delete_data(job.id)
 
 
-def _to_bytes(record: BaseModel) -> bytes:
+def to_bytes(record: BaseModel) -> bytes:
+    """A record as it is stored."""
     return record.model_dump_json().encode()
 
 
-def _read(kind: type[RecordT], value: bytes) -> RecordT | None:
-    """A record; None for one that a different release wrote in a way that this one cannot read."""
+def read_record(kind: type[RecordT], value: bytes) -> RecordT | None:
+    """A stored record; None for one that a different release wrote in a way that this one cannot read.
+
+    Args:
+        kind: What it should be.
+        value: As stored.
+    """
     try:
         return kind.model_validate_json(bytes(value))
     except ValueError:

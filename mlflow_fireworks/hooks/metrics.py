@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from mlflow_fireworks.hooks.jobs import State
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.status import take_snapshot
+from mlflow_fireworks.hooks.snapshot import take_snapshot
 
 _PREFIX = "mlflow_fireworks"
 
@@ -39,6 +39,12 @@ class JobFigures(Collector):
         yield jobs
         yield GaugeMetricFamily(f"{_PREFIX}_failures", "Deployments whose last promotion failed.", len(snapshot.dead))
         yield GaugeMetricFamily(f"{_PREFIX}_queue_waiting", "Ids that wait for a worker.", snapshot.waiting)
+        yield GaugeMetricFamily(f"{_PREFIX}_workers", "Jobs that the living workers can do at once.", snapshot.slots)
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_oldest_waiting_seconds",
+            "How long the oldest job has waited that a worker could take up; 0 = none waits.",
+            snapshot.longest_wait_seconds,
+        )
         oldest = min((job.created for job in snapshot.unfinished), default=time.time())
         yield GaugeMetricFamily(
             f"{_PREFIX}_oldest_unfinished_seconds", "Age of the oldest unfinished job.", max(0.0, time.time() - oldest)

@@ -20,6 +20,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
 from mlflow_fireworks.progress import logger
 
@@ -122,6 +123,7 @@ class Queue:
     Args:
         huey: Carries ids.
         ledger: Holds the jobs.
+        heartbeats: Tell which workers live.
         locks: Keep two workers from one deployment.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
@@ -134,6 +136,7 @@ class Queue:
         self,
         huey: Huey,
         ledger: Ledger,
+        heartbeats: Heartbeats,
         locks: Locks,
         *,
         max_waiting: int = MAX_WAITING,
@@ -142,6 +145,7 @@ class Queue:
     ) -> None:
         self.huey = huey
         self.ledger = ledger
+        self.heartbeats = heartbeats
         self.locks = locks
         self.writers = writers
         self.path = path
@@ -198,6 +202,7 @@ class Queue:
         """Let go of the storage."""
         self.huey.storage.close()
         self.ledger.close()
+        self.heartbeats.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -247,12 +252,21 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
             return SqliteStorage(name, filename=str(path), timeout=30)
 
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=30)
-        ledger = Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads"))
+        ledger, heartbeats = _make_stores(storage)
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    return Queue(huey, ledger, FileLocks(path.with_name(f"{path.name}.locks")), max_waiting=max_waiting, path=str(path))
+    locks = FileLocks(path.with_name(f"{path.name}.locks"))
+    return Queue(huey, ledger, heartbeats, locks, max_waiting=max_waiting, path=str(path))
+
+
+def _make_stores(storage: Callable[[str], BaseStorage]) -> tuple[Ledger, Heartbeats]:
+    """What is kept beside the ids, each in a part of the storage of its own."""
+    return (
+        Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads")),
+        Heartbeats(storage(f"{_NAME}-workers")),
+    )
 
 
 def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
@@ -272,10 +286,9 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     except redis.RedisError as error:
         raise UnavailableError(f"the queue's Redis does not answer ({type(error).__name__}); is it running?") from None
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
-    ledger = Ledger(
-        RedisStorage(f"{_NAME}-jobs", connection_pool=pool), RedisStorage(f"{_NAME}-heads", connection_pool=pool)
-    )
-    return Queue(huey, ledger, RedisLocks(client, lease_seconds), max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    ledger, heartbeats = _make_stores(lambda name: RedisStorage(name, connection_pool=pool))
+    locks = RedisLocks(client, lease_seconds)
+    return Queue(huey, ledger, heartbeats, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

@@ -13,11 +13,13 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, Heartbeat
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
 from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.status import StatusPage
 from mlflow_fireworks.hooks.worker import Worker, WorkerPool
 from mlflow_fireworks.progress import logger
@@ -71,6 +73,7 @@ class Service:
         reconcile_seconds: Between looks at the registry; 0 never looks.
         first_pause_seconds: Before a failed promotion's second try.
         sweep_seconds: Between looks for work whose worker died.
+        beat_seconds: Between two signs of life.
     """
 
     def __init__(
@@ -82,10 +85,13 @@ class Service:
         reconcile_seconds: float,
         first_pause_seconds: float,
         sweep_seconds: float = SWEEP_SECONDS,
+        beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._queue = queue
         self._rules = rules
-        self._pool = WorkerPool(Worker(queue, rules, first_pause_seconds), workers) if workers else None
+        self._me = Heartbeat(slots=workers, every_seconds=beat_seconds)
+        worker = Worker(queue, rules, first_pause_seconds, self._me.id)
+        self._pool = WorkerPool(worker, workers) if workers else None
         self._reconcile_seconds = reconcile_seconds
         self._sweep_seconds = sweep_seconds
 
@@ -103,14 +109,24 @@ class Service:
         logger.info("following %s", following)
         self._queue.sweep()
         if self._pool:
+            self._queue.heartbeats.beat(self._me)
             self._pool.start()
+            threading.Thread(target=self._every, args=(self._me.every_seconds, self._beat), daemon=True).start()
+        elif reason := take_snapshot(self._queue).describe_readiness().get("reason"):
+            logger.info("this process does no work itself: %s", reason)
         threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
         threading.Thread(target=self._keep_reconciling, daemon=True).start()
 
     def check(self) -> Mapping[str, Any]:
-        """Whether the queue answers and the workers live."""
-        alive = self._pool is None or self._pool.is_alive
-        return {"ok": alive, "workers": alive, "waiting": self._queue.waiting()}
+        """Whether the queue answers, the workers of this process live, and what waits is done by somebody."""
+        found = take_snapshot(self._queue).describe_readiness()
+        if self._pool and not self._pool.is_alive:
+            found |= {"ok": False, "reason": "a worker of this process ended by itself; see the log, then restart it"}
+        return found
+
+    def _beat(self) -> None:
+        if self._pool and self._pool.is_alive:
+            self._queue.heartbeats.beat(self._me)
 
     def serve(self, secrets: Secrets, host: str, port: int) -> None:
         """Take webhooks, and show people what becomes of them, until the process is told to stop.

@@ -8,11 +8,8 @@ import hmac
 import secrets
 import time
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -25,75 +22,18 @@ from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Re
 from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import ConflictError, NotFoundError
-from mlflow_fireworks.hooks.jobs import Comparison, Job, State
+from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import read_body
+from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.progress import format_bytes
 
 MAX_VIEWERS = 100
 _LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _MAX_FORM_BYTES = 4096
-_HISTORY = 50
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """All jobs at one moment.
-
-    Args:
-        taken: Unix time in seconds.
-        waiting: Ids that wait for a worker.
-        jobs: Newest first.
-        comparison: How the last comparison with the registry went; None before the first.
-    """
-
-    taken: float
-    waiting: int
-    jobs: tuple[Job, ...]
-    comparison: Comparison | None = None
-
-    @cached_property
-    def promoted(self) -> list[Job]:
-        """The last job of each deployment that put something there."""
-        last: dict[str, Job] = {}
-        for job in sorted(self.jobs, key=lambda job: job.updated):
-            if job.state is State.DONE:
-                last[job.key] = job
-        return sorted((job for job in last.values() if job.action == "promote"), key=lambda job: job.key)
-
-    @cached_property
-    def unfinished(self) -> list[Job]:
-        """What runs, then what waits; the oldest first."""
-        found = [job for job in reversed(self.jobs) if not job.state.is_final]
-        return sorted(found, key=lambda job: job.state is not State.RUNNING)
-
-    @cached_property
-    def dead(self) -> list[Job]:
-        """What was given up and not followed by anything newer for the same deployment."""
-        newest: dict[str, Job] = {}
-        for job in self.jobs:
-            newest.setdefault(job.key, job)
-        return [job for job in self.jobs if job.state is State.DEAD and newest[job.key] is job]
-
-    @property
-    def history(self) -> list[Job]:
-        """The last jobs that are over."""
-        return [job for job in self.jobs if job.state.is_final][:_HISTORY]
-
-    def to_dict(self) -> dict[str, Any]:
-        """For scripts."""
-        lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
-        found = {name: [job.model_dump(mode="json") for job in jobs] for name, jobs in lists.items()}
-        comparison = self.comparison.model_dump(mode="json") if self.comparison else None
-        return {"taken": self.taken, "waiting": self.waiting, "comparison": comparison, **found}
-
-
-def take_snapshot(queue: Queue) -> Snapshot:
-    """Read all jobs; waits for the storage."""
-    return Snapshot(time.time(), queue.waiting(), tuple(queue.ledger.jobs()), queue.ledger.comparison())
 
 
 class StatusPage:

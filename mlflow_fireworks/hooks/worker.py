@@ -89,11 +89,13 @@ class Worker:
         queue: Where they come from.
         rules: What they stand on.
         first_pause_seconds: Before the second try; four times longer before each further one.
+        id: Of the heartbeat of this process; "" when it has none.
     """
 
     queue: Queue
     rules: Rules
     first_pause_seconds: float = FIRST_PAUSE_SECONDS
+    id: str = ""
 
     def work(self, job_id: str) -> None:
         """Do a job, unless it is over, was superseded, or somebody else is at it."""
@@ -127,7 +129,9 @@ class Worker:
         if crashes > _MAX_CRASHES:
             self._bury(job, f"the worker died {crashes} times while doing it; see its log, memory above all")
             return
-        job = ledger.save(job, state=State.RUNNING, crashes=crashes, progress=Progress())
+        job = ledger.save(
+            job, state=State.RUNNING, crashes=crashes, worker=self.id, taken_up=time.time(), progress=Progress()
+        )
         logger.info("%s: job %s begins: %s, by %s (rule %s)", job.deployment, job.id, job.subject, job.cause, job.rule)
         follower = Follower(ledger, job)
         try:

@@ -16,6 +16,7 @@ from selenium.common.exceptions import StaleElementReferenceException, WebDriver
 from support.hooks_world import free_port, wait_until
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.hooks.heartbeats import Heartbeat
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
 from mlflow_fireworks.hooks.metrics import JobFigures
 from mlflow_fireworks.hooks.queue import open_queue
@@ -48,6 +49,7 @@ class Site:
         metrics.register(JobFigures(queue))
         page = StatusPage(queue, metrics, SecretStr(token) if token else None, lambda: self.server.should_exit)
         self.queue = queue
+        queue.heartbeats.beat(Heartbeat())
         self.port = free_port()
         app = make_app(page.routes(), lambda: {"ok": True})
         self.server = uvicorn.Server(uvicorn.Config(app, port=self.port, log_level="warning"))

@@ -1,0 +1,164 @@
+"""The queue at one moment: what is where, what runs, what waits and for whom, and who works."""
+
+import time
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
+from mlflow_fireworks.hooks.jobs import Comparison, Job, State
+from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.progress import format_seconds
+
+_HISTORY = 50
+_LONG_SECONDS = MISSED_BEATS * BEAT_SECONDS
+"""What waits for a worker this long waits in vain if no worker lives: those that just start have shown themselves."""
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All jobs and workers at one moment.
+
+    Args:
+        taken: Unix time in seconds.
+        waiting: Ids that wait for a worker.
+        jobs: Newest first.
+        workers: Those that live.
+        comparison: How the last comparison with the registry went; None before the first.
+    """
+
+    taken: float
+    waiting: int
+    jobs: tuple[Job, ...]
+    workers: tuple[Heartbeat, ...] = ()
+    comparison: Comparison | None = None
+
+    @cached_property
+    def promoted(self) -> list[Job]:
+        """The last job of each deployment that put something there."""
+        last: dict[str, Job] = {}
+        for job in sorted(self.jobs, key=lambda job: job.updated):
+            if job.state is State.DONE:
+                last[job.key] = job
+        return sorted((job for job in last.values() if job.action == "promote"), key=lambda job: job.key)
+
+    @cached_property
+    def unfinished(self) -> list[Job]:
+        """What runs, then what waits; the oldest first."""
+        found = [job for job in reversed(self.jobs) if not job.state.is_final]
+        return sorted(found, key=lambda job: job.state is not State.RUNNING)
+
+    @cached_property
+    def dead(self) -> list[Job]:
+        """What was given up and not followed by anything newer for the same deployment."""
+        newest: dict[str, Job] = {}
+        for job in self.jobs:
+            newest.setdefault(job.key, job)
+        return [job for job in self.jobs if job.state is State.DEAD and newest[job.key] is job]
+
+    @property
+    def history(self) -> list[Job]:
+        """The last jobs that are over."""
+        return [job for job in self.jobs if job.state.is_final][:_HISTORY]
+
+    @property
+    def slots(self) -> int:
+        """How many jobs the workers that live can do at the same time."""
+        return sum(worker.slots for worker in self.workers)
+
+    @cached_property
+    def left_waiting(self) -> dict[str, float]:
+        """Ids of the jobs that a worker could take up now, and since when, as Unix time in seconds."""
+        found = {}
+        for job in self.unfinished:
+            since = job.updated if job.state is State.RUNNING else max(job.created, job.not_before)
+            if (self.is_abandoned(job) or job.state is State.QUEUED) and since <= self.taken:
+                found[job.id] = since
+        return found
+
+    @property
+    def longest_wait_seconds(self) -> float:
+        """How long the oldest of them has waited; 0 when none does."""
+        return self.taken - min(self.left_waiting.values(), default=self.taken)
+
+    @property
+    def lack(self) -> str:
+        """Why work is not done though some waits, with what to do about it; "" while it is."""
+        if self.workers or self.longest_wait_seconds <= _LONG_SECONDS:
+            return ""
+        count = len(self.left_waiting)
+        waits = f"{count} jobs wait, the oldest" if count > 1 else "1 job waits"
+        return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
+
+    @property
+    def troubles(self) -> list[str]:
+        """What is wrong, the worst first, in a few words each."""
+        failed = len(self.dead)
+        found = {
+            "No worker is alive": bool(self.lack),
+            f"{failed} promotion{'s' if failed > 1 else ''} failed": failed > 0,
+            "Not compared with the registry": bool(self.comparison and self.comparison.error),
+        }
+        return [trouble for trouble, is_so in found.items() if is_so]
+
+    def is_abandoned(self, job: Job) -> bool:
+        """Whether the worker that a job was taken up by is gone."""
+        return (
+            job.state is State.RUNNING
+            and job.worker != ""  # of a release that told nobody
+            and all(job.worker != worker.id for worker in self.workers)
+        )
+
+    def describe(self, job: Job) -> str:
+        """What a job is really doing, in a few words."""
+        if self.is_abandoned(job):
+            return "running (its worker is gone; will be taken up again)"
+        return job.state.value
+
+    def jobs_of(self, worker: Heartbeat) -> list[Job]:
+        """What a worker is doing."""
+        return [job for job in self.unfinished if job.state is State.RUNNING and job.worker == worker.id]
+
+    def describe_readiness(self) -> dict[str, Any]:
+        """Whether what waits will be done, for scripts: `ok`, and in `reason` why not, or what to expect."""
+        reason = self.lack or ("" if self.workers else f"no worker is running anywhere yet; {_START}")
+        return {
+            "ok": not self.lack,
+            "workers": self.slots,
+            "waiting": len(self.left_waiting),
+            "longest_wait_seconds": round(self.longest_wait_seconds, 1),
+        } | ({"reason": reason} if reason else {})
+
+    def tell(self, job: Job) -> dict[str, Any]:
+        """A job for scripts: its record, and what it is really doing."""
+        return job.model_dump(mode="json") | {"doing": self.describe(job), "worker_is_gone": self.is_abandoned(job)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """For scripts."""
+        lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
+        workers = [
+            worker.model_dump(mode="json")
+            | {"jobs": [{"id": job.id, "since": job.taken_up} for job in self.jobs_of(worker)]}
+            for worker in self.workers
+        ]
+        return {
+            "taken": self.taken,
+            "waiting": self.waiting,
+            "longest_wait_seconds": self.longest_wait_seconds,
+            "workers": workers,
+            "reason": self.lack,
+            "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
+            **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
+        }
+
+
+_START = f"start one on the same queue: {Commands.start_worker()}"
+
+
+def take_snapshot(queue: Queue) -> Snapshot:
+    """Read all of it; waits for the storage."""
+    ledger = queue.ledger
+    return Snapshot(
+        time.time(), queue.waiting(), tuple(ledger.jobs()), tuple(queue.heartbeats.living()), ledger.comparison()
+    )
