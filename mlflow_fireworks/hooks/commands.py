@@ -80,7 +80,7 @@ _FIRST_PAUSE = click.option(
     type=Duration(),
     default="10s",
     show_default=True,
-    help="Before the second of five tries; then longer each time.",
+    help="Before the second try; then longer each time, up to 15 minutes.",
 )
 _LEASE = click.option(
     "--lease",
@@ -159,7 +159,9 @@ def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
     queue = open_queue(_queue(queue_url))
     found = enqueue_missing(queue, load_rules(rules_path), dead_too=True)
-    _list_jobs(found, take_snapshot(queue), as_json)
+    _list_jobs(found.enqueued, take_snapshot(queue), as_json)
+    if not found.enqueued or found.given_up:
+        click.echo(found.describe(queue.path), err=True)
 
 
 @hooks.command()
@@ -178,9 +180,19 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_QUEUE
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
-    """Try a dead job again."""
+    """Try a job that failed again, at once."""
     queue = open_queue(_queue(queue_url))
     _list_jobs([queue.retry(job_id)], take_snapshot(queue), as_json)
+
+
+@hooks.command()
+@click.argument("job_id")
+@_QUEUE
+@_JSON
+def dismiss(job_id: str, queue_url: str | None, as_json: bool) -> None:
+    """End a job that failed: it is not tried again, unless its pointer moves or somebody retries it."""
+    queue = open_queue(_queue(queue_url))
+    _list_jobs([queue.dismiss(job_id)], take_snapshot(queue), as_json)
 
 
 @hooks.command()

@@ -3,10 +3,11 @@
 ::
 
     QUEUED ─► RUNNING ─► DONE
-      ▲  │       ├─────► DEAD         after all tries; stays visible, and can be tried again by hand
+      ▲  │       ├─────► DEAD         failed for good; remains visible, and can be tried again by hand
       │  │       └─────► SUPERSEDED   what it pointed to has moved on
       └──┼─ a try failed
-         └─────────────► SUPERSEDED   a newer job for the same deployment came in
+         ├─────────────► SUPERSEDED   a newer job for the same deployment came in
+         └─────────────► DISMISSED    somebody does not want it, also after it was DEAD
 
 A job says which pointer (an alias, a tag, a branch) a deployment follows, not which version: that is read when the
 work begins and again before it is finished. So events may come twice, late, or in the wrong order.
@@ -41,6 +42,7 @@ class State(str, Enum):
     DONE = "done"
     SUPERSEDED = "superseded"
     DEAD = "dead"
+    DISMISSED = "dismissed"
 
     @property
     def is_final(self) -> bool:
@@ -127,6 +129,8 @@ class Job(BaseModel):
         recurs: Whether its id may come again for something new, as when a branch goes from A to B, back, and to B.
         state: How far it is.
         attempts: Tries that failed.
+        strikes: Those of them whose failure does not pass by itself; a few of these end it.
+        waits_for: What the next try waits for, for people; "" when that is not known.
         crashes: Tries that ended with the worker's death.
         worker: The heartbeat's id of who took it up last; "" before, and where nobody tells.
         taken_up: Unix time in seconds at which that was.
@@ -152,6 +156,8 @@ class Job(BaseModel):
     recurs: bool = False
     state: State = State.QUEUED
     attempts: int = 0
+    strikes: int = 0
+    waits_for: str = ""
     crashes: int = 0
     worker: str = ""
     taken_up: float = 0.0
@@ -290,7 +296,7 @@ class Ledger:
             if last_done:
                 done.add(job.key)
             old = number >= _KEPT_JOBS and self._clock() - job.updated > _KEPT_SECONDS
-            failure = job.state is State.DEAD and self.is_newest(job)
+            failure = job.state in (State.DEAD, State.DISMISSED) and self.is_newest(job)
             if old and job.state.is_final and not last_done and not failure:
                 self._jobs.delete_data(job.id)
 

@@ -38,6 +38,7 @@ class JobFigures(Collector):
             jobs.add_metric([state.value], tally[state])
         yield jobs
         yield GaugeMetricFamily(f"{_PREFIX}_failures", "Deployments whose last promotion failed.", len(snapshot.dead))
+        yield GaugeMetricFamily(f"{_PREFIX}_retried", "Jobs that failed and are tried again.", len(snapshot.retried))
         yield GaugeMetricFamily(f"{_PREFIX}_queue_waiting", "Ids that wait for a worker.", snapshot.waiting)
         yield GaugeMetricFamily(f"{_PREFIX}_workers", "Jobs that the living workers can do at once.", snapshot.slots)
         yield GaugeMetricFamily(

@@ -180,22 +180,46 @@ class Queue:
         return self.waiting() >= self._max_waiting
 
     def retry(self, job_id: str) -> Job:
-        """Try a dead job again, as a new one.
+        """Try a job that failed again, at once, as a new one.
 
         Raises:
             NotFoundError: There is no such job.
-            ConflictError: It is not dead, or a newer one for the same deployment came in.
+            ConflictError: It did not fail, or a newer one for the same deployment came in.
         """
-        dead = self.ledger.find(job_id)
-        if dead is None:
-            raise NotFoundError(f"there is no job '{job_id}'; see: {Commands.list_jobs(self.path)}")
-        if dead.state is not State.DEAD:
-            raise ConflictError(f"job {job_id} is {dead.state.value}; only a dead one can be tried again")
+        dead = self._find(job_id)
+        failed = dead.state is State.QUEUED and dead.attempts > 0
+        if not failed and dead.state not in (State.DEAD, State.DISMISSED):
+            raise ConflictError(f"job {job_id} is {dead.state.value}; only what failed can be tried again")
         if not self.ledger.is_newest(dead):
             raise ConflictError(f"job {job_id} was followed by a newer one for '{dead.deployment}'; nothing to retry")
         job = again(dead, "by hand")
         self.put(job)
+        if failed:
+            self.hand_out(dead.id)  # a worker finds that a newer one came in
+            return job
         self.ledger.save(dead, state=State.SUPERSEDED, error=f"{dead.error} (tried again as {job.id})")
+        return job
+
+    def dismiss(self, job_id: str) -> Job:
+        """End a job that failed, so that neither waiting nor comparing tries it again; `retry` does.
+
+        Raises:
+            NotFoundError: There is no such job.
+            ConflictError: It did not fail, or a worker is at it.
+        """
+        job = self._find(job_id)
+        with self.locks.hold(job.key) as held:
+            job = self._find(job_id)
+            if job.state is State.RUNNING or (not held and not job.state.is_final):
+                raise ConflictError(f"a worker is at job {job_id} now; dismiss it when that try is over")
+            if job.state is not State.DEAD and not (job.state is State.QUEUED and job.attempts):
+                raise ConflictError(f"job {job_id} is {job.state.value}; only what failed can be dismissed")
+            return self.ledger.save(job, state=State.DISMISSED)
+
+    def _find(self, job_id: str) -> Job:
+        job = self.ledger.find(job_id)
+        if job is None:
+            raise NotFoundError(f"there is no job '{job_id}'; see: {Commands.list_jobs(self.path)}")
         return job
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.errors import FireworksError, UnavailableError
@@ -80,16 +81,49 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
             yield Finding(found, removal, f"{job.subject} is gone")
 
 
-def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
+@dataclass(frozen=True)
+class Compared:
+    """What follows from a comparison.
+
+    Args:
+        enqueued: Jobs for what is missing.
+        waiting: Deployments that are missing something too, and have a job that runs or waits.
+        given_up: The jobs that failed at what is still missing, or were dismissed.
+    """
+
+    enqueued: Sequence[Job]
+    waiting: Sequence[str]
+    given_up: Sequence[Job]
+
+    def describe(self, queue: str | None) -> str:
+        """All of it in one line, for people.
+
+        Args:
+            queue: The queue's file, for the commands; None where the environment names it.
+        """
+        words = {State.DEAD: "given up", State.DISMISSED: "dismissed"}
+        parts = [
+            f"{words[job.state]}: {job.deployment} (retry with {Commands.retry_job(job.id, queue)})"
+            for job in self.given_up
+        ]
+        if self.waiting:
+            parts.insert(0, f"in work or waiting: {', '.join(self.waiting)}")
+        if self.enqueued:
+            parts.insert(0, f"to do: {', '.join(job.deployment for job in self.enqueued)}")
+        return "; ".join(parts) or "nothing to do"
+
+
+def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
     """Enqueue what is missing, as far as the registries answer.
 
     Args:
         queue: Takes the jobs.
         rules: The rules.
-        dead_too: Also try again what was given up on for the version that is still asked for.
+        dead_too: Also try again what was given up on for the version that is still asked for; but not what
+            somebody dismissed.
 
     Returns:
-        The jobs that were enqueued.
+        What was enqueued, and what is missing nevertheless.
 
     Raises:
         UnavailableError: As `compare`; what was found missing for the other rules is enqueued.
@@ -103,19 +137,26 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
     return found
 
 
-def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> list[Job]:
+def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
+    passed_over = {State.DISMISSED} if dead_too else {State.DISMISSED, State.DEAD}
     queue.ledger.prune()
     jobs = queue.ledger.jobs()
     busy = {job.key for job in jobs if not job.state.is_final}  # it may end after Fireworks was looked at
-    enqueued = []
+    enqueued: list[Job] = []
+    waiting: list[str] = []
+    given_up: list[Job] = []
     for finding in compare(rules, jobs):
+        if not finding.missing:
+            continue
         newest = queue.ledger.newest(finding.job.key)
-        waits = finding.job.key in busy or (newest is not None and not newest.state.is_final)
-        given_up = newest is not None and newest.state is State.DEAD and newest.asks_for_the_same_as(finding.job)
-        if finding.missing and not waits and (dead_too or not given_up):
+        if finding.job.key in busy or (newest is not None and not newest.state.is_final):
+            waiting.append(finding.job.deployment)
+        elif newest is not None and newest.asks_for_the_same_as(finding.job) and newest.state in passed_over:
+            given_up.append(newest)
+        else:
             queue.put(finding.job)
             enqueued.append(finding.job)
-    return enqueued
+    return Compared(enqueued, waiting, given_up)
 
 
 def _newest_of_each(jobs: Iterable[Job]) -> dict[str, Job]:
@@ -130,7 +171,8 @@ def _find_promoted(jobs: Iterable[Job]) -> Iterator[Job]:
     """The last promotion of each key of which something may be on Fireworks, be it half a model."""
 
     def counts(job: Job) -> bool:
-        return job.state is State.DONE or (job.state is State.DEAD and job.action == "promote")
+        given_up = job.state in (State.DEAD, State.DISMISSED)
+        return job.state is State.DONE or (given_up and job.action == "promote")
 
     return (job for job in _newest_of_each(filter(counts, jobs)).values() if job.action == "promote")
 

@@ -180,8 +180,7 @@ class Service:
         with self._queue.locks.hold("reconcile") as held:
             if held:
                 found = reconcile(self._queue, self._rules, dead_too=dead_too)
-                names = ", ".join(job.deployment for job in found)
-                logger.info("looked at the registry: %s", f"to do: {names}" if names else "nothing to do")
+                logger.info("looked at the registry: %s", found.describe(self._queue.path))
 
     def _every(self, seconds: float, action: Callable[[], object]) -> None:
         while True:

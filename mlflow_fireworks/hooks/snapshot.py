@@ -58,6 +58,11 @@ class Snapshot:
         return [job for job in self.jobs if job.state is State.DEAD and newest[job.key] is job]
 
     @property
+    def retried(self) -> list[Job]:
+        """What failed so far and is tried again."""
+        return [job for job in self.unfinished if job.attempts]
+
+    @property
     def history(self) -> list[Job]:
         """The last jobs that are over."""
         return [job for job in self.jobs if job.state.is_final][:_HISTORY]
@@ -91,6 +96,11 @@ class Snapshot:
         waits = f"{count} jobs wait, the oldest" if count > 1 else "1 job waits"
         return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
 
+    def describe_retried(self) -> str:
+        """How many of these there are; "" when none."""
+        count = len(self.retried)
+        return f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again" if count else ""
+
     @property
     def troubles(self) -> list[str]:
         """What is wrong, the worst first, in a few words each."""
@@ -114,6 +124,8 @@ class Snapshot:
         """What a job is really doing, in a few words."""
         if self.is_abandoned(job):
             return "running (its worker is gone; will be taken up again)"
+        if job.state is State.QUEUED and job.attempts:
+            return describe_wait(job) if job.not_before > self.taken else f"waiting for a worker, {_name_try(job)}"
         return job.state.value
 
     def jobs_of(self, worker: Heartbeat) -> list[Job]:
@@ -151,6 +163,18 @@ class Snapshot:
             "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
+
+
+def describe_wait(job: Job) -> str:
+    """What a job that failed waits for, and until when: `waiting for Fireworks (503), next try 14:05 UTC, 7th try`."""
+    at = time.strftime("%H:%M UTC", time.gmtime(job.not_before))
+    return (f"waiting for {job.waits_for}, " if job.waits_for else "") + f"next try {at}, {_name_try(job)}"
+
+
+def _name_try(job: Job) -> str:
+    number = job.attempts + 1
+    is_teen = number % 100 // 10 == 1
+    return f"{number}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')} try"
 
 
 _START = f"start one on the same queue: {Commands.start_worker()}"

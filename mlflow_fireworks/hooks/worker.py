@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from huey.consumer import Consumer
-from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, NotFoundError
+from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.snapshot import describe_wait
 from mlflow_fireworks.hooks.subjects import has_home, look_up
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent, logger
@@ -29,11 +30,10 @@ from mlflow_fireworks.target import parse_target
 FIRST_PAUSE_SECONDS = 10.0
 _LONGEST_PAUSE_SECONDS = 900.0
 _SLOWER_EACH_TIME = 4
-_MAX_ATTEMPTS = 5
+_MAX_SLOWER = 10
 _MAX_CRASHES = 20  # a job that kills its worker, by memory say, must not do so for ever
 _SLOT_SECONDS = 2.0
 _SECONDS_BETWEEN_SAVES = 1.0
-_HOPELESS = {"INVALID_PARAMETER_VALUE", "UNAUTHENTICATED", "PERMISSION_DENIED"}
 
 
 class Follower(Silent):
@@ -90,12 +90,14 @@ class Worker:
         rules: What they stand on.
         first_pause_seconds: Before the second try; four times longer before each further one.
         id: Of the heartbeat of this process; "" when it has none.
+        most_tries: Ends also what would be tried as long as it is asked for; None does not.
     """
 
     queue: Queue
     rules: Rules
     first_pause_seconds: float = FIRST_PAUSE_SECONDS
     id: str = ""
+    most_tries: int | None = None
 
     def work(self, job_id: str) -> None:
         """Do a job, unless it is over, was superseded, or somebody else is at it."""
@@ -202,21 +204,24 @@ class Worker:
     def _try_later(self, job: Job, error: Exception) -> None:
         message = error.message if isinstance(error, FireworksError) else f"{type(error).__name__}: {error}"
         message = " ".join(message.split())[:1000]
-        attempts = job.attempts + 1
-        code = error.error_code if isinstance(error, MlflowException) else ""
-        if attempts >= _MAX_ATTEMPTS or code in _HOPELESS:
+        attempts, most = job.attempts + 1, most_tries(error)
+        strikes = job.strikes + (most is not None)
+        if (most and strikes >= most) or (self.most_tries and attempts >= self.most_tries):
             self._bury(job, message, attempts)
             return
-        pause = min(self.first_pause_seconds * _SLOWER_EACH_TIME ** (attempts - 1), _LONGEST_PAUSE_SECONDS)
-        logger.warning("%s: %s; try %d of %d in %d s", job.deployment, message, attempts + 1, _MAX_ATTEMPTS, pause)
+        slower = _SLOWER_EACH_TIME ** min(attempts - 1, _MAX_SLOWER)  # a float holds no more after weeks of tries
+        pause = min(self.first_pause_seconds * slower, _LONGEST_PAUSE_SECONDS)
         job = self.queue.ledger.save(
             job,
             state=State.QUEUED,
             attempts=attempts,
+            strikes=strikes,
+            waits_for=describe_culprit(error),
             error=message,
             not_before=time.time() + pause,
             progress=Progress(),
         )
+        logger.warning("%s: %s; %s", job.deployment, message, describe_wait(job))
         self.queue.hand_out(job.id, pause)
 
     def _bury(self, job: Job, message: str, attempts: int | None = None) -> None:
@@ -277,7 +282,7 @@ class WorkerPool(Consumer):  # type: ignore[misc]  # huey ships no types
 
 
 def work_now(rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> list[Job]:
-    """Do jobs here, one after the other, with the same tries as a worker.
+    """Do jobs here, one after the other, with a few tries each, so that it ends.
 
     Args:
         rules: What they stand on.
@@ -290,7 +295,7 @@ def work_now(rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIR
     done = []
     with tempfile.TemporaryDirectory(prefix="mlflow-fireworks-") as folder:
         queue = open_queue(str(Path(folder) / "queue.db"))
-        worker = Worker(queue, rules, first_pause_seconds)
+        worker = Worker(queue, rules, first_pause_seconds, most_tries=FEW)
         for job in jobs:
             queue.put(job)
             now = job
