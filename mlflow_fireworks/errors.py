@@ -4,6 +4,7 @@
 
     FireworksError                  base: MLflow's exception and click's, so `mlflow` prints one line
     ├── InvalidConfigError          a target, name or -C option that cannot be used as written
+    │   └── NoVersionError          a model URI that names none of the versions of a registered model
     ├── CredentialsError            no API key was found, or it cannot be one
     ├── SourceError                 the model URI leads to nothing that can be read
     ├── CheckpointError             the artifacts hold nothing (or too much) that Fireworks can serve
@@ -29,7 +30,7 @@ A message is one line: what happened, to which object, what to do next. It never
 """
 
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 from mlflow.exceptions import MlflowException
@@ -87,6 +88,19 @@ class InvalidConfigError(FireworksError):
     """A target URI, deployment name or `-C` option that cannot be used as written."""
 
     code = mlflow_codes.INVALID_PARAMETER_VALUE
+
+
+class NoVersionError(InvalidConfigError):
+    """A model URI that names a registered model, and none of its versions.
+
+    Args:
+        message: One line for a person, to which the known versions may be added.
+        model: What was named, a `registry.uri_types.RegisteredUri` without a version.
+    """
+
+    def __init__(self, message: str, model: Any) -> None:
+        super().__init__(message)
+        self.model = model
 
 
 class CredentialsError(FireworksError):

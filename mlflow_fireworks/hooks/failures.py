@@ -4,6 +4,7 @@ import httpx
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import (
+    BusyError,
     CheckpointError,
     CredentialsError,
     DeadlineError,
@@ -44,7 +45,7 @@ def most_tries(error: Exception) -> int | None:
 
 def _may_pass(error: Exception) -> bool:
     match error:
-        case FailedPreconditionError():
+        case FailedPreconditionError() | BusyError():
             return True
         case RefusedError(status=status, api_code=code):
             return code in _AWAY_CODES or status in _AWAY_STATUSES or (status >= _FAULTS and status != _UNIMPLEMENTED)

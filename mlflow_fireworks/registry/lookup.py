@@ -10,10 +10,10 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.utils.models import get_model_name_and_version
 from mlflow.utils.uri import is_databricks_unity_catalog_uri
 
-from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.errors import InvalidConfigError, NoVersionError
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.registry.clients import find_registry, open_client
-from mlflow_fireworks.registry.model_uri import LATEST, NoVersionError, parse_model_uri
+from mlflow_fireworks.registry.model_uri import LATEST, parse_model_uri
 from mlflow_fireworks.registry.uri_types import ModelUri, RegisteredUri, Workspace
 from mlflow_fireworks.registry.versions import list_versions
 

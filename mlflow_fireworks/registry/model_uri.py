@@ -26,7 +26,7 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub import utils as hub_utils
 from mlflow.entities.model_registry.model_version_stages import ALL_STAGES
 
-from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.errors import InvalidConfigError, NoVersionError
 from mlflow_fireworks.registry.uri_types import (
     SCHEME,
     FolderUri,
@@ -53,19 +53,6 @@ _FORMS = {
     "Hub": "hf:/ORG/NAME or hf:/ORG/NAME@REVISION",
     "folder": "a path, or file:///PATH",
 }
-
-
-class NoVersionError(InvalidConfigError):
-    """A registered model was named, and none of its versions.
-
-    Args:
-        message: One line for a person, to which the known versions may be added.
-        model: What was named, without a version.
-    """
-
-    def __init__(self, message: str, model: RegisteredUri) -> None:
-        super().__init__(message)
-        self.model = model
 
 
 def parse_model_uri(text: str) -> ModelUri:

@@ -15,6 +15,8 @@ from mlflow_fireworks.http import TransientError
 AS_LONG_AS_ASKED = None
 TRIES = {
     errors.InvalidConfigError: 1,
+    errors.NoVersionError: 1,
+    errors.BusyError: AS_LONG_AS_ASKED,
     errors.CredentialsError: 1,
     errors.SourceError: AS_LONG_AS_ASKED,
     errors.CheckpointError: 1,
@@ -43,6 +45,8 @@ STATUSES |= dict.fromkeys((408, 429, 500, 502, 503, 504, 522), AS_LONG_AS_ASKED)
 def make(kind):
     if issubclass(kind, errors.PreflightError):
         return kind(["no tokenizer"], "models:/chat/3")
+    if issubclass(kind, errors.NoVersionError):
+        return kind("no", None)
     return kind("no", status=404) if issubclass(kind, errors.RefusedError) else kind("no")
 
 

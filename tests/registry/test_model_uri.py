@@ -6,8 +6,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.registry.model_uri import NoVersionError, parse_model_uri
+from mlflow_fireworks.errors import InvalidConfigError, NoVersionError
+from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.uri_types import (
     FolderUri,
     HubUri,
