@@ -33,6 +33,7 @@ from mlflow_fireworks.signals import stopped_by_sigterm
 
 Command = Callable[..., None]
 _NOT_ABOUT_EVENT = "nothing: no rule is about this event"
+_EVENTS_HINT = "no webhook came yet; does the sender have the receiver's address?"
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know no argument
@@ -176,6 +177,21 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 
 
 @hooks.command()
+@_QUEUE
+@_JSON
+def events(queue_url: str | None, as_json: bool) -> None:
+    """Show the last webhooks and what became of each, newest first; the first place to look when nothing happened."""
+    found = open_queue(_queue(queue_url)).deliveries.last()
+    if as_json:
+        click.echo(json.dumps([delivery.model_dump(mode="json") for delivery in found], indent=2))
+        return
+    for delivery in found:
+        click.echo(f"{_format(delivery.received)}  {delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}")
+    if not found:
+        click.echo(_EVENTS_HINT, err=True)
+
+
+@hooks.command()
 @click.argument("job_id")
 @_QUEUE
 @_JSON
@@ -266,15 +282,18 @@ def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
         click.echo(json.dumps([snapshot.tell(job) for job in found], indent=2))
         return
     for job in found:
-        changed = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(job.updated))
         words = [job.progress.text, job.error]
         if job.progress.size:
             words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
         about = "; ".join(word for word in words if word)
         click.echo(
-            f"{job.id}  {changed}  {snapshot.describe(job):<10}  "
+            f"{job.id}  {_format(job.updated)}  {snapshot.describe(job):<10}  "
             f"{job.subject} = {job.version or '-'} -> {job.deployment}" + (f"  {about}" if about else "")
         )
+
+
+def _format(moment: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(moment))
 
 
 def _make_service(  # noqa: PLR0917 - click passes them by name

@@ -4,25 +4,21 @@ huey carries ids of jobs; the jobs themselves are in the ledger. A lost or doubl
 in the ledger is handed out again, and what is finished is not done again.
 """
 
-import hashlib
 import sqlite3
-import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-from filelock import FileLock, Timeout
 from huey import Huey
 from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.deliveries import Deliveries
 from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
-from mlflow_fireworks.progress import logger
+from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
 
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
@@ -32,91 +28,6 @@ _REDIS_ANSWER_SECONDS = 10.0
 _REDIS_CONNECT_SECONDS = 5.0
 
 
-class Locks:
-    """Locks between processes that the death of their holder opens."""
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[bool]:
-        """Hold a lock while the block runs, without waiting for it.
-
-        Args:
-            name: Anything.
-
-        Yields:
-            Whether it was free.
-        """
-        raise NotImplementedError
-
-
-class FileLocks(Locks):
-    """For one machine: the system opens the lock of a process that dies, at once.
-
-    Args:
-        folder: Where the lock files are.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[bool]:
-        """As in the base class."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        lock = FileLock(self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock", mode=0o600)
-        try:
-            lock.acquire(blocking=False)
-        except Timeout:
-            yield False
-            return
-        try:
-            yield True
-        finally:
-            lock.release()
-
-
-class RedisLocks(Locks):
-    """For several machines: a lock that is not renewed opens by itself.
-
-    Args:
-        client: A `redis.Redis`.
-        lease_seconds: How long a dead holder's lock stays closed.
-    """
-
-    def __init__(self, client: Any, lease_seconds: float) -> None:
-        self._client = client
-        self._lease_seconds = lease_seconds
-
-    @contextmanager
-    def hold(self, name: str) -> Iterator[bool]:
-        """As in the base class; renewed in the background."""
-        lock = self._client.lock(f"{_NAME}.lock.{name}", timeout=self._lease_seconds, thread_local=False)
-        if not lock.acquire(blocking=False):
-            yield False
-            return
-        over = threading.Event()
-        keeper = threading.Thread(target=self._keep, args=(lock, name, over), daemon=True)
-        keeper.start()
-        try:
-            yield True
-        finally:
-            over.set()
-            keeper.join()
-            self._release(lock, name)
-
-    def _keep(self, lock: Any, name: str, over: threading.Event) -> None:
-        while not over.wait(self._lease_seconds / 3):
-            try:
-                lock.reacquire()
-            except Exception as error:  # noqa: BLE001, PERF203 - Redis may be away for a moment; the next try may reach it
-                logger.warning("the lock of '%s' could not be renewed (%s)", name, type(error).__name__)
-
-    def _release(self, lock: Any, name: str) -> None:
-        try:
-            lock.release()
-        except Exception as error:  # noqa: BLE001 - it opens by itself when the lease ends
-            logger.warning("the lock of '%s' could not be released (%s)", name, type(error).__name__)
-
-
 class Queue:
     """Jobs on their way to the workers.
 
@@ -124,6 +35,7 @@ class Queue:
         huey: Carries ids.
         ledger: Holds the jobs.
         heartbeats: Tell which workers live.
+        deliveries: Tell which webhooks came.
         locks: Keep two workers from one deployment.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
@@ -137,6 +49,7 @@ class Queue:
         huey: Huey,
         ledger: Ledger,
         heartbeats: Heartbeats,
+        deliveries: Deliveries,
         locks: Locks,
         *,
         max_waiting: int = MAX_WAITING,
@@ -146,6 +59,7 @@ class Queue:
         self.huey = huey
         self.ledger = ledger
         self.heartbeats = heartbeats
+        self.deliveries = deliveries
         self.locks = locks
         self.writers = writers
         self.path = path
@@ -227,6 +141,7 @@ class Queue:
         self.huey.storage.close()
         self.ledger.close()
         self.heartbeats.close()
+        self.deliveries.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -275,21 +190,22 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
         def storage(name: str) -> BaseStorage:
             return SqliteStorage(name, filename=str(path), timeout=30)
 
+        locks = FileLocks(path.with_name(f"{path.name}.locks"))
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=30)
-        ledger, heartbeats = _make_stores(storage)
+        stores = _make_stores(storage, locks)
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    locks = FileLocks(path.with_name(f"{path.name}.locks"))
-    return Queue(huey, ledger, heartbeats, locks, max_waiting=max_waiting, path=str(path))
+    return Queue(huey, *stores, locks, max_waiting=max_waiting, path=str(path))
 
 
-def _make_stores(storage: Callable[[str], BaseStorage]) -> tuple[Ledger, Heartbeats]:
+def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries]:
     """What is kept beside the ids, each in a part of the storage of its own."""
     return (
         Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads")),
         Heartbeats(storage(f"{_NAME}-workers")),
+        Deliveries(storage(f"{_NAME}-deliveries"), locks),
     )
 
 
@@ -310,9 +226,9 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     except redis.RedisError as error:
         raise UnavailableError(f"the queue's Redis does not answer ({type(error).__name__}); is it running?") from None
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
-    ledger, heartbeats = _make_stores(lambda name: RedisStorage(name, connection_pool=pool))
     locks = RedisLocks(client, lease_seconds)
-    return Queue(huey, ledger, heartbeats, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
+    return Queue(huey, *stores, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

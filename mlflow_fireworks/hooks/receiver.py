@@ -3,7 +3,7 @@
 ========================  ===========================================================================
 ``202`` ``accepted``      the jobs are written down; their ids are in the answer
 ``200`` ``duplicate``     they were before: a retry or a replay
-``200`` ``ignored``       no rule is about it; ``test`` for MLflow's test events
+``200`` ``ignored``       no rule is about it, for the reason in the answer; ``test`` for MLflow's test events
 ``401``                   no signature, a wrong one, or too old
 ``413``, ``422``          too large; not such an event
 ``503``                   the queue is full or away: the sender tries again
@@ -16,7 +16,7 @@ import hashlib
 import hmac
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import SecretStr
@@ -27,6 +27,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
 from mlflow_fireworks.hooks.jobs import Job, name_job
 from mlflow_fireworks.hooks.queue import Queue
@@ -38,6 +39,7 @@ OLDEST_SECONDS = 600
 """MLflow signs once and retries with the same time; its backoff and our Retry-After stay far below this."""
 SKEW_SECONDS = 60
 _RETRY_AFTER_SECONDS = 5
+_NOTHING_IN_IT = "this kind of event, or a tag that promotions write themselves, is nothing that a rule can ask for"
 _TEST_MODEL = "example_model"
 """MLflow 3.17, `webhooks/types.py`: what its test events are about; nothing else marks them."""
 
@@ -55,6 +57,26 @@ class Secrets:
     mlflow: SecretStr | None = None
     hub: SecretStr | None = None
     people: SecretStr | None = None
+
+
+@dataclass(frozen=True)
+class _Answer:
+    """What is answered to a webhook, and noted about it."""
+
+    status: int
+    outcome: str
+    about: str = ""
+    jobs: Sequence[str] = ()
+    reason: str = ""
+
+    def to_response(self) -> Response:
+        told: dict[str, Any] = {"status": self.outcome}
+        if self.outcome in {"refused", "busy"}:
+            told["error"] = self.reason
+        else:
+            told |= {"jobs": [*self.jobs]} | ({"reason": self.reason} if self.reason else {})
+        headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if self.outcome == "busy" else None
+        return JSONResponse(told, self.status, headers)
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
@@ -105,47 +127,50 @@ class Receiver:
             Route("/webhooks/huggingface", self._guarded("huggingface", self._take_hub), methods=["POST"]),
         ]
 
-    async def _take_mlflow(self, request: Request) -> Response:
+    async def _take_mlflow(self, request: Request) -> _Answer:
         if self._secrets.mlflow is None:
-            return _answer(401, "no secret for MLflow's webhooks is set here")
+            return _refuse(401, "no secret for MLflow's webhooks is set here")
         body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
-            return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
+            return _refuse(413, f"larger than {MAX_BODY_BYTES} bytes")
         headers = request.headers
         delivery_id, timestamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
         expected = sign(self._secrets.mlflow.get_secret_value(), delivery_id, timestamp, body)
         if not delivery_id or not _is_same(headers.get("x-mlflow-signature", ""), expected):
-            return _answer(401, "the signature is missing or wrong; does the webhook have the same secret as this?")
+            return _refuse(401, "the signature is missing or wrong; does the webhook have the same secret as this?")
         age = self._clock() - int(timestamp) if timestamp.isdecimal() and len(timestamp) < 15 else None  # noqa: PLR2004
         if age is None or not -SKEW_SECONDS <= age <= OLDEST_SECONDS:
-            return _answer(401, "too old, or from the future; are the clocks right?")
+            return _refuse(401, "too old, or from the future; are the clocks right?")
         events = read_mlflow_event(body, delivery_id)
         if any(event.subject.name == _TEST_MODEL for event in events):
-            return JSONResponse({"status": "test", "jobs": []})
+            return _Answer(200, "test")
         return await self._take(events)
 
-    async def _take_hub(self, request: Request) -> Response:
+    async def _take_hub(self, request: Request) -> _Answer:
         if self._secrets.hub is None:
-            return _answer(401, "no secret for the Hub's webhooks is set here")
+            return _refuse(401, "no secret for the Hub's webhooks is set here")
         if not _is_same(request.headers.get("x-webhook-secret", ""), self._secrets.hub.get_secret_value()):
-            return _answer(401, "the secret is missing or wrong; does the webhook have the same secret as this?")
+            return _refuse(401, "the secret is missing or wrong; does the webhook have the same secret as this?")
         body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
-            return _answer(413, f"larger than {MAX_BODY_BYTES} bytes")
+            return _refuse(413, f"larger than {MAX_BODY_BYTES} bytes")
         return await self._take(read_hub_event(body))
 
-    async def _take(self, events: Sequence[Event]) -> Response:
+    async def _take(self, events: Sequence[Event]) -> _Answer:
         jobs = [job for event in events for job in plan_jobs(self._rules, event)]
+        about = ", ".join(f"{event.subject} = {event.version[:12] or 'removed'}" for event in events)
         if not jobs:
-            return JSONResponse({"status": "ignored", "jobs": []})
-        async with self._turn:
-            accepted = await run_in_threadpool(self._put, jobs)
+            reasons = [self._rules.explain_nothing(event) for event in events] or [_NOTHING_IN_IT]
+            return _Answer(200, "ignored", about, reason="; ".join(reasons))
+        try:
+            async with self._turn:
+                accepted = await run_in_threadpool(self._put, jobs)
+        except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
+            return replace(_away(error), about=about)
         if accepted is None:
-            return _busy("the queue is full")
+            return _Answer(503, "busy", about, reason="the queue is full")
         ids = [job.id for job in jobs]
-        if accepted:
-            return JSONResponse({"status": "accepted", "jobs": ids}, 202)
-        return JSONResponse({"status": "duplicate", "jobs": ids})
+        return _Answer(202, "accepted", about, ids) if accepted else _Answer(200, "duplicate", about, ids)
 
     def _put(self, jobs: Sequence[Job]) -> int | None:
         """How many of the jobs are new; None when there is no room for them."""
@@ -154,18 +179,29 @@ class Receiver:
         return sum(self._queue.put(job) for job in jobs)
 
     def _guarded(
-        self, sender: str, take: Callable[[Request], Awaitable[Response]]
+        self, sender: str, take: Callable[[Request], Awaitable[_Answer]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
             try:
                 answer = await take(request)
             except InvalidConfigError as error:
-                answer = _answer(422, error.message)
+                answer = _refuse(422, error.message)
             except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
-                logger.exception("a webhook could not be written down")
-                answer = _busy(f"the queue is away ({type(error).__name__})")
-            self._count(sender, answer.status_code)
-            return answer
+                answer = _away(error)
+            self._count(sender, answer.status)
+            self._queue.deliveries.note(
+                Delivery(
+                    received=self._clock(),
+                    sender=sender,
+                    id=request.headers.get("x-mlflow-delivery-id", ""),
+                    status=answer.status,
+                    outcome=answer.outcome,
+                    about=answer.about,
+                    jobs=tuple(answer.jobs),
+                    reason=answer.reason,
+                )
+            )
+            return answer.to_response()
 
         return endpoint
 
@@ -227,9 +263,11 @@ def _is_same(given: str, expected: str) -> bool:
     return hmac.compare_digest(given.encode("latin-1", "replace"), expected.encode())
 
 
-def _answer(status: int, error: str) -> Response:
-    return JSONResponse({"status": "refused", "error": error}, status)
+def _refuse(status: int, error: str) -> _Answer:
+    return _Answer(status, "refused", reason=error)
 
 
-def _busy(error: str) -> Response:
-    return JSONResponse({"status": "busy", "error": error}, 503, {"Retry-After": str(_RETRY_AFTER_SECONDS)})
+def _away(error: Exception) -> _Answer:
+    """For the `except` block that caught it."""
+    logger.exception("a webhook could not be written down")
+    return _Answer(503, "busy", reason=f"the queue is away ({type(error).__name__})")

@@ -35,6 +35,7 @@ from mlflow_fireworks.names import check_name, suggest_name
 from mlflow_fireworks.target import parse_target
 
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
+_EXPLAINED = 5  # rules that one line has room for
 _NOT_IN_RULES = ("dry_run", "synchronous", "revision", "version", "cascade", "force", "progress")
 
 
@@ -160,8 +161,23 @@ class Rule(BaseModel):
 
     def matches(self, subject: Subject) -> bool:
         """Whether a pointer is one that this rule is about."""
-        if not fnmatchcase(subject.name, (self.hub if subject.is_on_hub else self.model) or ""):
-            return False
+        return self._is_about_name_of(subject) and self._is_about_ref_of(subject)
+
+    def explain_mismatch(self, subject: Subject) -> str:
+        """Which of the things that this rule asks for a pointer is not, in a few words: `asks for alias 'champion'`."""
+        if not self._is_about_name_of(subject):
+            return f"asks for the Hub repo '{self.hub}'" if self.hub else f"asks for model '{self.model}'"
+        return f"asks for {self._trigger}"
+
+    @property
+    def _trigger(self) -> str:
+        words = {"alias": self.alias, "tag": self.tag, "branch": self.branch}
+        return next((f"{word} '{value}'" for word, value in words.items() if value), "new versions")
+
+    def _is_about_name_of(self, subject: Subject) -> bool:
+        return fnmatchcase(subject.name, (self.hub if subject.is_on_hub else self.model) or "")
+
+    def _is_about_ref_of(self, subject: Subject) -> bool:
         match subject.kind:
             case "alias":
                 return self.alias is not None and fnmatchcase(subject.ref, self.alias)
@@ -245,6 +261,19 @@ class Rules(BaseModel):
     def matching(self, event: Event) -> list[Rule]:
         """The rules that an event is for."""
         return [rule for rule in self.rules if rule.matches(event.subject)]
+
+    def explain_nothing(self, event: Event) -> str:
+        """Why nothing follows from an event, for a person: which rules were compared, and what they ask for."""
+        subject = event.subject
+        kind = {"version": "versions", "hub_tag": "tag"}.get(subject.kind, subject.kind)
+        about = f"{kind} of '{subject.name}'" if kind == "versions" else f"{kind} '{subject.ref}' of '{subject.name}'"
+        if matching := self.matching(event):
+            titles = ", ".join(f"'{rule.title}'" for rule in matching)
+            return f"{about} was removed, and what it put on Fireworks is kept by {titles} (when_removed: keep)"
+        compared = [f"'{rule.title}' {rule.explain_mismatch(subject)}" for rule in self.rules[:_EXPLAINED]]
+        if len(self.rules) > _EXPLAINED:
+            compared.append(f"{len(self.rules) - _EXPLAINED} more")
+        return f"no rule is about {about} ({'; '.join(compared)})"
 
 
 def _fields_of(key: str, template: str) -> set[str]:

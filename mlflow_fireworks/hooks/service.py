@@ -32,6 +32,7 @@ TOKEN = "MLFLOW_FIREWORKS_HOOKS_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_MIN = 16
 SWEEP_SECONDS = 10.0
 _GOODBYE_SECONDS = 5
+_NOTE_SECONDS = 1.0
 _BACKLOG = 1024  # connections of a burst that wait to be accepted
 
 
@@ -115,6 +116,7 @@ class Service:
         elif reason := take_snapshot(self._queue).describe_readiness().get("reason"):
             logger.info("this process does no work itself: %s", reason)
         threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
+        threading.Thread(target=self._every, args=(_NOTE_SECONDS, self._queue.deliveries.save), daemon=True).start()
         threading.Thread(target=self._keep_reconciling, daemon=True).start()
 
     def check(self) -> Mapping[str, Any]:
@@ -158,6 +160,7 @@ class Service:
         )
         logger.info("listening on %s port %d", host, listener.getsockname()[1])
         server.run(sockets=[listener])
+        self._queue.deliveries.save()
 
     def wait(self) -> None:
         """Work until the process is told to stop. What runs then is left undone; the next start takes it up."""

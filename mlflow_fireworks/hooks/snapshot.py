@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
 from mlflow_fireworks.hooks.jobs import Comparison, Job, State
 from mlflow_fireworks.hooks.queue import Queue
@@ -26,6 +27,7 @@ class Snapshot:
         jobs: Newest first.
         workers: Those that live.
         comparison: How the last comparison with the registry went; None before the first.
+        deliveries: The last webhooks, newest first.
     """
 
     taken: float
@@ -33,6 +35,7 @@ class Snapshot:
     jobs: tuple[Job, ...]
     workers: tuple[Heartbeat, ...] = ()
     comparison: Comparison | None = None
+    deliveries: tuple[Delivery, ...] = ()
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -161,6 +164,7 @@ class Snapshot:
             "workers": workers,
             "reason": self.lack,
             "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
+            "deliveries": [delivery.model_dump(mode="json") for delivery in self.deliveries],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 
@@ -184,5 +188,10 @@ def take_snapshot(queue: Queue) -> Snapshot:
     """Read all of it; waits for the storage."""
     ledger = queue.ledger
     return Snapshot(
-        time.time(), queue.waiting(), tuple(ledger.jobs()), tuple(queue.heartbeats.living()), ledger.comparison()
+        time.time(),
+        queue.waiting(),
+        tuple(ledger.jobs()),
+        tuple(queue.heartbeats.living()),
+        ledger.comparison(),
+        tuple(queue.deliveries.last()),
     )

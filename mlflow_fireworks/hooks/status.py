@@ -32,6 +32,7 @@ MAX_VIEWERS = 100
 _LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _MAX_FORM_BYTES = 4096
+_SHOWN_DELIVERIES = 20
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
@@ -95,6 +96,7 @@ class StatusPage:
             nonce=nonce,
             message=message,
             only_live=only_live,
+            shown_deliveries=_SHOWN_DELIVERIES,
             can_retry=self._token is not None,
             ago=lambda moment: describe_age(snapshot.taken - moment),
             rate=lambda job: _describe_rate(job, snapshot.taken),

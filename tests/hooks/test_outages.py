@@ -38,6 +38,7 @@ def make_job(model, **fields):
     return Job(id="0123", rule="r", subject=subject, version="1", target="fireworks", deployment="chat", **fields)
 
 
+@pytest.mark.slow
 def test_an_outage_of_any_length_ends_without_a_person(fireworks, registry, queue, impatient, monkeypatch):
     registry.promote(1)
     job = make_job(registry.name)
@@ -55,6 +56,7 @@ def test_an_outage_of_any_length_ends_without_a_person(fireworks, registry, queu
     assert queue.ledger.find(job.id).state is State.DONE
 
 
+@pytest.mark.slow
 def test_fireworks_that_is_away_is_named_with_the_next_try(fireworks, registry, queue):
     registry.promote(1)
     fireworks.fault("get_model", status=503, times=1000)

@@ -16,6 +16,7 @@ from selenium.common.exceptions import StaleElementReferenceException, WebDriver
 from support.hooks_world import free_port, wait_until
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import Heartbeat
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
 from mlflow_fireworks.hooks.metrics import JobFigures
@@ -281,9 +282,11 @@ def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path)
     width, height, dark = size
     fill(site)
     site.put(job("long", "a-" + "very" * 15, State.DEAD, error=NASTY + "x" * 300, model="m" * 200))
+    site.queue.deliveries.note(Delivery(sender="huggingface", status=200, outcome="ignored", reason=NASTY + "y" * 300))
     driver = browse(site, width, height, dark=dark)
     wait_until(lambda: text_of(driver, "#connection") == "live", "the page is live")
     assert driver.execute_script("return document.documentElement.scrollWidth") <= width
+    assert "ignored" in text_of(driver, "#deliveries")
     assert driver.title == "Promotions to Fireworks"
     assert driver.get_log("browser") == []
     driver.save_screenshot(str(tmp_path / f"page-{width}.png"))

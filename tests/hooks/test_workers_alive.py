@@ -67,6 +67,7 @@ def test_work_that_waits_for_nobody_is_not_ready_and_a_queue_without_work_is(que
     assert take_snapshot(queue).describe_readiness()["ok"]
 
 
+@pytest.mark.slow
 def test_a_receiver_whose_only_worker_was_killed_says_so_everywhere(fireworks, registry, hooks):
     base = f"http://127.0.0.1:{hooks.port}"
     fireworks.fault("put_object", stall_seconds=60)
