@@ -125,6 +125,7 @@ def test_a_pointer_whose_removal_its_rule_outlives_is_explained():
     )
 
 
+@pytest.mark.slow
 def test_every_webhook_has_one_line_in_log_page_and_command(fireworks, registry, hooks):
     hooks.start("--reconcile-every", "0", "--workers", "0", "--max-queue", "1")
     registry.promote(1)

@@ -128,6 +128,7 @@ def test_registering_says_in_one_line_what_keeps_it(fireworks, hub, hooks):
         assert "hf_may" not in told.stderr
 
 
+@pytest.mark.slow
 def test_a_push_during_a_promotion_ends_at_the_newer_commit(fireworks, hub, hooks, contents):
     hooks.start(*NEVER)
     watch(hooks, hub)

@@ -86,6 +86,7 @@ def test_an_event_that_is_worked_off_in_a_ci_job_ends_after_five_tries(impatient
     assert (done.state, done.attempts) == (State.DEAD, 5)
 
 
+@pytest.mark.slow
 def test_comparing_names_what_was_given_up_and_what_waits(fireworks, registry, queue):
     registry.promote(1)
     rules, job = make_rules(registry.name), make_job(registry.name)

@@ -95,6 +95,7 @@ def test_moved_endpoint_is_taken_off_the_tags_of_the_version_that_had_it(catalog
     assert "did not take the tags" not in hooks.log
 
 
+@pytest.mark.slow
 def test_alias_that_is_gone_removes_what_the_rule_says(catalog, hooks):
     write_rules(hooks, f"{{name: brief, model: {CHAT}, alias: champion, deployment: chat, when_removed: delete}}")
     catalog.point(CHAT, "champion", 1)

@@ -65,6 +65,7 @@ def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
         assert again == []
 
 
+@pytest.mark.slow
 def test_a_file_killed_at_half_goes_on_from_the_last_byte(tmp_path):
     folder = make_llama(tmp_path / "llama", hidden=512, layers=4)
     size = sum(path.stat().st_size for path in folder.iterdir())
