@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 from mlflow.deployments import BaseDeploymentClient, cli, get_deploy_client
 from mlflow.exceptions import MlflowException
-from support.checkpoints import make_llama
+from support.checkpoints import make_llama, minilm_folder
 
 from mlflow_fireworks import plugin
 from mlflow_fireworks.config import option_table
@@ -255,3 +255,16 @@ def test_a_revision_and_a_registry_version_are_two_numbers_and_both_are_shown(fi
     ):
         with pytest.raises(MlflowException, match=text):
             client.update_deployment("chat", config={**options, **wrong}, endpoint="prod")
+
+
+def test_what_the_files_say_and_what_fireworks_says_have_names_of_their_own(fireworks, caplog):
+    """all-MiniLM-L6-v2: its files say 256 tokens and float32, Fireworks detects 512 and serves FP16."""
+    caplog.set_level("INFO", "mlflow.fireworks")
+    client = get_deploy_client("fireworks")
+    created = client.create_deployment("minilm", str(minilm_folder()), config={"verify_hugging_face": False})
+    assert (created["checkpoint_context_length"], created["checkpoint_dtype"]) == (256, "float32")
+    assert "checkpoint: context 256, float32 · Fireworks: context 512, FP16" in caplog.text
+    for found in (created, client.get_deployment("minilm"), *client.list_deployments()):
+        assert (found["context_length"], found["precision"]) == (512, "FP16")
+    client.create_endpoint("prod", {"model": "minilm", "progress": "none", "max_context_length": 128})
+    assert client.get_endpoint("prod")["served_context_length"] == 128

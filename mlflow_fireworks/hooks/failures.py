@@ -22,9 +22,6 @@ from mlflow_fireworks.http import TransientError
 
 FEW = 5
 _AWAY_CODES = frozenset({8, 14})  # gRPC: a quota or rate is used up; the service is away
-_AWAY_STATUSES = frozenset({408, 429})
-_FAULTS, _UNIMPLEMENTED = 500, 501
-_NO_PERMISSION = frozenset({401, 402, 403, 412})
 _NO_PERMISSION_CODES = frozenset({"UNAUTHENTICATED", "PERMISSION_DENIED"})
 
 
@@ -47,8 +44,8 @@ def _may_pass(error: Exception) -> bool:
     match error:
         case FailedPreconditionError() | BusyError():
             return True
-        case RefusedError(status=status, api_code=code):
-            return code in _AWAY_CODES or status in _AWAY_STATUSES or (status >= _FAULTS and status != _UNIMPLEMENTED)
+        case RefusedError(api_code=code):
+            return code in _AWAY_CODES
         # The files of a model may be missing, or their store away: the type does not tell, and waiting costs little.
         case UnavailableError() | TransferError() | DeadlineError() | SourceError():
             return True
@@ -64,9 +61,7 @@ def _needs_a_person(error: Exception) -> bool:
     match error:
         case InvalidConfigError() | CredentialsError() | CheckpointError() | UnsupportedError() | InvalidRequestError():
             return True
-        case RefusedError(status=status):
-            return status in _NO_PERMISSION
-        case MlflowException(error_code=code):
+        case MlflowException(error_code=code):  # Fireworks' refusals are, too
             return code in _NO_PERMISSION_CODES
     return False
 

@@ -9,6 +9,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as codes
 
 from mlflow_fireworks import errors
+from mlflow_fireworks.gateway.refusals import refusal
 from mlflow_fireworks.hooks.failures import FEW, most_tries
 from mlflow_fireworks.http import TransientError
 
@@ -67,7 +68,10 @@ def test_tries_by_type(kind):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_tries_of_what_fireworks_refuses(status):
-    assert most_tries(errors.RefusedError("no", status=status)) == STATUSES[status]
+    refused = refusal(
+        httpx.Response(status, json={"message": "no"}), "POST", "accounts/acme/models/chat", "api.example"
+    )
+    assert most_tries(refused) == STATUSES[status]
 
 
 def test_a_quota_that_is_used_up_may_be_raised_whatever_the_status():
