@@ -14,6 +14,8 @@ from mlflow_fireworks.names import DeploymentName, EndpointName
 
 # Fireworks docs: a description is shorter than 1,000 characters.
 DESCRIPTION_MAX = 999
+UNKNOWN = "unknown"
+"""In place of what no stamp says about a model that this plugin did not make."""
 _SOURCE_MAX = 200
 _REVISION = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
@@ -61,6 +63,12 @@ class RevisionStamp:
             int(found["size"]) if found["size"] else None,
             int(found["turn"]) if found["turn"] else None,
         )
+
+    @property
+    def model_uri(self) -> str | None:
+        """The source as it can be deployed again; None where it was written down shortened or with blanks escaped."""
+        is_escaped = "%20" in self.source and not self.source.startswith("file:")
+        return None if is_escaped or self.source.startswith("…") or self.source == UNKNOWN else self.source
 
     def describe(self, text: str = "") -> str:
         """The description: the user's text, cut where it would be too long, then the stamp."""

@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.content import fetched_ahead
 from mlflow_fireworks.artifacts.manifest import Manifest
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import (
     AlreadyExistsError,
     ApiError,
@@ -122,7 +123,7 @@ def refuse_unsent(run: Run, model: Model, stamp: RevisionStamp) -> None:
         TransferError: Files are missing, as far as this machine knows; says how many and what sends them.
         ConflictError: They are being sent right now.
     """
-    again = run.commands.again(stamp.deployment, stamp.source, revision=stamp.revision)
+    again = _send_again(run.commands, stamp)
     with open_journal(run, model.name) as journal:
         missing = journal.missing(stamp.fingerprint, model.create_time)
     if missing:
@@ -175,7 +176,7 @@ def validate(run: Run, plan: Plan) -> tuple[str, ...]:
         limit = format_seconds(run.config.timeout)
         return (
             f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or send its files "
-            "again with: " + resend.again(plan.stamp.deployment, plan.stamp.source, revision=plan.stamp.revision)
+            "again with: " + _send_again(resend, plan.stamp)
         )
 
     if run.config.synchronous:
@@ -203,10 +204,14 @@ def _with_next_step(run: Run, plan: Plan, error: FireworksError, named: Sequence
     if isinstance(error, DeadlineError):
         return error  # it says both already
     if named:
-        again = run.commands.again(stamp.deployment, stamp.source, revision=stamp.revision)
+        again = _send_again(run.commands, stamp)
         return error.reworded(f"{error.message}; {enumerate_names(named, _SHOWN)} will be sent again by: {again}")
     again = run.commands.finish(stamp.deployment)
     return error.reworded(f"{error.message}; what was sent is kept: validate it again with: {again}")
+
+
+def _send_again(commands: Commands, stamp: RevisionStamp) -> str:
+    return commands.again(stamp.deployment, stamp.model_uri or "MODEL_URI", revision=stamp.revision)
 
 
 def _words_of(error: FireworksError) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.gateway.revisions import Deployment
-from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.stamps import UNKNOWN, RevisionStamp
 from mlflow_fireworks.gateway.wire import Model, drop_unset
 from mlflow_fireworks.pipeline.plan import Action
 from mlflow_fireworks.progress import format_bytes
@@ -75,9 +75,9 @@ def describe_deployment(deployment: Deployment) -> dict[str, Any]:
         "state": current.model.state,
         "revision": current.number,
         "version": version_in(stamp.source) if stamp else None,
-        "flavor": stamp.flavor if stamp else "unknown",
-        "source": stamp.source if stamp else "unknown",
-        "content": stamp.fingerprint if stamp else "unknown",
+        "flavor": stamp.flavor if stamp else UNKNOWN,
+        "source": stamp.source if stamp else UNKNOWN,
+        "content": stamp.fingerprint if stamp else UNKNOWN,
         "bytes": stamp.size if stamp else None,
         "managed": deployment.is_managed,
         **describe_resource(current.model),

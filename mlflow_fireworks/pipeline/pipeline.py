@@ -21,7 +21,7 @@ from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, Inva
 from mlflow_fireworks.gateway.catalogue import find_base_model
 from mlflow_fireworks.gateway.operations import ImportSource
 from mlflow_fireworks.gateway.revisions import Deployment, group_deployments
-from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
+from mlflow_fireworks.gateway.stamps import UNKNOWN, RevisionStamp, text_of
 from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
 from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
@@ -100,7 +100,7 @@ class Pipeline:
         """
         existing = self.deployment(name)
         revision = existing.latest if existing.latest.model.state == UPLOADING else existing.current
-        stamp = revision.stamp or RevisionStamp(name, 1, "unknown", "unknown", "0")
+        stamp = revision.stamp or RevisionStamp(name, 1, UNKNOWN, UNKNOWN, "0")
         refuse_immutable(self.run.config, revision.model)
         action = Action.NOTHING
         warnings: tuple[str, ...] = ()

@@ -116,3 +116,17 @@ def test_what_an_update_to_the_content_ab_does(held, action, number):
         RevisionStamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set(), Commands("fireworks")
     )
     assert (plan.action.value, plan.stamp.revision) == (action, number)
+
+
+@pytest.mark.parametrize(
+    ("source", "uri"),
+    [
+        ("models:/chat/3", "models:/chat/3"),
+        ("models:/my chat/3", None),
+        ("s3://bucket/" + "x" * 300, None),
+        ("file:///my%20models/x", "file:///my%20models/x"),
+        ("unknown", None),
+    ],
+)
+def test_a_source_is_deployed_again_only_where_it_was_written_down_whole(source, uri):
+    assert RevisionStamp.read(RevisionStamp("chat", 1, source, "files", "ab").describe()).model_uri == uri
