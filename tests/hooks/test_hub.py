@@ -168,6 +168,7 @@ def test_a_branch_that_goes_back_and_forth_is_followed_each_time_and_a_dead_even
         wait_until(lambda sha=sha: shows(sha), "the branch is followed")
 
 
+@pytest.mark.slow
 def test_events_that_are_forged_doubled_or_about_other_things_change_nothing(fireworks, hub, hooks, contents):
     write_rules(
         hooks,

@@ -96,7 +96,7 @@ def test_a_workflow_that_fails_says_why_in_one_line_and_runs_no_input_as_code(re
     done, summary = workflow.run(folder, environ, {"model": registry.name, "alias": '$(touch a)`touch b`"; touch c #'})
     assert done.returncode == 1
     _, error, end = summary.split("```")
-    assert error.startswith("json\nError: models:/")
+    assert error.startswith("json\nError: 'models:/")
     assert (error.count("\n"), end) == (2, "\n")
     assert not {"a", "b", "c"} & {path.name for path in folder.iterdir()}
     assert KEY not in done.stdout + done.stderr + summary

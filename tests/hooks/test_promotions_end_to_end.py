@@ -55,6 +55,7 @@ def test_moving_an_alias_ends_in_a_ready_model_and_keeps_the_old_version(firewor
     assert [job["state"] for job in told] == ["done", "done"]
 
 
+@pytest.mark.slow
 def test_deliveries_that_are_forged_old_large_or_odd_change_nothing(fireworks, registry, hooks):
     hooks.start("--reconcile-every", "0")
     body = alias_event(registry, 1)

@@ -355,7 +355,17 @@ def test_every_fault_is_tried_at_every_place():
         assert set(cells) == {*PASSING, *STAYING}, place
 
 
-@pytest.mark.parametrize(("place", "fault"), [(place, fault) for place in CELLS for fault in CELLS[place]])
+SLOW = {"stall", "503 for ever", "bad TLS", "no DNS"}  # those that take their time, or stand beside a quicker twin
+
+
+@pytest.mark.parametrize(
+    ("place", "fault"),
+    [
+        pytest.param(place, fault, marks=pytest.mark.slow if fault in SLOW else ())
+        for place in CELLS
+        for fault in CELLS[place]
+    ],
+)
 def test_fault(world, site, place, fault):
     cell, options = CELLS[place][fault], dict(PLACES[place].options)
     make_trouble(world, site, place, fault)

@@ -11,6 +11,8 @@ from support.tcp_proxy import TcpProxy, Trouble
 
 from mlflow_fireworks.errors import SourceError
 
+pytestmark = pytest.mark.slow
+
 FETCH = rf"^GET /models/llama/{WEIGHTS} (?!.*\r\nrange:)"
 
 

@@ -40,22 +40,23 @@ def again(client, llama, verb, **options):
     return client.update_deployment("chat", llama if verb == "update" else None, config={**QUIET, **options})
 
 
-@pytest.mark.parametrize("verb", ["create", "update", "finish"])
+ASKED = {
+    "url": ("hugging_face_url", "acme/other", "huggingFaceUrl", URL),
+    "no url": ("hugging_face_url", "none", "huggingFaceUrl", ""),
+    "public": ("public", "true", "public", True),
+    "display_name": ("display_name", "Chat", "displayName", "Chat"),
+    "github_url": ("github_url", "https://github.com/acme/chat", "githubUrl", "https://github.com/acme/chat"),
+    "context_length": ("context_length", 128, "contextLength", 128),
+    "supports_tools": ("supports_tools", True, "supportsTools", True),
+    "supports_image_input": ("supports_image_input", True, "supportsImageInput", True),
+}
+
+
 @pytest.mark.parametrize(
-    "asked",
-    [
-        ("hugging_face_url", "acme/other", "huggingFaceUrl", URL),
-        ("hugging_face_url", "none", "huggingFaceUrl", ""),
-        ("public", "true", "public", True),
-        ("display_name", "Chat", "displayName", "Chat"),
-        ("github_url", "https://github.com/acme/chat", "githubUrl", "https://github.com/acme/chat"),
-        ("context_length", 128, "contextLength", 128),
-        ("supports_tools", True, "supportsTools", True),
-        ("supports_image_input", True, "supportsImageInput", True),
-    ],
+    ("verb", "asked"), [*(("create", name) for name in ASKED), ("update", "public"), ("finish", "url")]
 )
 def test_what_is_asked_for_is_changed_and_listed(client, llama, held, verb, asked):
-    option, value, field, expected = asked
+    option, value, field, expected = ASKED[asked]
     result = again(client, llama, verb, **{option: value})
     assert held()[field] == expected
     assert (result["action"], result["changed"]) == ("updated", [option])

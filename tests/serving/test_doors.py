@@ -196,6 +196,7 @@ def test_an_endpoint_goes_back_with_the_content(fireworks, client, llamas):
     assert len(fireworks.calls("create_model")) == 2
 
 
+@pytest.mark.slow
 def test_tunability_is_waited_for(monkeypatch, llamas, caplog):
     with Emulator(tunability_seconds=1.5) as fireworks:
         monkeypatch.setenv("FIREWORKS_BASE_URL", fireworks.url)
