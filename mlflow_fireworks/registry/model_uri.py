@@ -59,7 +59,8 @@ def parse_model_uri(text: str) -> ModelUri:
     """Read a model URI.
 
     Args:
-        text: The URI; blanks around it and slashes at its end mean nothing.
+        text: The URI; slashes at its end mean nothing, nor do blanks around it, unless they could belong to the name of
+            a folder.
 
     Returns:
         What it names.
@@ -74,10 +75,15 @@ def parse_model_uri(text: str) -> ModelUri:
     if _CONTROL.search(asked):
         raise InvalidConfigError(f"the model URI {_show(asked)!a} holds a line break or control character")
     found = SCHEME.match(asked)
+    scheme = found[1].lower() if found else ""
+    if text.lstrip().rstrip("\r\n") != asked and scheme not in ("models", "runs", "hf"):
+        raise InvalidConfigError(
+            f"'{_show(asked)}' is followed by a blank, and may mean another folder with it; remove the blank"
+        )
     if not found:
         return FolderUri(_SLASHES_AT_END.sub("", asked))
     rest = asked[found.end() :]
-    match found[1].lower():
+    match scheme:
         case "models":
             return _parse_models(asked, rest)
         case "runs":
