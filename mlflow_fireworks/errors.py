@@ -26,7 +26,8 @@
     ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
-A message is one line: what happened, to which object, what to do next. It never holds a key or a signed URL.
+A message is one line: what happened, to which object, what to do next. It never holds a key, a signed URL or a
+password.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ import click
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as mlflow_codes
 from typing_extensions import Self
+
+from mlflow_fireworks.redaction import hide_passwords
 
 _CODES_BY_STATUS = {
     400: mlflow_codes.INVALID_PARAMETER_VALUE,
@@ -70,7 +73,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
     code: ClassVar[int] = mlflow_codes.INTERNAL_ERROR
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, error_code=self.code)
+        super().__init__(hide_passwords(message), error_code=self.code)
 
     def reworded(self, message: str) -> Self:
         """The same error, with all that it carries, in other words.
@@ -78,6 +81,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
         Args:
             message: One line for a person.
         """
+        message = hide_passwords(message)
         clone = type(self).__new__(type(self))
         clone.__dict__.update(self.__dict__, message=message)
         clone.args = (message,)

@@ -12,7 +12,10 @@ from typing import NoReturn, Protocol
 
 from tqdm import tqdm
 
+from mlflow_fireworks.redaction import hide_in_record
+
 logger = logging.getLogger("mlflow.fireworks")
+logger.addFilter(hide_in_record)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
