@@ -16,7 +16,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).p
 FLOORS = (
     {"redaction", "home"},
     {"errors", "names", "progress"},
-    {"commands", "http", "waiting", "signals"},
+    {"commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
@@ -37,7 +37,7 @@ LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
     "huggingface_hub": {"artifacts", "registry", "hooks"},
-    "httpx": {"http", "gateway", "transfer", "serving", "hooks"},
+    "httpx": {"connections", "http", "gateway", "transfer", "serving", "hooks"},
 }
 
 
