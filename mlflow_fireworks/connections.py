@@ -44,6 +44,13 @@ def open_client(*, limits: httpx.Limits | None = None, **options: Any) -> httpx.
     return httpx.Client(verify=trust, limits=limits, mounts=mounts, trust_env=False, **options)
 
 
+def name_proxy() -> str:
+    """The proxy for https in a message: its host, and the variable that names it."""
+    name, address = _proxy_setting()
+    url = httpx.URL(address if "://" in address else f"http://{address}")
+    return f"{url.host}:{url.port} ({name})" if url.port else f"{url.host} ({name})"
+
+
 def _load_certificates() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if folder and not file and not Path(folder).is_dir():
@@ -72,13 +79,9 @@ def _find_proxy() -> httpx.Proxy | None:
     Raises:
         InvalidConfigError: It cannot be used; its value, which may hold a password, is not repeated.
     """
-    found = getproxies()  # the environment's, or else the system's on macOS and Windows
-    scheme = next((scheme for scheme in ("https", "all") if found.get(scheme)), None)
-    if scheme is None:
+    name, value = _proxy_setting()
+    if not value:
         return None
-    value = found[scheme]
-    name = next((name for name in (f"{scheme}_proxy", f"{scheme.upper()}_PROXY") if os.environ.get(name)), None)
-    name = name or f"the system's {scheme} proxy"
 
     def refuse(why: str) -> InvalidConfigError:
         return InvalidConfigError(f"{name} cannot be used: {why}; correct it, or unset it")
@@ -102,6 +105,17 @@ def _find_proxy() -> httpx.Proxy | None:
     if not url.host or url.fragment or not 0 < (url.port or 1) <= _MAX_PORT:
         raise refuse("it names no host, or a port that cannot exist; write http://HOST:PORT")
     return proxy
+
+
+def _proxy_setting() -> tuple[str, str]:
+    """What sets the proxy for https, and its address; "" when nothing does."""
+    found = getproxies()  # the environment's, or else the system's on macOS and Windows
+    scheme = next((scheme for scheme in ("https", "all") if found.get(scheme)), None)
+    if scheme is None:
+        return "", ""
+    names = (f"{scheme}_proxy", f"{scheme.upper()}_PROXY")
+    name = next((name for name in names if os.environ.get(name)), f"the system's {scheme} proxy")
+    return name, found[scheme]
 
 
 def _patterns_of(hosts: Iterable[str]) -> Iterator[str]:

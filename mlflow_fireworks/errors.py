@@ -54,9 +54,8 @@ _CODES_BY_STATUS = {
     502: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     503: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     504: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    520: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    522: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    524: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    507: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    **dict.fromkeys(range(520, 530), mlflow_codes.TEMPORARILY_UNAVAILABLE),
 }
 
 

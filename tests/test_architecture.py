@@ -30,6 +30,7 @@ FLOORS = (
 ARROWS = {
     ("names", "errors"),
     ("waiting", "errors"),
+    ("http", "connections"),
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.

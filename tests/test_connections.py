@@ -5,9 +5,13 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from mlflow_fireworks.connections import open_client
-from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
+from mlflow_fireworks.gateway.transport import Transport
+from mlflow_fireworks.gateway.wire import Model
+from mlflow_fireworks.http import Retry
 
 SECRET = "hunter2"
 
@@ -17,7 +21,7 @@ class Refusing(BaseHTTPRequestHandler):
 
     def do_CONNECT(self):
         self.server.asked.append(self.path)
-        self.send_error(502)
+        self.send_error(self.server.status)
 
     def log_message(self, *args):
         pass
@@ -26,7 +30,7 @@ class Refusing(BaseHTTPRequestHandler):
 @pytest.fixture
 def proxy():
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
-    server.asked = []
+    server.asked, server.status = [], 502
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server
     server.shutdown()
@@ -131,3 +135,30 @@ def test_file_of_certificates_or_keys_that_cannot_be_used_is_named(monkeypatch, 
 
     with pytest.raises(InvalidConfigError, match=f"^{variable} is {value}, which .*; correct it, or unset it$"):
         open_client()
+
+
+@pytest.mark.parametrize("status", [401, 403, 407])
+def test_refusal_of_a_proxy_is_final_at_once_and_names_the_proxy(proxy, monkeypatch, status):
+    """Each further try with a wrong password would bring the account nearer to being locked."""
+    proxy.status = status
+    monkeypatch.setenv("https_proxy", f"http://me:{SECRET}@127.0.0.1:{proxy.server_port}")
+    transport = Transport("https://api.example", SecretStr("key"))
+
+    with pytest.raises(UnavailableError) as caught:
+        transport.find(Model, "accounts/acme/models/chat")
+
+    assert proxy.asked == ["api.example:443"]
+    assert caught.value.message.startswith(
+        f"cannot talk to api.example: the proxy 127.0.0.1:{proxy.server_port} (https_proxy) answered: {status} "
+    )
+    assert caught.value.message.endswith("; check its user, its password, and whether it lets you reach this host")
+    assert SECRET not in caught.value.message
+
+
+def test_proxy_whose_upstream_is_away_is_asked_again(proxy, monkeypatch):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_port}")
+    transport = Transport("https://api.example", SecretStr("key"), retry=Retry(attempts=3, wait_initial=0.01))
+
+    with pytest.raises(UnavailableError, match=r"the proxy 127\.0\.0\.1:\d+ \(HTTPS_PROXY\) answered: 502 .*, 3 times"):
+        transport.find(Model, "accounts/acme/models/chat")
+    assert len(proxy.asked) == 3
