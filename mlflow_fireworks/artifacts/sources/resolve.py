@@ -18,6 +18,7 @@ from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.uri_types import (
     FolderUri,
@@ -80,9 +81,7 @@ def _find_place(uri: RegisteredUri | LoggedModelUri | RunUri | StoreUri, reporte
     except FireworksError:
         raise
     except Exception as error:  # noqa: BLE001 - e.g. a database driver is missing, or a URI MLflow does not know
-        raise SourceError(
-            f"MLflow cannot look up {uri}: {brief(error)}; check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI"
-        ) from None
+        raise SourceError(f"MLflow cannot look up {uri}: {brief(error)}; {describe_remedy(error)}") from None
 
 
 def _open_folder(folder: Path, root: Path, asked: str, place: Place | None, reporter: Reporter) -> Source:
