@@ -19,6 +19,9 @@ _PARTIAL = {
     "validate_upload": "no tokenizer is loaded; tensor names and shapes of six architectures",
     "validate_model_config": "the same checks as validateUpload makes of config.json",
     "update_quota": "within the documented defaults",
+    "create_secret": "the value is neither kept nor used",
+    "set_deployment_tags": "names of the body's fields are a guess",
+    "delete_deployment_tags": "names of the body's fields are a guess",
 }
 _STORAGE = {
     "put_object": ("V4 signature, exact length range, expiry, hashes", "observed"),
@@ -32,7 +35,7 @@ _ABSENT = (
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could end"),
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/shards", "no shards"),
     ("POST", "/v1/accounts/{account}/models/{model}/versions", "model versions are not used by this project"),
-    ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, secrets, users", "out of scope"),
+    ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, users", "out of scope"),
 )
 _HEAD = """# What the local Fireworks emulates
 

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from mlflow_fireworks.emulator.behaviours import Behaviours
 from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.protocol import fields, listing, serving_messages
 from mlflow_fireworks.emulator.protocol.wire import ApiError, Call, Code, JsonObject, timestamp
 from mlflow_fireworks.emulator.resources import quotas
+from mlflow_fireworks.emulator.resources.hardware import Hardware
 from mlflow_fireworks.emulator.resources.models import Models
 from mlflow_fireworks.emulator.resources.naming import check_id, check_texts, random_id
-from mlflow_fireworks.emulator.resources.shapes import Shapes
 from mlflow_fireworks.emulator.resources.transitions import Transitions, advance
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
 
 NAME = re.compile(r"accounts/([^/]+)/deployments/([^/]+)")
 PURGE_SECONDS = 7 * 86400
 
+_TAG_PREFIX = "custom/"
 _RECENT_SECONDS = 3600
 _MAX_REPLICAS = 1000
 _MIN_SCALE_TO_ZERO_SECONDS = 300
@@ -33,7 +36,8 @@ class Deployments:
     Args:
         store: Where deployments live.
         models: Resolves base models.
-        shapes: Resolves deployment shapes.
+        hardware: Chooses what they run on.
+        behaviours: When replicas are ready, how a quota refuses.
         transitions: How long things take.
         ids: Makes ids for deployments that come without one.
         clock: Seconds since the epoch.
@@ -41,7 +45,8 @@ class Deployments:
 
     store: Store
     models: Models
-    shapes: Shapes
+    hardware: Hardware
+    behaviours: Behaviours
     transitions: Transitions
     ids: random.Random
     clock: Clock
@@ -53,6 +58,7 @@ class Deployments:
         if query.get("deploymentId"):
             check_id("deployment", id_)
         body = fields.settable(serving_messages.DEPLOYMENT, call.body)
+        _check_tags(body.get("annotations", {}))
         deployment = Resource("deployments", account, id_, body)
         now = self.clock()
         with self.store.transaction() as transaction:
@@ -60,7 +66,7 @@ class Deployments:
                 raise ApiError(Code.ALREADY_EXISTS, f'deployment "{deployment.name}" already exists')
             self._complete(transaction, deployment, query)
             replicas = body["desiredReplicaCount"]
-            quotas.check(transaction, account, body.get("acceleratorType", ""), replicas * body["acceleratorCount"])
+            self._check_quota(transaction, deployment, replicas * body["acceleratorCount"])
             body.update(
                 name=deployment.name,
                 state="CREATING",
@@ -80,7 +86,8 @@ class Deployments:
         """GetDeployment; a softly deleted one still answers."""
         with self.store.transaction() as transaction:
             deployment = self._addressed(transaction, call)
-        return listing.apply_mask(serving_messages.DEPLOYMENT, deployment.body, call.query.get("readMask", ""))
+            body = self._seen(transaction, deployment)
+        return listing.apply_mask(serving_messages.DEPLOYMENT, body, call.query.get("readMask", ""))
 
     def page(self, call: Call) -> JsonObject:
         """ListDeployments; deleted ones only with ``showDeleted``."""
@@ -98,6 +105,7 @@ class Deployments:
         """UpdateDeployment: immutable fields are kept; the deployment is UPDATING for a while."""
         with self.store.transaction() as transaction:
             deployment = self._living(transaction, call)
+            _check_tags(call.body.get("annotations", {}))
             deployment.body = fields.merge(serving_messages.DEPLOYMENT, deployment.body, call.body)
             _check_limits(deployment.body)
             self._rescale(transaction, deployment, deployment.body["desiredReplicaCount"])
@@ -157,6 +165,16 @@ class Deployments:
             transaction.put(deployment)
         return deployment.body
 
+    def set_tags(self, call: Call) -> JsonObject:
+        """SetDeploymentTags: other tags are kept."""
+        _check_tags(call.body.get("tags", {}))
+        return self._tag(call, call.body.get("tags", {}))
+
+    def delete_tags(self, call: Call) -> JsonObject:
+        """DeleteDeploymentTags: keys that do not exist are ignored."""
+        _check_tags(call.body.get("keys", []))
+        return self._tag(call, dict.fromkeys(call.body.get("keys", [])))
+
     def find(self, transaction: Transaction, name: str) -> Resource | None:
         """A deployment by its full name, as it is now; None when there is none."""
         match = NAME.fullmatch(name)
@@ -197,18 +215,35 @@ class Deployments:
             raise ApiError(Code.NOT_FOUND, f'deployment "{name}" not found')
         return deployment
 
+    def _tag(self, call: Call, changes: Mapping[str, str | None]) -> JsonObject:
+        with self.store.transaction() as transaction:
+            deployment = self._living(transaction, call)
+            tags = {**deployment.body.get("annotations", {}), **changes}
+            deployment.body["annotations"] = {key: value for key, value in tags.items() if value is not None}
+            transaction.put(deployment)
+        return deployment.body
+
     def _living(self, transaction: Transaction, call: Call) -> Resource:
         deployment = self._addressed(transaction, call)
         if deployment.body["state"] in ("DELETED", "DELETING"):
             raise ApiError(Code.FAILED_PRECONDITION, f'deployment "{deployment.name}" is deleted')
         return deployment
 
+    def _seen(self, transaction: Transaction, deployment: Resource) -> JsonObject:
+        """The body that a caller sees: where that is the way, READY comes some polls before the first replica."""
+        body, polled = deployment.body, deployment.private.setdefault("polled", {})
+        if body["state"] != "READY" or not body["replicaCount"] or not self.behaviours.has("routing", "503-first"):
+            return body
+        early = self.behaviours.lasts("routing", polled, self.clock(), deployment.private.get("changed_at", 0.0))
+        transaction.put(deployment)
+        return {**body, "replicaStats": {"initializingReplicaCount": body["replicaCount"]}} if early else body
+
     def _rescale(self, transaction: Transaction, deployment: Resource, count: int) -> None:
         body = deployment.body
         wanted = max(body["minReplicaCount"], min(count, body["maxReplicaCount"]))
         more = (wanted - body["desiredReplicaCount"]) * body["acceleratorCount"]
         if more > 0:
-            quotas.check(transaction, deployment.account, body.get("acceleratorType", ""), more)
+            self._check_quota(transaction, deployment, more)
         body.update(desiredReplicaCount=wanted, state="UPDATING", updateTime=timestamp(self.clock(), digits=6))
         self.transitions.begin(deployment, _ready(wanted), self.clock(), failed={"state": "FAILED"})
         transaction.put(deployment)
@@ -226,7 +261,7 @@ class Deployments:
             raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
         if not base.body.get("baseModelDetails", {}).get("modelType"):
             raise ApiError(Code.INVALID_ARGUMENT, "model is missing model_type")
-        self._choose_hardware(transaction, body, base, query)
+        self.hardware.choose(transaction, deployment, base, query)
         if body.get("enableAddons"):
             if not base.body.get("supportsLora") or base is not model:
                 raise ApiError(Code.INVALID_ARGUMENT, "addons are not supported for this model")
@@ -247,25 +282,9 @@ class Deployments:
         _check_limits(body)
         body.update(_replicas(0), desiredReplicaCount=_wanted_replicas(body))
 
-    def _choose_hardware(self, transaction: Transaction, body: JsonObject, base: Resource, query: JsonObject) -> None:
-        shape, accelerator = body.get("deploymentShape", ""), body.get("acceleratorType", "")
-        if not shape:
-            if accelerator in ("", "ACCELERATOR_TYPE_UNSPECIFIED") and base.body["kind"] != "EMBEDDING_MODEL":
-                raise ApiError(Code.INVALID_ARGUMENT, "accelerator_type must be specified for non-embeddings engines")
-            body.setdefault("acceleratorCount", 1)
-            return
-        if accelerator or body.get("acceleratorCount"):
-            raise ApiError(
-                Code.INVALID_ARGUMENT, "accelerator_type and accelerator_count must not be set with deployment_shape"
-            )
-        if query.get("acceptShapelessRisk"):
-            raise ApiError(Code.INVALID_ARGUMENT, "accept_shapeless_risk must not be set with deployment_shape")
-        checked = not query.get("skipShapeValidation")
-        version = self.shapes.resolve(transaction, shape, body["baseModel"], checked=checked)
-        snapshot = version["snapshot"]
-        body["deploymentShape"] = version["name"]
-        for key in ("acceleratorType", "acceleratorCount", "precision", "maxContextLength"):
-            body[key] = body.get(key) or snapshot[key]
+    def _check_quota(self, transaction: Transaction, deployment: Resource, gpus: int) -> None:
+        code = Code.PERMISSION_DENIED if self.behaviours.has("quota-status", "403") else Code.RESOURCE_EXHAUSTED
+        quotas.check(transaction, deployment.account, deployment.body.get("acceleratorType", ""), gpus, code)
 
     def _deploy_base(self, transaction: Transaction, deployment: Resource, now: float) -> None:
         """A new deployment also serves its own model; the first one becomes that model's default target."""
@@ -284,6 +303,14 @@ class Deployments:
         }
         self.transitions.begin(loaded, {"state": "DEPLOYED"}, now)
         transaction.put(loaded)
+
+
+def _check_tags(keys: Iterable[str]) -> None:
+    bare = next((key for key in keys if not key.startswith(_TAG_PREFIX) or key == _TAG_PREFIX), None)
+    if bare is not None:
+        raise ApiError(
+            Code.PERMISSION_DENIED, f'annotation key "{bare[:100]}" is not customer-writable, use "{_TAG_PREFIX}KEY"'
+        )
 
 
 def _check_limits(body: JsonObject) -> None:
