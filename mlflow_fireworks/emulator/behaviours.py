@@ -109,7 +109,7 @@ FACTS: tuple[Fact, ...] = (
         "shapes",
         "a deployment shape that is not validated for the model",
         {"kept": "refused", "dropped": "dropped without a word; the deployment has no shape, and takes no addons"},
-        "the shape FAQ says dropped, an error text says refused",
+        "the shape FAQ says dropped; refused is the stricter guess",
     ),
     Fact(
         "quota-status",

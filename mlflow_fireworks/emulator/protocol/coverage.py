@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow_fireworks.emulator.behaviours import FACTS
 from mlflow_fireworks.emulator.protocol.routes import INFERENCE, ROUTES, STORAGE_OPERATIONS
 
 FILE = Path(__file__).parents[1] / "COVERAGE.md"
@@ -56,6 +57,15 @@ _STORAGE_HEAD = """
 | call | address | operation | what is checked | how sure |
 | --- | --- | --- | --- | --- |
 """
+_FACTS_HEAD = """
+## What is uncertain
+
+Each of these can be turned with `--behaviour FACT=WAY`; the first way is the default. `strict` and `lenient` turn
+several at once. Ways marked with * hold for three polls of the same resource unless a length is given.
+
+| fact | question | ways | why uncertain |
+| --- | --- | --- | --- |
+"""
 _DATA_HEAD = """
 ## Data plane
 
@@ -82,6 +92,12 @@ def table() -> str:
         lines.append(f"| {method} | {'session URI' if session else 'signed URL'} | `{name}` | {what} | {sure} |\n")
     lines.append(_DATA_HEAD)
     lines += [f"| POST | `{path}` | `{operation}` |\n" for path, operation in INFERENCE.items()]
+    lines.append(_FACTS_HEAD)
+    for fact in FACTS:
+        ways = "<br>".join(
+            f"`{way}`{'*' if way in fact.passing else ''}: {meaning}" for way, meaning in fact.ways.items()
+        )
+        lines.append(f"| `{fact.name}` | {fact.about} | {ways} | {fact.source} |\n")
     return "".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from mlflow_fireworks.emulator.behaviours import Behaviours
@@ -13,19 +13,16 @@ from mlflow_fireworks.emulator.protocol import fields, listing, serving_messages
 from mlflow_fireworks.emulator.protocol.wire import ApiError, Call, Code, JsonObject, timestamp
 from mlflow_fireworks.emulator.resources import quotas
 from mlflow_fireworks.emulator.resources.hardware import Hardware
+from mlflow_fireworks.emulator.resources.limits import MAX_REPLICAS, check_limits, check_tags, seconds
 from mlflow_fireworks.emulator.resources.models import Models
-from mlflow_fireworks.emulator.resources.naming import check_id, check_texts, random_id
+from mlflow_fireworks.emulator.resources.naming import check_id, random_id
 from mlflow_fireworks.emulator.resources.transitions import Transitions, advance
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
 
 NAME = re.compile(r"accounts/([^/]+)/deployments/([^/]+)")
 PURGE_SECONDS = 7 * 86400
 
-_TAG_PREFIX = "custom/"
 _RECENT_SECONDS = 3600
-_MAX_REPLICAS = 1000
-_MIN_SCALE_TO_ZERO_SECONDS = 300
-_MAX_WINDOW_SECONDS = 3600
 _AUTOSCALING = {"scaleUpWindow": "30s", "scaleDownWindow": "600s", "scaleToZeroWindow": "3600s"}
 
 
@@ -58,7 +55,7 @@ class Deployments:
         if query.get("deploymentId"):
             check_id("deployment", id_)
         body = fields.settable(serving_messages.DEPLOYMENT, call.body)
-        _check_tags(body.get("annotations", {}))
+        check_tags(body.get("annotations", {}))
         deployment = Resource("deployments", account, id_, body)
         now = self.clock()
         with self.store.transaction() as transaction:
@@ -105,17 +102,17 @@ class Deployments:
         """UpdateDeployment: immutable fields are kept; the deployment is UPDATING for a while."""
         with self.store.transaction() as transaction:
             deployment = self._living(transaction, call)
-            _check_tags(call.body.get("annotations", {}))
+            check_tags(call.body.get("annotations", {}))
             deployment.body = fields.merge(serving_messages.DEPLOYMENT, deployment.body, call.body)
-            _check_limits(deployment.body)
+            check_limits(deployment.body)
             self._rescale(transaction, deployment, deployment.body["desiredReplicaCount"])
         return deployment.body
 
     def scale(self, call: Call) -> JsonObject:
         """ScaleDeployment to a number of replicas."""
         count = call.body.get("replicaCount", 0)
-        if not 0 <= count <= _MAX_REPLICAS:
-            raise ApiError(Code.INVALID_ARGUMENT, f"replica_count must be between 0 and {_MAX_REPLICAS}")
+        if not 0 <= count <= MAX_REPLICAS:
+            raise ApiError(Code.INVALID_ARGUMENT, f"replica_count must be between 0 and {MAX_REPLICAS}")
         with self.store.transaction() as transaction:
             deployment = self._living(transaction, call)
             deployment.body["maxReplicaCount"] = max(count, deployment.body["maxReplicaCount"])
@@ -167,12 +164,12 @@ class Deployments:
 
     def set_tags(self, call: Call) -> JsonObject:
         """SetDeploymentTags: other tags are kept."""
-        _check_tags(call.body.get("tags", {}))
+        check_tags(call.body.get("tags", {}))
         return self._tag(call, call.body.get("tags", {}))
 
     def delete_tags(self, call: Call) -> JsonObject:
         """DeleteDeploymentTags: keys that do not exist are ignored."""
-        _check_tags(call.body.get("keys", []))
+        check_tags(call.body.get("keys", []))
         return self._tag(call, dict.fromkeys(call.body.get("keys", [])))
 
     def find(self, transaction: Transaction, name: str) -> Resource | None:
@@ -201,7 +198,7 @@ class Deployments:
     @staticmethod
     def _fall_asleep(transaction: Transaction, deployment: Resource, now: float) -> None:
         body, private = deployment.body, deployment.private
-        window = _seconds(body["autoscalingPolicy"]["scaleToZeroWindow"])
+        window = seconds(body["autoscalingPolicy"]["scaleToZeroWindow"])
         active = max(private.get("last_request_at", 0.0), private.get("changed_at", now))
         idle = body["state"] == "READY" and not body["minReplicaCount"] and body["replicaCount"]
         if idle and window and now >= active + window:
@@ -279,7 +276,7 @@ class Deployments:
             **body.get("autoscalingPolicy", {}),
         }
         body.setdefault("placement", {"multiRegion": "GLOBAL"})
-        _check_limits(body)
+        check_limits(body)
         body.update(_replicas(0), desiredReplicaCount=_wanted_replicas(body))
 
     def _check_quota(self, transaction: Transaction, deployment: Resource, gpus: int) -> None:
@@ -303,38 +300,6 @@ class Deployments:
         }
         self.transitions.begin(loaded, {"state": "DEPLOYED"}, now)
         transaction.put(loaded)
-
-
-def _check_tags(keys: Iterable[str]) -> None:
-    bare = next((key for key in keys if not key.startswith(_TAG_PREFIX) or key == _TAG_PREFIX), None)
-    if bare is not None:
-        raise ApiError(
-            Code.PERMISSION_DENIED, f'annotation key "{bare[:100]}" is not customer-writable, use "{_TAG_PREFIX}KEY"'
-        )
-
-
-def _check_limits(body: JsonObject) -> None:
-    """The rules that are part of the protobuf definition (buf.validate), in its own words where they are known."""
-    least, most = body.get("minReplicaCount", 0), body.get("maxReplicaCount", 1)
-    policy = body.get("autoscalingPolicy") or {}
-    problem = ""
-    if least > most > 0:
-        problem = "min_replica_count cannot be greater than max_replica_count"
-    elif not least >= 0 or not 0 <= most <= _MAX_REPLICAS or body.get("acceleratorCount", 0) < 0:
-        problem = f"replica and accelerator counts must be between 0 and {_MAX_REPLICAS}"
-    elif 0 < _seconds(policy.get("scaleToZeroWindow", "0s")) < _MIN_SCALE_TO_ZERO_SECONDS:
-        problem = "scale_to_zero_window must be at least 5 minutes"
-    elif any(_seconds(policy.get(key, "0s")) > _MAX_WINDOW_SECONDS for key in ("scaleUpWindow", "scaleDownWindow")):
-        problem = "scale_up_window and scale_down_window must be at most 1 hour"
-    if problem:
-        raise ApiError(Code.INVALID_ARGUMENT, problem)
-    check_texts(body)
-    if body.get("placement") is not None and len(body["placement"]) != 1:
-        raise ApiError(Code.INVALID_ARGUMENT, "placement must name exactly one of region, multi_region and regions")
-
-
-def _seconds(duration: str) -> float:
-    return float(duration.removesuffix("s"))
 
 
 def _wanted_replicas(body: JsonObject) -> int:
