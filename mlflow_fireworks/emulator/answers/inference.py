@@ -42,6 +42,17 @@ class InferenceError(Exception):
         return json_response(self.status, self._body, why=str(self))
 
 
+class NotRoutedError(InferenceError):
+    """What the proxy in front of a new deployment answers; not in the data plane's own form."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "fault filter abort", "")
+
+    def response(self) -> Response:
+        """The refusal as it goes out."""
+        return Response(self.status, str(self).encode(), {"Content-Type": "text/plain"}, why=str(self))
+
+
 @dataclass(frozen=True)
 class Inference:
     """Routes inference requests.
@@ -51,7 +62,7 @@ class Inference:
         models: Resolves models.
         deployments: Resolves and wakes deployments.
         deployed_models: Knows which adapters are loaded where.
-        options: Routing delay, suspended accounts.
+        options: What new deployments and suspended accounts answer.
         clock: Seconds since the epoch.
         engines: Run models for real; None: nothing runs, and the answers say so.
     """
@@ -75,11 +86,13 @@ class Inference:
             InferenceError: As the data plane words it.
         """
         request = _parse(raw)
-        model = self._route(request["model"])
+        model, wrong = self._route(request["model"])
+        if operation == "embeddings" and wrong:
+            return json_response(200, _embeddings(request, same=True))
         if self.engines:
             return _really_ask(self.engines, operation, model, request)
         if operation == "embeddings":
-            body = _embeddings(request)
+            body = _embeddings(request, same=False)
         else:
             text = f"(local Fireworks: {request['model']} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
@@ -89,8 +102,8 @@ class Inference:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return Response(200, content, {"Content-Type": "application/json"})
 
-    def _route(self, target: str) -> str:
-        """The full name of the model that is reached."""
+    def _route(self, target: str) -> tuple[str, bool]:
+        """The full name of the model that is reached, and whether its vectors are wrong where it runs."""
         refusal: InferenceError | None = None
         with self.store.transaction() as transaction:
             # Caught inside, so that a refusal does not undo what the request has set in motion.
@@ -101,16 +114,16 @@ class Inference:
         if refusal:
             raise refusal
         name = _full_name(target.partition("#")[0], "models")
-        return name if "/models/" in name else str(deployment.body["baseModel"])
+        wrong = bool(deployment.private.get("wrong_vectors"))
+        return (name if "/models/" in name else str(deployment.body["baseModel"])), wrong
 
     def _reach(self, transaction: Transaction, target: str) -> Resource:
         deployment = self._deployment(transaction, target)
         if deployment is None or deployment.body["state"] not in ("READY", "UPDATING"):
             raise _not_found()
-        if deployment.account in self.options.suspended_accounts:
+        if self.options.behaviours.has("account", "suspended"):
             raise InferenceError(412, f"Account {deployment.account} is suspended", "ACCOUNT_SUSPENDED")
-        if self.clock() < deployment.private.get("changed_at", 0.0) + self.options.routing_seconds:
-            raise _not_found()
+        self._refuse_early(transaction, deployment)
         deployment.private["last_request_at"] = self.clock()
         transaction.put(deployment)
         if deployment.body["maxReplicaCount"] == 0:
@@ -123,6 +136,17 @@ class Inference:
                 "DEPLOYMENT_SCALING_UP",
             )
         return deployment
+
+    def _refuse_early(self, transaction: Transaction, target: Resource) -> None:
+        """Refuse the first questions to a new deployment, or a newly loaded adapter, where that is the way."""
+        behaviours, now = self.options.behaviours, self.clock()
+        if behaviours.has("routing", "at-once"):
+            return
+        asked = target.private.setdefault("asked", {})
+        early = behaviours.lasts("routing", asked, now, target.private.get("changed_at", 0.0))
+        transaction.put(target)
+        if early:
+            raise NotRoutedError if behaviours.has("routing", "503-first") else _not_found()
 
     def _deployment(self, transaction: Transaction, target: str) -> Resource | None:
         """The deployment behind ``D``, ``M#D`` or, where that is switched on, a bare ``M``."""
@@ -141,10 +165,12 @@ class Inference:
             return None
         if loaded.body["state"] != "DEPLOYED":
             raise InferenceError(412, f"LoRA {name} failed to load", "PRECONDITION_FAILED", "model")
+        if self.options.behaviours.has("routing", "404-first"):
+            self._refuse_early(transaction, loaded)
         return deployment
 
     def _default_of(self, transaction: Transaction, model: str) -> Resource | None:
-        if not self.options.bare_model_routes:
+        if self.options.behaviours.has("bare-model", "refused"):
             return None
         for loaded in transaction.all("deployedModels"):
             if loaded.body["model"] == model and loaded.body.get("default"):
@@ -227,14 +253,14 @@ def _stream(operation: str, model: str, text: str, now: float) -> bytes:
     return ("".join(events) + "data: [DONE]\n\n").encode()
 
 
-def _embeddings(request: JsonObject) -> JsonObject:
+def _embeddings(request: JsonObject, *, same: bool) -> JsonObject:
     given = request.get("input", "")
     texts = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else [given]
     size = request.get("dimensions", _DIMENSIONS)
     if type(size) is not int or not 1 <= size <= _MAX_DIMENSIONS:
         raise InferenceError(400, "dimensions is out of range", "INVALID_REQUEST", "dimensions")
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(str(text), size)}
+        {"object": "embedding", "index": index, "embedding": _vector("" if same else str(text), size)}
         for index, text in enumerate(texts)
     ]
     count = sum(len(str(text).split()) for text in texts)
