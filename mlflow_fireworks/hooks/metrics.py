@@ -1,7 +1,6 @@
 """Figures for Prometheus, in its text format or OpenMetrics, by its conventions for names and units."""
 
 import platform
-import time
 from collections import Counter as Tally
 from collections.abc import Iterator
 from importlib.metadata import version
@@ -73,8 +72,9 @@ def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
         "How long the oldest job that a worker could take up has been waiting; 0 when there is none.",
         max(0.0, snapshot.longest_wait_seconds),
     )
-    oldest = min((job.created for job in snapshot.unfinished), default=time.time())
-    yield gauge("oldest_job_age_seconds", "Age of the oldest unfinished job.", max(0.0, time.time() - oldest))
+    oldest = min((job.created for job in snapshot.unfinished), default=snapshot.taken)
+    age = max(0.0, snapshot.taken - oldest)
+    yield gauge("oldest_job_age_seconds", "Age of the oldest unfinished job; 0 when there is none.", age)
     yield gauge("workers", "Worker processes that are alive.", len(snapshot.workers))
     yield gauge("worker_slots", "Promotions that these workers can run at the same time.", snapshot.slots)
     if snapshot.comparison:

@@ -21,6 +21,10 @@ from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.worker import Worker
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0; charset=utf-8"
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;"
+    "q=0.4,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
+)
 UNITS_NOT_BASE = re.compile(r"_(milliseconds|ms|minutes|hours|days|kilobytes|kib|mb|mib|gib|percent)(_|$)")
 
 
@@ -66,7 +70,10 @@ def figures(queue):
     }
 
 
-@pytest.mark.parametrize(("accept", "parse"), [("", parse_text), (OPENMETRICS, parse_openmetrics)])
+@pytest.mark.parametrize(
+    ("accept", "parse"),
+    [("", parse_text), (OPENMETRICS, parse_openmetrics), (PROMETHEUS_3, parse_openmetrics)],
+)
 def test_the_official_parsers_read_names_and_units_by_the_conventions(queue, accept, parse):
     fill(queue)
     families = read(queue, accept, parse)
@@ -103,6 +110,11 @@ def test_figures_of_queue_workers_build_and_promotions(queue):
     (build,) = (family for family in read(queue) if family.name == "mlflow_fireworks_build_info")
     (sample,) = build.samples
     assert (sample.value, set(sample.labels)) == (1, {"version", "python", "mlflow"})
+
+
+def test_an_empty_queue_has_no_age(queue):
+    told = figures(queue)
+    assert (told["queue_age_seconds",], told["oldest_job_age_seconds",], told["workers",]) == (0, 0, 0)
 
 
 def test_counters_do_not_go_down_when_jobs_are_forgotten_or_retried(queue, monkeypatch):

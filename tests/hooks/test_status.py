@@ -200,6 +200,15 @@ def test_version_and_revision_of_each_job_are_shown_with_links_to_both_sides(sit
     assert {(told["version"], told["revision"]) for told in promoted} == {("7", 2), ("7", 5), ("1f0c9d2e8b7a6c5d", 1)}
 
 
+def test_without_an_address_of_mlflows_pages_the_names_are_plain_text():
+    plain = Links()
+    assert (plain.model(job("d", "chat")), plain.version(job("d", "chat")), plain.endpoint(job("d", "chat"))) == (
+        "",
+        "",
+        "",
+    )
+
+
 @pytest.mark.parametrize(
     ("uri", "address"),
     [
