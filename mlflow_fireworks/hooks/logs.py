@@ -69,9 +69,12 @@ class JsonFormatter(logging.Formatter):
 
 
 def _describe_exception(formatter: logging.Formatter, record: logging.LogRecord) -> str:
-    """The traceback, without what a library may have quoted in its exception: signatures and passwords in addresses."""
-    exception = hide_credentials(formatter.formatException(record.exc_info)) if record.exc_info else ""
-    return "\n".join(part for part in (exception, record.stack_info) if part)
+    """The traceback, without what a library may have quoted in its exception: signatures and passwords in addresses.
+
+    A filter that hides more than that leaves its text in the record, as `logging` has it.
+    """
+    exception = record.exc_text or (formatter.formatException(record.exc_info) if record.exc_info else "")
+    return "\n".join(part for part in (hide_credentials(exception), record.stack_info) if part)
 
 
 def set_up_logs(log_format: str, stream: TextIO | None = None) -> None:

@@ -84,6 +84,28 @@ def test_json_lines_say_what_they_are_about_and_hold_tracebacks_as_a_field(log, 
     assert (ended["level"], ended["exception"][-16:]) == ("CRITICAL", "division by zero")
 
 
+@pytest.mark.parametrize("log", ["text", "json"], indirect=True)
+def test_what_a_filter_of_a_logger_hides_remains_hidden(log):
+    def hide(record):
+        record.msg, record.exc_text = record.msg.replace("secret", "…"), "Traceback: …"
+        return True
+
+    logger.addFilter(hide)
+    try:
+        raise_value_error()
+    except ValueError:
+        logger.exception("a secret")
+    finally:
+        logger.removeFilter(hide)
+    told = "\n".join(log())
+    assert "secret" not in told
+    assert "Traceback: …" in told
+
+
+def raise_value_error():
+    raise ValueError("a secret")
+
+
 @pytest.mark.parametrize(
     ("fields", "told"),
     [
