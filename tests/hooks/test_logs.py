@@ -46,7 +46,7 @@ def test_lines_of_all_libraries_have_one_format(log):
     logger.info("following %s", "'champions'")
     for name in ("uvicorn.error", "huey", "alembic", "mlflow.store"):
         logging.getLogger(name).warning("something")
-    logging.getLogger("uvicorn.error").info("started")
+    logging.getLogger("uvicorn.lifespan").info("started")
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("deprecated", FutureWarning, stacklevel=1)
