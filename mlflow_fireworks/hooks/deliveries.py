@@ -12,8 +12,9 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
 from mlflow_fireworks.hooks.locks import Locks
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.progress import logger
 
 _KEY = "last"
@@ -21,7 +22,7 @@ _KEPT_VERIFIED = 80
 _KEPT_UNVERIFIED = 20
 """Whoever reaches the port can have those noted, which must not push out the others."""
 _UNVERIFIED_STATUSES = frozenset({401, 413})
-_ID_LENGTH = 64
+ID_LENGTH = 64
 _TEXT_LENGTH = 500
 
 
@@ -41,7 +42,7 @@ class Delivery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    received: float = Field(default_factory=time.time)
+    received: UnixTime = Field(default_factory=time.time)
     sender: str
     id: str = ""
     status: int
@@ -83,12 +84,13 @@ class Deliveries:
         """
         delivery = delivery.model_copy(
             update={
-                "id": _one_line(delivery.id, _ID_LENGTH),
+                "id": _one_line(delivery.id, ID_LENGTH),
                 "about": _one_line(delivery.about, _TEXT_LENGTH),
                 "reason": _one_line(delivery.reason, _TEXT_LENGTH),
             }
         )
-        logger.info("webhook from %s, delivery %s: %s", delivery.sender, delivery.id or "-", delivery.describe())
+        with lines_about(job=", ".join(delivery.jobs)):
+            logger.info("webhook from %s, delivery %s: %s", delivery.sender, delivery.id or "-", delivery.describe())
         with self._lock:
             self._new = _newest([delivery, *self._new])
 

@@ -16,12 +16,13 @@ work begins and again before it is finished. So events may come twice, late, or 
 import hashlib
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
@@ -32,6 +33,22 @@ _COMPARISON = "comparison"  # no job's key: those hold a space
 _KEPT_JOBS = 1000
 _KEPT_SECONDS = 24 * 3600.0
 """An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
+
+
+def format_time(moment: float) -> str:
+    """A Unix time in seconds as RFC 3339 in UTC: `2026-11-26T14:05:00.250Z`."""
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _write_time(moment: float, info: SerializationInfo) -> float | str | None:
+    if not (info.context or {}).get(_FOR_SCRIPTS):
+        return moment
+    return format_time(moment) if moment else None
+
+
+_FOR_SCRIPTS = "for scripts"
+UnixTime = Annotated[float, PlainSerializer(_write_time)]
+"""Unix time in seconds, and 0 for never. It is stored as that number; `to_json` makes it RFC 3339, or null."""
 
 
 class State(str, Enum):
@@ -110,7 +127,7 @@ class Progress(BaseModel):
     steps: int = 0
     size: int = 0
     moved: int = 0
-    began: float = 0.0
+    began: UnixTime = 0.0
 
 
 class Job(BaseModel):
@@ -160,10 +177,10 @@ class Job(BaseModel):
     waits_for: str = ""
     crashes: int = 0
     worker: str = ""
-    taken_up: float = 0.0
-    created: float = Field(default_factory=time.time)
-    updated: float = Field(default_factory=time.time)
-    not_before: float = 0.0
+    taken_up: UnixTime = 0.0
+    created: UnixTime = Field(default_factory=time.time)
+    updated: UnixTime = Field(default_factory=time.time)
+    not_before: UnixTime = 0.0
     error: str = ""
     result: dict[str, Any] = {}
     progress: Progress = Progress()
@@ -189,7 +206,7 @@ class Comparison(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     error: str = ""
-    succeeded: float = 0.0
+    succeeded: UnixTime = 0.0
 
 
 def name_job(*causes: str) -> str:
@@ -299,6 +316,11 @@ class Ledger:
             failure = job.state in (State.DEAD, State.DISMISSED) and self.is_newest(job)
             if old and job.state.is_final and not last_done and not failure:
                 self._jobs.delete_data(job.id)
+
+
+def to_json(record: BaseModel) -> dict[str, Any]:
+    """A record for scripts, its times as RFC 3339 in UTC."""
+    return record.model_dump(mode="json", context={_FOR_SCRIPTS: True})
 
 
 def to_bytes(record: BaseModel) -> bytes:

@@ -19,6 +19,7 @@ from mlflow_fireworks.hooks.deliveries import Deliveries
 from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
+from mlflow_fireworks.hooks.totals import Totals
 
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
@@ -36,6 +37,7 @@ class Queue:
         ledger: Holds the jobs.
         heartbeats: Tell which workers live.
         deliveries: Tell which webhooks came.
+        totals: Tell what became of all promotions.
         locks: Keep two workers from one deployment.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
@@ -50,8 +52,9 @@ class Queue:
         ledger: Ledger,
         heartbeats: Heartbeats,
         deliveries: Deliveries,
-        locks: Locks,
+        totals: Totals,
         *,
+        locks: Locks,
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
@@ -60,6 +63,7 @@ class Queue:
         self.ledger = ledger
         self.heartbeats = heartbeats
         self.deliveries = deliveries
+        self.totals = totals
         self.locks = locks
         self.writers = writers
         self.path = path
@@ -142,6 +146,7 @@ class Queue:
         self.ledger.close()
         self.heartbeats.close()
         self.deliveries.close()
+        self.totals.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -197,15 +202,16 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, path=str(path))
+    return Queue(huey, *stores, locks=locks, max_waiting=max_waiting, path=str(path))
 
 
-def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries]:
+def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries, Totals]:
     """What is kept beside the ids, each in a part of the storage of its own."""
     return (
         Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads")),
         Heartbeats(storage(f"{_NAME}-workers")),
         Deliveries(storage(f"{_NAME}-deliveries"), locks),
+        Totals(storage(f"{_NAME}-totals"), locks),
     )
 
 
@@ -228,7 +234,7 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
     locks = RedisLocks(client, lease_seconds)
     stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    return Queue(huey, *stores, locks=locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

@@ -27,9 +27,10 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.hooks.deliveries import Delivery
+from mlflow_fireworks.hooks.deliveries import ID_LENGTH, Delivery
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
 from mlflow_fireworks.hooks.jobs import Job, name_job
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.progress import logger
@@ -182,6 +183,10 @@ class Receiver:
         self, sender: str, take: Callable[[Request], Awaitable[_Answer]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            with lines_about(delivery=request.headers.get("x-mlflow-delivery-id", "")[:ID_LENGTH]):
+                return await respond(request)
+
+        async def respond(request: Request) -> Response:
             try:
                 answer = await take(request)
             except InvalidConfigError as error:

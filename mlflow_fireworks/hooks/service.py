@@ -14,6 +14,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, Heartbeat
+from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
@@ -130,13 +131,14 @@ class Service:
         if self._pool and self._pool.is_alive:
             self._queue.heartbeats.beat(self._me)
 
-    def serve(self, secrets: Secrets, host: str, port: int) -> None:
+    def serve(self, secrets: Secrets, host: str, port: int, links: Links) -> None:
         """Take webhooks, and show people what becomes of them, until the process is told to stop.
 
         Args:
             secrets: Of the senders.
             host: Address to listen on.
             port: Port; 0 takes a free one, which the log tells.
+            links: Of the page.
 
         Raises:
             UnavailableError: The address is taken, or not one of this machine's.
@@ -147,12 +149,14 @@ class Service:
         metrics = CollectorRegistry()
         metrics.register(JobFigures(self._queue))
         receiver = Receiver(self._queue, self._rules, secrets, DeliveryFigures(metrics).count)
-        page = StatusPage(self._queue, metrics, secrets.people, lambda: server.should_exit)
+        page = StatusPage(
+            self._queue, metrics, secrets.people, lambda: server.should_exit, rules=lambda: self._rules, links=links
+        )
         app = make_app([*receiver.routes(), *page.routes()], self.check)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                log_level="info",
+                log_config=None,  # they go where ours go, in the same format
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GOODBYE_SECONDS,

@@ -8,7 +8,7 @@ from typing import Any
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
-from mlflow_fireworks.hooks.jobs import Comparison, Job, State
+from mlflow_fireworks.hooks.jobs import Comparison, Job, State, format_time, to_json
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.progress import format_seconds
 
@@ -147,24 +147,28 @@ class Snapshot:
 
     def tell(self, job: Job) -> dict[str, Any]:
         """A job for scripts: its record, and what it is really doing."""
-        return job.model_dump(mode="json") | {"doing": self.describe(job), "worker_is_gone": self.is_abandoned(job)}
+        return to_json(job) | {
+            "revision": job.result.get("revision"),
+            "doing": self.describe(job),
+            "worker_is_gone": self.is_abandoned(job),
+        }
 
     def to_dict(self) -> dict[str, Any]:
         """For scripts."""
         lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
         workers = [
-            worker.model_dump(mode="json")
-            | {"jobs": [{"id": job.id, "since": job.taken_up} for job in self.jobs_of(worker)]}
+            to_json(worker)
+            | {"jobs": [{"id": job.id, "since": format_time(job.taken_up)} for job in self.jobs_of(worker)]}
             for worker in self.workers
         ]
         return {
-            "taken": self.taken,
+            "taken": format_time(self.taken),
             "waiting": self.waiting,
             "longest_wait_seconds": self.longest_wait_seconds,
             "workers": workers,
             "reason": self.lack,
-            "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
-            "deliveries": [delivery.model_dump(mode="json") for delivery in self.deliveries],
+            "comparison": to_json(self.comparison) if self.comparison else None,
+            "deliveries": [to_json(delivery) for delivery in self.deliveries],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 

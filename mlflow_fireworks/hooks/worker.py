@@ -17,10 +17,12 @@ from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.hooks.snapshot import describe_wait
 from mlflow_fireworks.hooks.subjects import has_home, look_up
+from mlflow_fireworks.hooks.wording import describe_end
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent, logger
 from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal
@@ -104,6 +106,10 @@ class Worker:
         job = self.queue.ledger.find(job_id)
         if job is None or job.state.is_final:
             return
+        with lines_about(job=job.id, deployment=job.deployment):
+            self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
         if job.state is State.QUEUED and not self.queue.ledger.is_newest(job):
             self._supersede(job, "a newer promotion of the same deployment came in")
             return
@@ -112,11 +118,11 @@ class Worker:
                 return  # who holds it hands this one out when it is done
             with self._slot(job) as free:
                 if free:
-                    self._work(job_id)
+                    self._work(job.id)
                 else:
-                    self.queue.hand_out(job_id, _SLOT_SECONDS)
+                    self.queue.hand_out(job.id, _SLOT_SECONDS)
         newest = self.queue.ledger.newest(job.key)
-        if newest and newest.id != job_id and newest.state is State.QUEUED:
+        if newest and newest.id != job.id and newest.state is State.QUEUED:
             self.queue.hand_out(newest.id)
 
     def _work(self, job_id: str) -> None:
@@ -145,7 +151,12 @@ class Worker:
             self._supersede(follower.job, result.reason)
             return
         version = str(result.get("version") or follower.job.version)
-        ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+        job = ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+        if job.action == "promote":
+            self.queue.totals.add(job, "done", seconds=job.updated - job.created)
+        else:
+            self.queue.totals.add(job, "removed")
+        logger.info("%s", describe_end(job))
 
     def _follow(self, follower: Follower) -> dict[str, Any] | NothingToPromote:
         """Do what the pointer asks for now: the event may be older than one that came in before it."""
@@ -221,6 +232,7 @@ class Worker:
             not_before=time.time() + pause,
             progress=Progress(),
         )
+        self.queue.totals.add(job, failed_tries=1)
         logger.warning("%s: %s; %s", job.deployment, message, describe_wait(job))
         self.queue.hand_out(job.id, pause)
 
@@ -234,6 +246,7 @@ class Worker:
             error=message,
             progress=Progress(),
         )
+        self.queue.totals.add(job, "dead", failed_tries=1)
         try:
             pinned = look_up(job.subject)
         except (FireworksError, NotFoundError):
@@ -244,6 +257,7 @@ class Worker:
     def _supersede(self, job: Job, reason: str) -> None:
         logger.info("%s: %s; nothing to do for job %s", job.deployment, reason, job.id)
         self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
+        self.queue.totals.add(job, "superseded")
 
     @contextmanager
     def _slot(self, job: Job) -> Iterator[bool]:

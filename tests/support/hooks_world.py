@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import mlflow
 
+from mlflow_fireworks.hooks.jobs import to_json
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import sign
 
@@ -45,7 +46,7 @@ def jobs_of(hooks):
     """The jobs in the queue's file, newest first: read beside the process, seconds faster than `hooks jobs`."""
     queue = open_queue(str(hooks.folder / "hooks.db"))
     try:
-        return [job.model_dump(mode="json") for job in queue.ledger.jobs()]
+        return [to_json(job) for job in queue.ledger.jobs()]
     finally:
         queue.close()
 
