@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 
 from mlflow_fireworks.hooks.jobs import State
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.snapshot import take_snapshot
+from mlflow_fireworks.hooks.snapshot import View
 
 _PREFIX = "mlflow_fireworks"
 
@@ -23,7 +23,7 @@ class JobFigures(Collector):
     """
 
     def __init__(self, queue: Queue) -> None:
-        self._queue = queue
+        self._view = View(queue)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing before it is asked: the names are no other collector's."""
@@ -31,7 +31,15 @@ class JobFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
-        snapshot = take_snapshot(self._queue)
+        snapshot = self._view.look()
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_queue_up",
+            "Whether the queue's storage answers; without it these figures are left out.",
+            not snapshot.away,
+        )
+        if snapshot.away:
+            return
+        yield GaugeMetricFamily(f"{_PREFIX}_jobs_unreadable", "Jobs that cannot be read.", len(snapshot.unreadable))
         tally = Tally(job.state for job in snapshot.jobs)
         jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs that are remembered, by state.", labels=["state"])
         for state in State:
