@@ -30,13 +30,13 @@ class RuleFile:
         self, path: Path, check: Callable[[Rules], object] = lambda _: None, clock: Callable[[], float] = time.time
     ) -> None:
         self.path = path
+        self._content = self._seen = self._read()  # first: what is written meanwhile is seen by the next look
         self.current = load_rules(path)
         check(self.current)
         self.fault = ""
         self._check = check
         self._clock = clock
         self._in_force = self._clock()
-        self._content = self._seen = self._read()
 
     def look(self) -> bool:
         """Take over what the file has now, once it has had that for two looks: it may be half written at the first.

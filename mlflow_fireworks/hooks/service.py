@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import mlflow
@@ -128,7 +129,7 @@ class Service:
             logger.info("this process does no work itself: %s", reason)
         threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
         threading.Thread(target=self._every, args=(_NOTE_SECONDS, self._queue.deliveries.save), daemon=True).start()
-        threading.Thread(target=self._every, args=(_WATCH_SECONDS, self._view.look), daemon=True).start()
+        threading.Thread(target=self._every, args=(_WATCH_SECONDS, self._watch_storage), daemon=True).start()
         threading.Thread(target=self._every, args=(LOOK_SECONDS, self._look_at_rules), daemon=True).start()
         threading.Thread(target=self._keep_reconciling, daemon=True).start()
 
@@ -138,6 +139,10 @@ class Service:
         if self._pool and not self._pool.is_alive:
             found |= {"ok": False, "reason": "a worker of this process ended by itself; see the log, then restart it"}
         return found
+
+    def _watch_storage(self) -> None:
+        with suppress(UnavailableError), self._people.outage.watch():
+            self._people.waiting()
 
     def _look_at_rules(self) -> None:
         if self._rules.look():
