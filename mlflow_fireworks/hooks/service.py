@@ -36,6 +36,7 @@ SWEEP_SECONDS = 10.0
 _GOODBYE_SECONDS = 5
 _NOTE_SECONDS = 1.0
 _WATCH_SECONDS = 2.0
+_COMPARE_AGAIN_SECONDS = 120.0  # after one that failed: the page would name an outage long after its end
 _BACKLOG = 1024  # connections of a burst that wait to be accepted
 
 
@@ -105,6 +106,7 @@ class Service:
     ) -> None:
         self._queue = queue
         self._people = view
+        view.deliveries.share(queue.deliveries)
         self._view = View(view, lambda: rules.fault)
         self._rules = rules
         self._rules_changed = threading.Event()
@@ -197,11 +199,11 @@ class Service:
             self._reconcile(dead_too=not first.is_set())
             first.set()
 
-        self._attempt(look, self._reconcile_seconds)
+        sooner = min(self._reconcile_seconds, _COMPARE_AGAIN_SECONDS)
         while True:
-            self._rules_changed.wait(self._reconcile_seconds)  # new rules are compared at once
+            pause = self._reconcile_seconds if self._attempt(look, sooner) else sooner
+            self._rules_changed.wait(pause)  # new rules are compared at once
             self._rules_changed.clear()
-            self._attempt(look, self._reconcile_seconds)
 
     def _reconcile(self, *, dead_too: bool) -> None:
         with self._queue.locks.hold("reconcile") as held:
@@ -214,7 +216,8 @@ class Service:
             time.sleep(seconds)
             self._attempt(action, seconds)
 
-    def _attempt(self, action: Callable[[], object], seconds: float) -> None:
+    def _attempt(self, action: Callable[[], object], seconds: float) -> bool:
+        """Whether it went well; otherwise the log says why."""
         try:
             action()
         except FireworksError as error:
@@ -222,6 +225,9 @@ class Service:
         except Exception as error:  # noqa: BLE001 - the clock goes on, whatever it is
             if not self._queue.outage.is_behind(error):
                 logger.exception("trying again in %d s", seconds)
+        else:
+            return True
+        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -281,4 +281,7 @@ class View:
         if not outage.is_fresh:
             with suppress(UnavailableError):
                 self._last = take_snapshot(self._queue)
-        return replace(self._last, away=outage.now, rules_fault=self._rules_fault())
+        last = self._last
+        if away := outage.now:  # what senders were answered is known all the same
+            last = replace(last, away=away, deliveries=tuple(self._queue.deliveries.add_noted(last.deliveries)))
+        return replace(last, rules_fault=self._rules_fault())

@@ -176,7 +176,9 @@ def test_hooks_serve_goes_through_an_outage_of_redis_with_two_lines_in_its_log(f
     wait_until(lambda: "does not answer" in hooks.log, "the log names it", 20)
     assert hooks.deliver(alias_event(registry, 1)).status_code == 503
     began = time.monotonic()
-    assert "Cannot reach the queue" in httpx.get(base).text
+    page = httpx.get(base).text
+    assert "Cannot reach the queue" in page
+    assert "the queue is away (ConnectionError)" in page  # the webhook that was refused
     assert httpx.get(f"{base}/readyz").status_code == 503
     assert time.monotonic() - began < 8
     time.sleep(8)  # workers, clock and heartbeats try again and again
