@@ -21,13 +21,14 @@ from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS
 from mlflow_fireworks.hooks.jobs import Job, State, to_json
 from mlflow_fireworks.hooks.links import Links, find_mlflow_pages, read_mlflow_pages
 from mlflow_fireworks.hooks.logs import FORMATS, set_up_logs
-from mlflow_fireworks.hooks.queue import open_queue
+from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import Finding, compare
 from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing
 from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow
-from mlflow_fireworks.hooks.rules import load_rules
-from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_secrets
+from mlflow_fireworks.hooks.rule_file import RuleFile
+from mlflow_fireworks.hooks.rules import Rules, load_rules
+from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_keys, load_secrets
 from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
 from mlflow_fireworks.hooks.wording import describe_revision
 from mlflow_fireworks.hooks.worker import work_now
@@ -156,7 +157,7 @@ def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how
     secrets = load_secrets(load_rules(how["rules_path"]))
     pages = read_mlflow_pages(mlflow_pages) if mlflow_pages else find_mlflow_pages(mlflow.get_registry_uri())
     with _until_stopped():
-        _make_service(**how).serve(secrets, host, port, Links(pages))
+        _make_service(load_secrets, **how).serve(secrets, host, port, Links(pages))
 
 
 @hooks.command()
@@ -171,7 +172,7 @@ def worker(log_format: str, **how: Any) -> None:
     """Do the work that other processes take in; any number may run on one Redis."""
     set_up_logs(log_format)
     with _until_stopped():
-        _make_service(**how).wait()
+        _make_service(lambda _: None, **how).wait()
 
 
 @hooks.command()
@@ -180,7 +181,7 @@ def worker(log_format: str, **how: Any) -> None:
 @_JSON
 def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     found = enqueue_missing(queue, load_rules(rules_path), dead_too=True)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
@@ -192,10 +193,11 @@ def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def jobs(queue_url: str | None, as_json: bool) -> None:
     """Show the jobs, newest first."""
-    snapshot = take_snapshot(open_queue(_queue(queue_url)))
+    snapshot = take_snapshot(_open_for_people(queue_url))
     _list_jobs(snapshot.jobs, snapshot, as_json)
-    if snapshot.lack and not as_json:
-        click.echo(snapshot.lack, err=True)
+    for told in (snapshot.lack, snapshot.describe_unreadable()):
+        if told and not as_json:
+            click.echo(told, err=True)
 
 
 @hooks.command()
@@ -203,7 +205,9 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def events(queue_url: str | None, as_json: bool) -> None:
     """Show the last webhooks and what became of each, newest first; the first place to look when nothing happened."""
-    found = open_queue(_queue(queue_url)).deliveries.last()
+    queue = _open_for_people(queue_url)
+    with queue.outage.watch():
+        found = queue.deliveries.last()
     if as_json:
         click.echo(json.dumps([to_json(delivery) for delivery in found], indent=2))
         return
@@ -219,7 +223,7 @@ def events(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """Try a job that failed again, at once."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     _list_jobs([queue.retry(job_id)], take_snapshot(queue), as_json)
 
 
@@ -229,7 +233,7 @@ def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def dismiss(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """End a job that failed: it is not tried again, unless its pointer moves or somebody retries it."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     _list_jobs([queue.dismiss(job_id)], take_snapshot(queue), as_json)
 
 
@@ -322,6 +326,7 @@ def _format(moment: float) -> str:
 
 
 def _make_service(  # noqa: PLR0917 - click passes them by name
+    check: Callable[[Rules], object],
     rules_path: Path,
     queue_url: str | None,
     workers: int,
@@ -330,10 +335,17 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
     lease: float,
     max_queue: int = 1000,
 ) -> Service:
-    rules = load_rules(rules_path)
+    def check_all(rules: Rules) -> None:
+        check(rules)
+        if workers or reconcile_every:
+            load_keys(rules)  # rather now than at the first promotion
+
+    rules = RuleFile(rules_path, check_all)
     queue = open_queue(_queue(queue_url), max_queue, lease)
+    view = open_queue(_queue(queue_url), patience=OF_PEOPLE, outage=queue.outage)
     return Service(
         queue,
+        view,
         rules,
         workers=workers,
         reconcile_seconds=reconcile_every,
@@ -341,6 +353,10 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         sweep_seconds=min(SWEEP_SECONDS, lease),
         beat_seconds=min(BEAT_SECONDS, lease),
     )
+
+
+def _open_for_people(url: str | None) -> Queue:
+    return open_queue(_queue(url), patience=OF_PEOPLE)
 
 
 def _queue(url: str | None) -> str:

@@ -75,6 +75,11 @@ class Deliveries:
         self._locks = locks
         self._lock = threading.Lock()
         self._new: list[Delivery] = []
+        self._other: Deliveries | None = None
+
+    def share(self, other: "Deliveries") -> None:
+        """Tell also what another object on the same storage has noted and not saved yet."""
+        self._other = other
 
     def note(self, delivery: Delivery) -> None:
         """Log a delivery and remember it until `save`; does not wait for the storage.
@@ -115,9 +120,13 @@ class Deliveries:
 
     def last(self) -> list[Delivery]:
         """The last deliveries, newest first; of other receivers those that they saved."""
+        return self.add_noted(self._read())
+
+    def add_noted(self, saved: Iterable[Delivery]) -> list[Delivery]:
+        """Those that were saved and those that were not yet, newest first; does not ask the storage."""
         with self._lock:
-            new = self._new
-        return _newest([*new, *self._read()])
+            found = [*self._new, *saved]
+        return self._other.add_noted(found) if self._other else _newest(found)
 
     def close(self) -> None:
         """Let go of the storage."""
@@ -133,7 +142,7 @@ def _newest(deliveries: Iterable[Delivery]) -> list[Delivery]:
     """As many as are kept, newest first."""
     room = {False: _KEPT_VERIFIED, True: _KEPT_UNVERIFIED}
     kept = []
-    for delivery in sorted(deliveries, key=lambda delivery: delivery.received, reverse=True):
+    for delivery in sorted(set(deliveries), key=lambda delivery: delivery.received, reverse=True):
         is_unverified = delivery.status in _UNVERIFIED_STATUSES
         if room[is_unverified]:
             room[is_unverified] -= 1

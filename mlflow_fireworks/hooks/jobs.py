@@ -24,6 +24,7 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
+from mlflow_fireworks.progress import logger
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
@@ -200,12 +201,16 @@ class Comparison(BaseModel):
 
     Args:
         error: Why it could not be done for all rules; "" when it was.
+        unreachable: What did not answer, for a headline; "" when it failed for another reason.
+        failing_since: Unix time in seconds of the first of those that failed in a row; 0 when the last one did not.
         succeeded: Unix time in seconds of the last one without an error; 0 when there was none.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     error: str = ""
+    unreachable: str = ""
+    failing_since: UnixTime = 0.0
     succeeded: UnixTime = 0.0
 
 
@@ -229,19 +234,21 @@ class Ledger:
         self._jobs = jobs
         self._heads = heads
         self._clock = clock
+        self._told: set[str] = set()
 
     def accept(self, job: Job) -> bool:
         """Write a new job down; False when its id is known already, and not for something that has passed."""
         if not self._jobs.put_if_empty(job.id, to_bytes(job)):
-            if not (job.recurs and self._has_passed(job.id)):
+            known = self.find(job.id)
+            # A record that cannot be read must not make its event a duplicate, which would lose it.
+            if known and not (job.recurs and self._has_passed(known)):
                 return False
             self._jobs.put_data(job.id, to_bytes(job))
         self._heads.put_data(job.key, job.id.encode())
         return True
 
-    def _has_passed(self, job_id: str) -> bool:
-        known = self.find(job_id)
-        if known is None or not known.state.is_final:
+    def _has_passed(self, known: Job) -> bool:
+        if not known.state.is_final:
             return False
         return known.state is State.DEAD or not self.is_newest(known)
 
@@ -278,23 +285,36 @@ class Ledger:
         return None if head is EmptyData else self.find(bytes(head).decode())
 
     def jobs(self) -> list[Job]:
-        """All jobs, newest first."""
-        found = (read_record(Job, value) for value in self._jobs.result_items().values())
-        return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
+        """All jobs that can be read, newest first."""
+        return self.read()[0]
+
+    def read(self) -> tuple[list[Job], list[str]]:
+        """All jobs, newest first, and the ids of those that cannot be read; each of these is logged once."""
+        found = {key: read_record(Job, value) for key, value in self._jobs.result_items().items()}
+        unreadable = sorted(str(key) for key, job in found.items() if job is None)
+        for job_id in unreadable:
+            if job_id not in self._told:
+                self._told.add(job_id)
+                logger.warning("job %s cannot be read: it is damaged, or of another release", job_id)
+        return sorted((job for job in found.values() if job), key=lambda job: job.created, reverse=True), unreadable
 
     def comparison(self) -> Comparison | None:
         """How the last comparison with the registry went; None before the first."""
         found = self._heads.peek_data(_COMPARISON)
         return None if found is EmptyData else read_record(Comparison, found)
 
-    def save_comparison(self, error: str) -> None:
+    def save_comparison(self, error: str, unreachable: str = "") -> None:
         """Write down how a comparison went.
 
         Args:
             error: Why it could not be done; "" when it was.
+            unreachable: What did not answer, for a headline.
         """
-        last = self.comparison() or Comparison()
-        now = Comparison(error=error, succeeded=last.succeeded if error else self._clock())
+        last, moment = self.comparison() or Comparison(), self._clock()
+        now = Comparison(succeeded=moment)
+        if error:
+            since = last.failing_since or moment
+            now = Comparison(error=error, unreachable=unreachable, failing_since=since, succeeded=last.succeeded)
         self._heads.put_data(_COMPARISON, to_bytes(now))
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from mlflow_fireworks.hooks.jobs import format_time
-from mlflow_fireworks.redaction import hide_credentials
+from mlflow_fireworks.redaction import hide_credentials, hide_in_record
 
 FORMATS = ("text", "json")
 _TOLD_LOGGERS = ("mlflow", "uvicorn")
@@ -86,6 +86,7 @@ def set_up_logs(log_format: str, stream: TextIO | None = None) -> None:
     """
     handler = logging.StreamHandler(stream)
     handler.setFormatter(JsonFormatter() if log_format == "json" else TextFormatter())
+    handler.addFilter(hide_in_record)  # the lines of other libraries come here, too
     for logger in logging.root.manager.loggerDict.values():
         if isinstance(logger, logging.Logger) and logger.handlers:  # MLflow gives them to its own and to huey's
             logger.handlers = []

@@ -3,6 +3,7 @@
 import platform
 from collections import Counter as Tally
 from collections.abc import Iterator
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 
@@ -16,9 +17,10 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.hooks.jobs import State
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
+from mlflow_fireworks.hooks.snapshot import Snapshot, View
 from mlflow_fireworks.hooks.totals import BUCKETS_SECONDS, Total
 
 _PREFIX = "mlflow_fireworks"
@@ -33,6 +35,7 @@ class JobFigures(Collector):
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._view = View(queue)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing before it is asked: the names are no other collector's."""
@@ -40,11 +43,19 @@ class JobFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
-        snapshot = take_snapshot(self._queue)
         yield _describe_build()
+        snapshot = self._view.look()
+        yield GaugeMetricFamily(
+            f"{_PREFIX}_queue_up",
+            "Whether the queue's storage answers; without it only the figures of this process are given.",
+            not snapshot.away,
+        )
+        if snapshot.away:
+            return
         yield from _describe_queue(snapshot)
         yield from _describe_deployments(snapshot)
-        yield from _describe_totals(self._queue.totals.all())
+        with suppress(UnavailableError), self._queue.outage.watch():
+            yield from _describe_totals(self._queue.totals.all())
 
 
 def _describe_build() -> Metric:
@@ -65,6 +76,7 @@ def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
     for state in State:
         jobs.add_metric([state.value], tally[state])
     yield jobs
+    yield gauge("unreadable_jobs", "Jobs that cannot be read.", len(snapshot.unreadable))
     yield gauge("retrying_jobs", "Unfinished jobs that have failed at least once.", len(snapshot.retried))
     yield gauge("queue_length", "Entries in the queue that no worker has taken yet.", snapshot.waiting)
     yield gauge(

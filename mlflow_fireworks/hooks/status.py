@@ -20,14 +20,14 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from mlflow_fireworks.errors import ConflictError, NotFoundError
+from mlflow_fireworks.errors import ConflictError, FireworksError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks import wording
 from mlflow_fireworks.hooks.jobs import format_time
 from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import read_body
 from mlflow_fireworks.hooks.rules import Rule
-from mlflow_fireworks.hooks.snapshot import take_snapshot
+from mlflow_fireworks.hooks.snapshot import View
 from mlflow_fireworks.progress import format_bytes
 
 MAX_VIEWERS = 100
@@ -36,6 +36,7 @@ _HEARTBEAT_SECONDS = 15.0
 _MAX_FORM_BYTES = 4096
 _SHOWN_DELIVERIES = 20
 _SHOWN_AT_ONCE = 8
+_STATUSES: dict[type[FireworksError], int] = {NotFoundError: 404, ConflictError: 409, UnavailableError: 503}
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -48,6 +49,7 @@ class StatusPage:
         token: Lets people retry; None: nobody may, over the network.
         is_over: Tells that the server is about to end, so that it need not wait for those who look.
         rules: The rules that are followed now.
+        rules_fault: Why the rule file cannot be used; "" when it can.
         links: To other pages.
     """
 
@@ -59,9 +61,11 @@ class StatusPage:
         is_over: Callable[[], bool] = lambda: False,
         *,
         rules: Callable[[], Iterable[Rule]] = lambda: (),
+        rules_fault: Callable[[], str] = lambda: "",
         links: Links = Links(),  # noqa: B008 - frozen
     ) -> None:
         self._queue = queue
+        self._view = View(queue, rules_fault)
         self._metrics = metrics
         self._token = token
         self._is_over = is_over
@@ -99,7 +103,7 @@ class StatusPage:
         return HTMLResponse(content, status, {**_HEADERS, "Content-Security-Policy": policy})
 
     def _render(self, *, nonce: str = "", message: str = "", only_live: bool = False) -> str:
-        snapshot = take_snapshot(self._queue)
+        snapshot = self._view.look()
         return self._template.render(
             snapshot=snapshot,
             nonce=nonce,
@@ -112,8 +116,8 @@ class StatusPage:
         )
 
     async def _json(self, _: Request) -> Response:
-        snapshot = await run_in_threadpool(take_snapshot, self._queue)
-        return JSONResponse(snapshot.to_dict(), headers=_HEADERS)
+        snapshot = await run_in_threadpool(self._view.look)
+        return JSONResponse(snapshot.to_dict(), 503 if snapshot.away else 200, headers=_HEADERS)
 
     async def _tell_metrics(self, request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
@@ -174,8 +178,6 @@ class StatusPage:
             return await refuse(403, "The token is wrong. It is what MLFLOW_FIREWORKS_HOOKS_TOKEN was set to.")
         try:
             job = await run_in_threadpool(self._queue.retry, request.path_params["job_id"])
-        except NotFoundError as error:
-            return await refuse(404, error.message)
-        except ConflictError as error:
-            return await refuse(409, error.message)
+        except (NotFoundError, ConflictError, UnavailableError) as error:
+            return await refuse(_STATUSES[type(error)], error.message)
         return JSONResponse({"id": job.id}, 202) if by_script else RedirectResponse("/", 303)

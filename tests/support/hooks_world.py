@@ -5,7 +5,7 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -133,3 +133,10 @@ class Hooks:
     def command(self, *arguments):
         command = [COMMAND, "hooks", *arguments, *self.queue]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def silent_server():
+    """The port of a server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener.getsockname()[1]
