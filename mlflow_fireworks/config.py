@@ -165,6 +165,11 @@ class Config(BaseModel):
         description="send a checkpoint that is quantised already (fp8, mxfp4, …); Fireworks documents that it takes "
         "none, and may refuse it after the upload",
     )
+    force_adapter: Bool = Field(
+        default=False,
+        description="send a LoRA adapter with settings that Fireworks is not known to apply (rsLoRA, fused experts, "
+        "…), whose answers may be wrong",
+    )
     world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
     trust_remote_code: Bool = Field(
         default=False, description="let Fireworks trust the checkpoint's own code while it validates the config"

@@ -16,7 +16,7 @@ _ALLOWED = {
 }
 _LM_HEAD_FAMILIES = ("llama", "mistral", "qwen2", "qwen2_vl", "kimi")
 # Options of PEFT that change what the weights mean, and the value that leaves them alone.
-_REFUSED_WHEN_SET = (
+_DOUBTED_WHEN_SET = (
     "use_rslora",
     "use_dora",
     "use_qalora",
@@ -73,12 +73,11 @@ def _short_name(module: str) -> str:
     return module.rpartition(".")[2]
 
 
-def find_adapter_faults(config: Document, family: str | None, header: Header | None) -> list[str]:
-    """Everything about an adapter that Fireworks refuses.
+def find_adapter_faults(config: Document, header: Header | None) -> list[str]:
+    """What makes an adapter one that Fireworks cannot serve, by its documentation.
 
     Args:
         config: The parsed `adapter_config.json`.
-        family: `model_type` of its base model, if known.
         header: The header of its weights, if they are safetensors.
 
     Returns:
@@ -91,34 +90,49 @@ def find_adapter_faults(config: Document, family: str | None, header: Header | N
     r = config.get("r")
     if not isinstance(r, int) or isinstance(r, bool) or not _MIN_RANK <= r <= _MAX_RANK:
         faults.append(f"has r={r}; Fireworks takes a rank from {_MIN_RANK} to {_MAX_RANK}: train it again within that")
-    faults += _check_modules(config.get("target_modules"), family, header)
-    faults += [
-        f"sets {option}, which Fireworks does not apply: train the adapter without it"
-        for option in _REFUSED_WHEN_SET
+    return faults + _check_modules(config.get("target_modules"), header)
+
+
+def find_adapter_doubts(config: Document, family: str | None) -> list[str]:
+    """What Fireworks is not known to apply: not in its lists, or said by others only.
+
+    Its own training writes fused targets such as `experts`, which those lists do not have; of rank-stabilised LoRA it
+    says nothing.
+
+    Args:
+        config: The parsed `adapter_config.json`.
+        family: `model_type` of its base model, if known.
+
+    Returns:
+        One line for each, without the file's name.
+    """
+    doubts = [
+        f"sets {option}, which Fireworks is not known to apply: train the adapter without it"
+        for option in _DOUBTED_WHEN_SET
         if config.get(option)
     ]
     if config.get("bias") not in (None, "none", False):
-        faults.append(f"trains biases (bias={config['bias']}), which Fireworks does not apply: use bias=none")
-    return faults
+        doubts.append(f"trains biases (bias={config['bias']}), which Fireworks is not known to apply: use bias=none")
+    modules = config.get("target_modules")
+    names = {_short_name(str(name)) for name in modules} if isinstance(modules, list) else set()
+    if others := sorted(names - _ALLOWED):
+        doubts.append(
+            f"changes {', '.join(others)}; Fireworks documents LoRA for {', '.join(sorted(_ALLOWED))} only: train it "
+            "again without them"
+        )
+    if "lm_head" in names and family is not None and not family.startswith(_LM_HEAD_FAMILIES):
+        doubts.append(f"changes lm_head, which Fireworks applies for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
+    return doubts
 
 
-def _check_modules(modules: object, family: str | None, header: Header | None) -> list[str]:
+def _check_modules(modules: object, header: Header | None) -> list[str]:
     if isinstance(modules, str):
         found = _modules_in(header)
         remedy = f"write the list {list(found)} there, those are in its weights" if found else "write a list there"
         return [f'has target_modules "{modules}" and Fireworks needs a list of names: {remedy}']
     if not isinstance(modules, list) or not modules:
         return ["has no list target_modules, which Fireworks needs"]
-    names = {_short_name(str(name)) for name in modules}
-    faults = []
-    if refused := sorted(names - _ALLOWED):
-        faults.append(
-            f"changes {', '.join(refused)}; Fireworks applies LoRA to {', '.join(sorted(_ALLOWED))} only: "
-            "train it again without them"
-        )
-    if "lm_head" in names and family is not None and not family.startswith(_LM_HEAD_FAMILIES):
-        faults.append(f"changes lm_head, which Fireworks applies for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
-    return faults
+    return []
 
 
 def _modules_in(header: Header | None) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from mlflow_fireworks.artifacts.layout import Layout
 from mlflow_fireworks.artifacts.selection import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
+    DEFAULTS_FILE,
     Weights,
     choose_weights,
     is_index,
@@ -229,7 +230,7 @@ def _choose_all_weights(
 
 def _choose_small(contents: Iterable[str], kind: Kind, weights: Mapping[str, Weights]) -> list[str]:
     if kind is Kind.ADDON:
-        return [ADAPTER_CONFIG]
+        return [name for name in (ADAPTER_CONFIG, DEFAULTS_FILE) if name in contents]
     indexes = {folder + group.index for folder, group in weights.items() if group.index}
     if kind is Kind.EMBEDDING:
         kept = [name for name in contents if name != ADAPTER_CONFIG]

@@ -1,6 +1,7 @@
 """What goes up: the complete list of files under their Fireworks names, and what was found out about them."""
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,6 +18,7 @@ from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.preflight import (
     WHAT_IS_KNOWN_OF_QUANTISED,
+    find_doubts,
     find_lack_of_disk,
     find_problems,
     find_quantisation,
@@ -134,6 +136,9 @@ def build_manifest(
             f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the model from before quantisation, or send this one "
             "with -C allow_quantized=true"
         )
+    doubts = find_doubts(checkpoint)
+    if not config.force_adapter:
+        problems += [f"{doubt}, or send it as it is with -C force_adapter=true" for doubt in doubts]
     if config.transfer == "upload":
         problems += find_lack_of_disk(checkpoint, headers, max_disk=config.max_disk)
     if problems:
@@ -162,6 +167,7 @@ def build_manifest(
         notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),
         warnings=(
             *layout.warnings,
+            *doubts,
             *([f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}, so validation may refuse it"] if quantised else ()),
             *_find_warnings(checkpoint, facts, adapter),
             *finding.warnings,
@@ -200,11 +206,23 @@ def _order_files(checkpoint: Checkpoint) -> tuple[ManifestFile, ...]:
     )
 
 
+def _find_collisions(checkpoint: Checkpoint) -> list[list[str]]:
+    """Files that differ in their folders alone; datasets on Fireworks keep the last part of a name only."""
+    by_last: dict[str, list[str]] = defaultdict(list)
+    for name in sorted(checkpoint.files):
+        by_last[name.rpartition("/")[2]].append(name)
+    return [names for names in by_last.values() if len(names) > 1]
+
+
 def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None) -> list[str]:
     if adapter is not None:
         family = text_of(checkpoint.document("config.json"), "model_type")
         return find_adapter_warnings(checkpoint.document(ADAPTER_CONFIG), adapter, family)
-    warnings = []
+    warnings = [
+        f"{' and '.join(names)} would be one file if Fireworks kept only the last part of their names, as it does for "
+        "datasets; for models that is not known"
+        for names in _find_collisions(checkpoint)
+    ]
     if checkpoint.kind is Kind.BASE and not any(_GENERATES.search(name) for name in facts.architectures):
         warnings.append(
             f"{', '.join(facts.architectures)} does not generate text, so Fireworks is unlikely to serve it"

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlflow_fireworks.artifacts.adapter import find_adapter_faults
+from mlflow_fireworks.artifacts.adapter import find_adapter_doubts, find_adapter_faults
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import (
@@ -183,10 +183,22 @@ def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]
     if ADAPTER_CONFIG not in checkpoint.documents:
         return
     header = next((found for found in headers.values() if isinstance(found, Header) and found.shapes), None)
+    origin = checkpoint.files[ADAPTER_CONFIG].origin
+    for fault in find_adapter_faults(checkpoint.document(ADAPTER_CONFIG), header):
+        yield f"{origin} {fault}"
+
+
+def find_doubts(checkpoint: Checkpoint) -> list[str]:
+    """What about an adapter Fireworks is not known to apply; nothing for other models.
+
+    Args:
+        checkpoint: What is to go up.
+    """
+    if checkpoint.kind is not Kind.ADDON or ADAPTER_CONFIG not in checkpoint.documents:
+        return []
     family = text_of(checkpoint.document("config.json"), "model_type")
     origin = checkpoint.files[ADAPTER_CONFIG].origin
-    for fault in find_adapter_faults(checkpoint.document(ADAPTER_CONFIG), family, header):
-        yield f"{origin} {fault}"
+    return [f"{origin} {doubt}" for doubt in find_adapter_doubts(checkpoint.document(ADAPTER_CONFIG), family)]
 
 
 def _check_weights(

@@ -61,6 +61,8 @@ _FOREIGN_WEIGHTS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".pth", ".pt",
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 
 ADAPTER_CONFIG = "adapter_config.json"
+# The only way to set an adapter's generation defaults (Fireworks docs, "uploading custom models").
+DEFAULTS_FILE = "fireworks.json"
 ADAPTER_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin")
 
 

@@ -10,6 +10,8 @@ from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
 from mlflow_fireworks.gateway.wire import Model, drop_unset
 
+_EXACT_BELOW = 10_000_000  # longer contexts than this are not known
+
 
 def describe_model(manifest: Manifest, config: Config, stamp: RevisionStamp, base_model: str | None) -> dict[str, Any]:
     """The Model resource to create, by Fireworks' names.
@@ -56,6 +58,35 @@ def describe_model(manifest: Manifest, config: Config, stamp: RevisionStamp, bas
             }
         )
     return drop_unset(model)
+
+
+def find_differences(manifest: Manifest, model: Model) -> tuple[str, ...]:
+    """What Fireworks found in the files of a model that is READY, where it is not what was found in them here.
+
+    It shows files that were mixed up on the way, such as `1_Pooling/config.json` taken for `config.json`.
+
+    Args:
+        manifest: What was sent.
+        model: As Fireworks has it; what it does not tell is compared with nothing.
+    """
+    facts, details = manifest.facts, model.base_model_details
+    pairs = {
+        "model type": (facts.model_type, details.model_type),
+        "context length": (facts.context_length, model.context_length),
+        "parameters": (facts.parameter_count, details.parameter_count),
+    }
+    return tuple(
+        f"{what}: Fireworks says {theirs}, the files say {ours}"
+        for what, (ours, theirs) in pairs.items()
+        if ours and theirs and not _are_alike(ours, theirs)
+    )
+
+
+def _are_alike(ours: object, theirs: object) -> bool:
+    """Equal; of counts, within two in a hundred, as tied weights and buffers are counted in more than one way."""
+    if isinstance(ours, int) and isinstance(theirs, int) and ours > _EXACT_BELOW:
+        return abs(ours - theirs) <= ours / 50
+    return ours == theirs
 
 
 @dataclass(frozen=True)

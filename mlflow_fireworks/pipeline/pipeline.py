@@ -27,7 +27,7 @@ from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enu
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
 from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, refuse_unsent
-from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, refuse_immutable
+from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, find_differences, refuse_immutable
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
 from mlflow_fireworks.pipeline.validation import validate
@@ -206,6 +206,11 @@ class Pipeline:
         model = self.run.gateway.models.find(plan.model_id)
         if model is None and not self.run.config.dry_run:
             raise self._deleted_meanwhile(plan)
+        if model and model.state == READY and plan.action not in {Action.NOTHING, Action.RESTORE}:
+            differences = find_differences(manifest, model)
+            for difference in differences:
+                self.run.reporter.warn(difference)
+            warnings = (*warnings, *differences)
         outcome = self._make_outcome(plan, model, manifest, (*manifest.warnings, *warnings))
         self._write_back(source, outcome)
         self._conclude(outcome)

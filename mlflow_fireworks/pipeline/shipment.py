@@ -7,11 +7,13 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.content import fetched_ahead
 from mlflow_fireworks.artifacts.manifest import Manifest, ManifestFile
-from mlflow_fireworks.errors import DeadlineError, RefusedError, TransferError
+from mlflow_fireworks.artifacts.selection import DEFAULTS_FILE
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.errors import DeadlineError, InvalidRequestError, RefusedError, TransferError
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.pipeline.plan import Action, Plan
 from mlflow_fireworks.pipeline.steps import Step, begin
-from mlflow_fireworks.pipeline.validation import SETTLING_SECONDS, names_file, send_again, validate
+from mlflow_fireworks.pipeline.validation import SETTLING_SECONDS, names_file, send_again, validate, words_of
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.transfer.engine import upload_files
@@ -44,12 +46,17 @@ class Shipment:
         self._run = run
         self._plan = plan
         self._files = manifest.files
+        self._is_adapter = manifest.kind is Kind.ADDON
         self._journal = journal
-        self._sizes = {file.name: file.size for file in manifest.files}
         self._urls = SignedUrls(self._sign, run.waiter.clock, run.reporter.note)
         self._before_signing: set[str] = set()
         self._sent_again: set[str] = set()
+        self._warnings: list[str] = []
         self._refusal: RefusedError | None = None
+
+    @property
+    def _sizes(self) -> dict[str, int]:
+        return {file.name: file.size for file in self._files}
 
     def send(self) -> None:
         """Send what has not landed. Where Fireworks signs no URLs for a model that was begun earlier, nothing is sent.
@@ -73,6 +80,9 @@ class Shipment:
         try:
             self._urls.get(missing[0].name)
         except RefusedError as error:
+            if self._leave_out_defaults(error):
+                self.send()
+                return
             if self._plan.action is not Action.RESUME or error.status not in _SIGNS_NO_MORE:
                 raise
             self._refusal = error
@@ -91,14 +101,32 @@ class Shipment:
         patience = SETTLING_SECONDS
         while True:
             try:
-                return validate(self._run, self._plan, check=partial(self._look_for_forgotten, patience))
-            except _ForgottenError as forgotten:  # noqa: PERF203 - it waits for minutes
+                warnings = validate(self._run, self._plan, check=partial(self._look_for_forgotten, patience))
+                return (*self._warnings, *warnings)
+            except InvalidRequestError as error:  # noqa: PERF203 - it waits for minutes
+                if not self._leave_out_defaults(error):
+                    raise
+                self._urls = SignedUrls(self._sign, self._run.waiter.clock, self._run.reporter.note)
+                self._urls.get(self._files[0].name)  # the complete set without it
+            except _ForgottenError as forgotten:
                 named = enumerate_names(forgotten.names, _SHOWN)
                 self._run.reporter.note(f"Fireworks no longer has {named}; sending what it misses")
                 self._journal.drop(forgotten.names)
                 self._sent_again |= set(forgotten.names)
                 self._transfer([file for file in self._files if file.name in forgotten.names])
                 patience = _PATIENCE_SECONDS
+
+    def _leave_out_defaults(self, error: RefusedError) -> bool:
+        """Go on without an adapter's `fireworks.json` where it is "unexpected", as a production client saw."""
+        is_meant = self._is_adapter and DEFAULTS_FILE in self._sizes and "unexpected file" in words_of(error)
+        if is_meant:
+            self._files = tuple(file for file in self._files if file.name != DEFAULTS_FILE)
+            self._warnings.append(
+                f"Fireworks does not take {DEFAULTS_FILE} for this adapter ({words_of(error)}); it is left out, so the "
+                "adapter's answers use the base model's defaults"
+            )
+            self._run.reporter.warn(self._warnings[-1])
+        return is_meant
 
     def _validate_unsent(self, refusal: RefusedError) -> tuple[str, ...]:
         run, plan = self._run, self._plan

@@ -9,9 +9,9 @@ from support.planning import plan
 from mlflow_fireworks.errors import PreflightError
 
 
-def problems(folder) -> list[str]:
+def problems(folder, **options) -> list[str]:
     with pytest.raises(PreflightError) as caught:
-        plan(folder)
+        plan(folder, **options)
     return list(caught.value.problems)
 
 
@@ -131,3 +131,29 @@ def test_unknown_base_is_warned_about(tmp_path):
     manifest = plan(folder)
     assert manifest.adapter.base_repo is None
     assert any("-C base_model=" in warning for warning in manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"use_rslora": True},
+        {"use_dora": True},
+        {"bias": "lora_only"},
+        {"target_modules": ["q_proj", "experts"]},
+        {"target_modules": ["embed_tokens"], "modules_to_save": ["lm_head"]},
+    ],
+)
+def test_what_is_doubted_goes_with_a_warning_when_it_is_forced(tmp_path, settings):
+    folder = make_adapter(tmp_path, **settings)
+    found = problems(folder)
+    assert all(problem.endswith(", or send it as it is with -C force_adapter=true") for problem in found)
+
+    warnings = plan(folder, force_adapter="true").warnings
+
+    assert {problem.partition(", or send it")[0] for problem in found} <= set(warnings)
+
+
+@pytest.mark.parametrize("settings", [{"r": 128}, {"peft_type": "IA3"}, {"target_modules": "all-linear"}])
+def test_what_is_documented_is_refused_though_it_is_forced(tmp_path, settings):
+    found = problems(make_adapter(tmp_path, **settings), force_adapter="true")
+    assert not any("force_adapter" in problem for problem in found)

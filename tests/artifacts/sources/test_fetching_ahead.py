@@ -20,8 +20,9 @@ from support.throttled import Link, sink
 
 from mlflow_fireworks.artifacts.content import Made, Stored, fetched_ahead
 from mlflow_fireworks.artifacts.manifest import ManifestFile
+from mlflow_fireworks.artifacts.sources.disk import FILES_AHEAD, bound_disk
 from mlflow_fireworks.artifacts.sources.resolve import open_source
-from mlflow_fireworks.artifacts.sources.staging import FILES_AHEAD, FetchedStore, bound_disk
+from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import PreflightError, SourceError
 from mlflow_fireworks.http import Retry
 from mlflow_fireworks.progress import Silent

@@ -8,7 +8,7 @@ from support.source_world import PLAIN, WEIGHTS, Remembers, build_world, picture
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Hint
-from mlflow_fireworks.errors import InvalidConfigError, SourceError
+from mlflow_fireworks.errors import InvalidConfigError, SourceError, UnavailableError
 from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
@@ -208,7 +208,7 @@ def test_registry_that_does_not_answer_is_one_line_without_its_password(monkeypa
     monkeypatch.setattr(mlflow.tracking._tracking_service.utils, "_tracking_uri", None)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
 
-    with pytest.raises(SourceError, match="cannot resolve models:/chat/1 in the registry http://127") as caught:
+    with pytest.raises(UnavailableError, match=r"the MLflow server at http://127\.0\.0\.1:9 does not answer") as caught:
         open_source("models:/chat/1")
     assert "refused" in str(caught.value)
     assert "hunter2" not in str(caught.value)
