@@ -16,7 +16,6 @@
         branch: main               # … and its branch, or  tag: "prod-*"
 """
 
-import difflib
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -31,7 +30,7 @@ from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError
 from mlflow_fireworks.hooks.events import OWN_TAGS, Event
 from mlflow_fireworks.hooks.jobs import Job, Subject
-from mlflow_fireworks.names import check_name, suggest_name
+from mlflow_fireworks.names import check_name, did_you_mean, suggest_name
 from mlflow_fireworks.target import parse_target
 
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
@@ -349,8 +348,7 @@ def load_rules(path: Path) -> Rules:
 def _describe(place: Sequence[int | str], kind: str, message: str) -> str:
     parts = [f"rule {part + 1}" if isinstance(part, int) else part for part in place if part != "rules"]
     if kind == "extra_forbidden":
-        close = difflib.get_close_matches(str(place[-1]), Rule.model_fields, n=1)
-        message = "is not known" + (f"; did you mean '{close[0]}'?" if close else "")
+        message = "; ".join(filter(None, ("is not known", did_you_mean(str(place[-1]), Rule.model_fields))))
     return f"{', '.join(map(str, parts))}: ".lstrip(": ") + message.removeprefix("Value error, ").replace(
         "Input should", "it should"
     )

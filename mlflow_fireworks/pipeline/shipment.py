@@ -102,7 +102,6 @@ class Shipment:
         while True:
             try:
                 warnings = validate(self._run, self._plan, check=partial(self._look_for_forgotten, patience))
-                return (*self._warnings, *warnings)
             except InvalidRequestError as error:  # noqa: PERF203 - it waits for minutes
                 if not self._leave_out_defaults(error):
                     raise
@@ -115,6 +114,8 @@ class Shipment:
                 self._sent_again |= set(forgotten.names)
                 self._transfer([file for file in self._files if file.name in forgotten.names])
                 patience = _PATIENCE_SECONDS
+            else:
+                return (*self._warnings, *warnings)
 
     def _leave_out_defaults(self, error: RefusedError) -> bool:
         """Go on without an adapter's `fireworks.json` where it is "unexpected", as a production client saw."""
