@@ -20,7 +20,7 @@ FLOORS = (
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
     {"run"},
-    {"pipeline", "serving"},
+    {"pipeline", "probe", "serving"},
     {"deployments"},
     {"promotion"},
     {"hooks", "plugin"},
@@ -36,7 +36,7 @@ LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
     "huggingface_hub": {"artifacts", "registry", "hooks"},
-    "httpx": {"http", "gateway", "transfer", "serving", "hooks"},
+    "httpx": {"http", "gateway", "transfer", "serving", "probe", "hooks"},
 }
 
 
