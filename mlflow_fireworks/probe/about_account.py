@@ -22,6 +22,12 @@ def _account(session: Session) -> Finding:
     return Finding(f"suspendState is {state or 'empty'}", {"account": "active" if is_active else "suspended"})
 
 
+def _whose_key(session: Session) -> Finding:
+    reply = session.call("GET", "/verifyApiKey")
+    is_told = "x-fireworks-account-id" in reply.headers
+    return Finding(f"{reply.describe()}; a header {'names' if is_told else 'does not name'} the account")
+
+
 def _wrong_key(session: Session) -> Finding:
     return Finding(_list_one(session, {"Authorization": f"Bearer {_WRONG_KEY}"}).describe())
 
@@ -82,6 +88,7 @@ def _yes_or_no(reply: Reply) -> str:
 
 
 POINTS = (
+    Point("key", "Does a key say whose it is?", "GET verifyApiKey", _whose_key),
     Point("account", "Does the account say whether it is suspended?", "GET the account", _account),
     Point("wrong key", "What answers a key that is wrong?", "list models with an invented key", _wrong_key),
     Point("x-api-key", "Is the key taken in this header too?", "list models with x-api-key, no bearer", _other_header),

@@ -1,6 +1,8 @@
 """Questions about creating models, signing URLs and validation, up to READY and after it."""
 
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -13,9 +15,12 @@ from mlflow_fireworks.probe.points import Finding, Point
 from mlflow_fireworks.probe.session import NotAskedError, Session, is_not_yet
 
 _LANDING_SECONDS = 25.0
-_AGAIN_SECONDS = 20.0
+_CONTROL_SECONDS = 5.0
+# The model that shows whether a wait is about the second signing: its URLs were signed once only.
+_SIGNED_ONCE = "embedding"
 _URL = "https://huggingface.co/meta-llama/Llama-3.2-1B"
 _FIRST_HALF = ("config.json", "tokenizer.json", "tokenizer_config.json")
+_NO_RETENTION = re.compile(r"zero.?data.?retention|\bZDR\b", re.IGNORECASE)
 _LIVES = {"3600": "60m", "900": "15m"}
 _SIGNING_REFUSALS = (httpx.codes.BAD_REQUEST, httpx.codes.METHOD_NOT_ALLOWED, httpx.codes.CONFLICT)
 
@@ -46,7 +51,8 @@ def _bad_enum(session: Session) -> Finding:
 def _create(session: Session) -> Finding:
     reply = session.create_model("base", base_fields(make_llama()))
     if not reply.is_success:
-        return Finding(reply.describe())
+        retains_nothing = _NO_RETENTION.search(reply.answer.message)
+        return Finding(reply.describe(), {"account": "zero-data-retention"} if retains_nothing else {})
     unset = sorted(name for name, value in reply.body.items() if value is None)
     return Finding(f"state {reply.body.get('state')}; null where unset: {', '.join(unset) or 'nothing'}")
 
@@ -117,21 +123,34 @@ def _second_signing(session: Session) -> Finding:
     return Finding(reply.describe(), ways)
 
 
-def _landed_files(session: Session) -> Finding:
+def _validation(session: Session) -> Finding:
+    """Half of the files landed before the URLs were signed again: were they forgotten, or is the service slow?"""
     files = make_llama()
     session.put("base", {name: content for name, content in files.items() if name not in _FIRST_HALF})
     replies = session.wait_until_ready("base", _LANDING_SECONDS)
-    ways = _way_of_validation(replies)
-    course = " → ".join(dict.fromkeys(reply.describe() for reply in replies))
+    if not session.is_ready("base") and not _becomes_ready(session, _SIGNED_ONCE):
+        replies += session.wait_until_ready("base", _LANDING_SECONDS)
+    course, ways = _describe_course(replies), _way_of_validation(replies)
     was_signed_again = session.ways.get("second-signing") == "accepted"
     if session.is_ready("base"):
         return Finding(f"{course}; READY", {**ways, **({"landed-files": "kept"} if was_signed_again else {})})
     session.put("base", {name: files[name] for name in _FIRST_HALF})
-    replies = session.wait_until_ready("base", _AGAIN_SECONDS)
-    course += " → sent again → " + " → ".join(dict.fromkeys(reply.describe() for reply in replies))
+    course += f" → sent again → {_describe_course(session.wait_until_ready('base', _LANDING_SECONDS))}"
     if not session.is_ready("base"):
         return Finding(f"{course}; not READY")
-    return Finding(f"{course}; READY", {"landed-files": "forgotten"} if was_signed_again else {})
+    is_sure = was_signed_again and session.is_ready(_SIGNED_ONCE)
+    return Finding(f"{course}; READY", {"landed-files": "forgotten"} if is_sure else {})
+
+
+def _becomes_ready(session: Session, role: str) -> bool:
+    with suppress(NotAskedError):
+        session.wait_until_ready(role, _CONTROL_SECONDS)
+        return session.is_ready(role)
+    return False
+
+
+def _describe_course(replies: list[Reply]) -> str:
+    return " → ".join(dict.fromkeys(reply.describe() for reply in replies))
 
 
 def _filled_in(session: Session) -> Finding:
@@ -230,14 +249,14 @@ CHECKING = (
         "validation",
         "How does it go to READY, and do files count that landed before the second signing?",
         "PUT the other half, validate until READY; else send the first half again",
-        _landed_files,
+        _validation,
     ),
     Point("filled in", "What does validation find out by itself?", "GET the READY model", _filled_in),
     Point("signing when READY", "What answers it?", "getUploadEndpoint of a READY model", _signing_when_ready),
     Point("validation when READY", "May it be repeated?", "validateUpload of a READY model", _validation_when_ready),
-    Point("immutable fields", "Is changing one refused?", "PATCH kind, read it", _immutable),
 )
 ENDING = (
+    Point("immutable fields", "Is changing one refused?", "PATCH kind, read it", _immutable),
     Point("states", "Are there more than UPLOADING and READY?", "all models that were read", _states),
     Point("delete", "What answers it, and is it at once?", "DELETE a READY model, GET it", _delete),
 )

@@ -114,6 +114,7 @@ class Session:
         params: Mapping[str, str] | None = None,
         headers: Mapping[str, str] | None = None,
         repeat: bool = True,
+        timeout: httpx.Timeout | None = None,
     ) -> Reply:
         """One call to the control plane.
 
@@ -124,12 +125,14 @@ class Session:
             params: Query parameters.
             headers: Credentials in place of the usual ones.
             repeat: Whether it is tried again when that may help.
+            timeout: Limits of one try.
 
         Raises:
             NotAskedError: There was no answer.
         """
         http = self.gateway.transport.http
-        request = http.build_request(method, path, json=body, params=params)
+        limits = timeout or self.gateway.transport.timeouts.for_a_call()
+        request = http.build_request(method, path, json=body, params=params, timeout=limits)
         if headers is not None:
             del request.headers["authorization"]
             request.headers.update(headers)
@@ -194,7 +197,8 @@ class Session:
     def validate(self, role: str) -> Reply:
         """Ask for validation, once."""
         self.need(role)
-        return self.call("GET", f"/v1/{self.model(role)}:validateUpload", repeat=False)
+        path, limits = f"/v1/{self.model(role)}:validateUpload", self.gateway.transport.timeouts.for_work()
+        return self.call("GET", path, repeat=False, timeout=limits)
 
     def look(self, role: str) -> Reply:
         """Read a model."""
@@ -208,22 +212,36 @@ class Session:
         """Validate until the model is READY, is refused for good, or the time is over.
 
         Returns:
-            The answers of validation; `is_ready` tells how it ended.
+            The answers of validation, at least one; `is_ready` tells how it ended.
+
+        Raises:
+            NotAskedError: Validation never answered.
         """
         replies: list[Reply] = []
 
         def ask() -> Literal[True] | Pending:
-            reply = self.validate(role)
-            replies.append(reply)
+            said = "no answer"
+            try:
+                reply = self.validate(role)
+            except OutOfTimeError:
+                raise
+            except NotAskedError as reason:
+                self.trouble.append(str(reason))
+            else:
+                replies.append(reply)
+                said = str(reply.status)
+                if not (reply.is_success or is_not_yet(reply)):
+                    return True
+            # Whatever the answer was: one that was lost may have made it READY.
             state = self.look(role).body.get("state")
-            if state in (READY, FAILED) or not (reply.is_success or is_not_yet(reply)):
-                return True
-            return Pending(f"PROBE-{role} is not READY ({reply.status})")
+            return True if state in (READY, FAILED) else Pending(f"PROBE-{role} is {state} ({said})")
 
         try:
             Waiter(self.reporter, self.clock, self.sleep).wait(ask, seconds, lambda reason: reason)
         except DeadlineError:
             self.trouble.append(f"PROBE-{role} was not READY after {format_seconds(seconds)}")
+        if not replies:
+            raise NotAskedError("validation did not answer")
         return replies
 
     def is_ready(self, role: str) -> bool:

@@ -12,6 +12,7 @@ from mlflow_fireworks.transfer.storage import make_storage_client
 
 KEY = "fw_3ZkQabcdefgh12345"
 ACCOUNT = "acme-research"
+MORNING = 1_790_000_000.0
 
 
 class Clock:
@@ -30,9 +31,9 @@ class Clock:
 class World:
     """An emulated Fireworks, and probes of it that do not wait."""
 
-    def __init__(self, emulator, monkeypatch):
+    def __init__(self, emulator, clock, monkeypatch):
         self.emulator = emulator
-        self.clock = Clock()
+        self.clock = clock
         monkeypatch.setenv("FIREWORKS_BASE_URL", emulator.url)
         monkeypatch.setenv("FIREWORKS_API_KEY", KEY)
 
@@ -58,9 +59,10 @@ def make_world(monkeypatch):
     running = []
 
     def make(**options):
-        emulator = Emulator(accounts=(ACCOUNT,), api_keys={KEY}, **options).start()
+        clock = Clock()
+        emulator = Emulator(clock=lambda: MORNING + clock(), accounts=(ACCOUNT,), api_keys={KEY}, **options).start()
         running.append(emulator)
-        return World(emulator, monkeypatch)
+        return World(emulator, clock, monkeypatch)
 
     yield make
     for emulator in running:

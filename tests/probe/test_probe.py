@@ -152,6 +152,22 @@ def test_a_model_whose_creation_was_not_answered_is_deleted_too(world):
     assert result.left == ()
 
 
+@pytest.mark.parametrize("seconds", [3, 20, 35])
+def test_files_that_land_late_do_not_read_as_forgotten(make_world, seconds):
+    world = make_world(landing_seconds=seconds)
+    result = probe(world)
+    assert (result.ways["landed-files"], result.ways["validation"]) == ("kept", "complete")
+    assert world.left() == []
+
+
+def test_an_account_that_keeps_no_data_is_recognized(world):
+    refusal = {"code": 9, "message": "custom uploads are not available with Zero Data Retention", "details": []}
+    world.emulator.fault("create_model", status=400, body=json.dumps(refusal), times=99)
+    result = probe(world)
+    assert result.ways["account"] == "zero-data-retention"
+    assert result.left == ()
+
+
 class CtrlC(Silent):
     """Presses Ctrl-C when the given step is over."""
 
