@@ -12,9 +12,23 @@ from pathlib import Path
 import click
 
 from mlflow_fireworks.emulator import Emulator, StateError
+from mlflow_fireworks.emulator.behaviours import PROFILES, Behaviours, listing
 
 
-@click.command(name="emulator", help="Run a local Fireworks until stopped; its URL is the first line printed.")
+def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
+    try:
+        Behaviours(words)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from error
+    return words
+
+
+@click.command(
+    name="emulator",
+    help="Run a local Fireworks until stopped; its URL is the first line printed.",
+    # \b keeps click from filling the lines.
+    epilog="\b\nWhere it is not known how Fireworks behaves (the first way is the default):\n" + listing(),
+)
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port on loopback; 0 takes a free one.")
 @click.option(
     "--state",
@@ -29,6 +43,16 @@ from mlflow_fireworks.emulator import Emulator, StateError
 )
 @click.option("--account", "accounts", multiple=True, help="An account that exists; may be repeated. Default: all do.")
 @click.option("--api-key", "api_keys", multiple=True, help="A key that is accepted; may be repeated. Default: any.")
+@click.option(
+    "--behaviour",
+    "behaviours",
+    multiple=True,
+    metavar="FACT=WAY",
+    callback=lambda _context, _option, words: _checked(words),
+    help="Behave in that way where it is not known how Fireworks does (see below), or one of the profiles "
+    f"{' and '.join(PROFILES)}; may be repeated, later ones win. FACT=WAY:5 and FACT=WAY:180s set how many polls or "
+    "seconds a passing way lasts.",
+)
 @click.option("--answer", is_flag=True, help="Run uploaded models on the CPU, so that inference gives real answers.")
 @click.option("--stop-with-stdin", is_flag=True, help="Also stop when standard input is closed.")
 @click.option("--quiet", is_flag=True, help="Write no request log to standard error.")
@@ -39,6 +63,7 @@ def command(
     accounts: tuple[str, ...],
     api_keys: tuple[str, ...],
     *,
+    behaviours: tuple[str, ...],
     answer: bool,
     stop_with_stdin: bool,
     quiet: bool,
@@ -56,6 +81,7 @@ def command(
             landing_seconds=landing_seconds,
             accounts=accounts,
             api_keys=api_keys or None,
+            behaviours=behaviours,
             answers=answer,
         ) as emulator:
             click.echo(emulator.url)

@@ -21,6 +21,7 @@ FLOORS = (
     {"validation"},
     {"protocol"},
     {"options"},
+    {"behaviours"},
 )
 
 

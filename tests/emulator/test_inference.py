@@ -51,7 +51,7 @@ def test_these_do_not(api, model):
 
 
 def test_a_bare_model_reaches_its_default_deployment_when_told_so(start):
-    _emulator, api = start(bare_model_routes=True)
+    _emulator, api = start(behaviours={"bare-model": "routed"})
     deploy(api)
     assert chat(api, QWEN).status_code == 200
     assert chat(api, "accounts/fireworks/models/gpt-oss-20b").status_code == 404
@@ -92,7 +92,7 @@ def test_a_deployment_that_sleeps_wakes_up(start):
 
 def test_ready_does_not_mean_routed_yet_when_told_so(start):
     now = [1_000_000.0]
-    _emulator, api = start(clock=lambda: now[0], routing_seconds=60)
+    _emulator, api = start(clock=lambda: now[0], behaviours={"routing": "404-first:60s"})
     deploy(api)
     assert api.call("GET", "/deployments/prod").json()["state"] == "READY"
     assert chat(api, PROD).status_code == 404
@@ -118,7 +118,7 @@ def test_a_deleted_or_switched_off_deployment_is_not_found(api):
 
 
 def test_a_suspended_account_is_412(start):
-    _emulator, api = start(suspended_accounts=["acme"])
+    _emulator, api = start(behaviours={"account": "suspended"})
     deploy(api)
     assert chat(api, PROD).status_code == 412
 

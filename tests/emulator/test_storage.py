@@ -67,10 +67,10 @@ def test_another_method_is_refused(api, url):
 
 def test_an_expired_url_is_refused(start, files):
     now = [1_000_000.0]
-    _emulator, api = start(clock=lambda: now[0], url_expiry_seconds=60)
+    _emulator, api = start(clock=lambda: now[0], behaviours={"url-life": "15m"})
     api.create("chat")
     url = api.sign("chat", files).json()["filenameToSignedUrls"]["config.json"]
-    now[0] += 60
+    now[0] += 900
     assert refused(api.put(url, files["config.json"])) == (400, "ExpiredToken")
 
 
@@ -102,7 +102,7 @@ def test_a_chunked_body_is_accepted_and_dropped(emulator, api, url, files):
 
 
 def test_a_chunked_body_is_stored_when_told_so(start, files):
-    emulator, api = start(chunked_uploads="store")
+    emulator, api = start(behaviours={"chunked-uploads": "stored"})
     api.create("chat")
     for name, url in api.sign("chat", files).json()["filenameToSignedUrls"].items():
         size = len(files[name])

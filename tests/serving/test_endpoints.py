@@ -39,7 +39,7 @@ def test_the_price_is_said_before_it_is_owed(world):
 
 
 def test_a_slow_start_is_waited_for_with_progress(open_world):
-    world = open_world(routing_seconds=180.0)
+    world = open_world(behaviours={"routing": "404-first:180s"})
     world.emulator.set_transition("deployments", seconds=400)
     create_endpoint(world.run(model=QWEN), "prod")
     assert any("prod is CREATING: no replica yet" in note for note in world.told.notes)
@@ -69,7 +69,7 @@ def test_stopping_while_it_starts_says_that_it_may_still_be_billed(world):
 
 
 def test_one_that_never_answers_says_that_it_is_billed(open_world):
-    world = open_world(routing_seconds=99999.0)
+    world = open_world(behaviours={"routing": "404-first:99999s"})
     with pytest.raises(DeadlineError, match=r"not routed yet \(404\) after 1h 0m; it may still come up and be billed"):
         create_endpoint(world.run(model=QWEN), "prod")
 

@@ -42,6 +42,17 @@ class InferenceError(Exception):
         return json_response(self.status, self._body, why=str(self))
 
 
+class NotRoutedError(InferenceError):
+    """What the proxy in front of a new deployment answers; not in the data plane's own form."""
+
+    def __init__(self) -> None:
+        super().__init__(503, "fault filter abort", "")
+
+    def response(self) -> Response:
+        """The refusal as it goes out."""
+        return Response(self.status, str(self).encode(), {"Content-Type": "text/plain"}, why=str(self))
+
+
 @dataclass(frozen=True)
 class Inference:
     """Routes inference requests.
@@ -51,7 +62,7 @@ class Inference:
         models: Resolves models.
         deployments: Resolves and wakes deployments.
         deployed_models: Knows which adapters are loaded where.
-        options: Routing delay, suspended accounts.
+        options: What new deployments and suspended accounts answer.
         clock: Seconds since the epoch.
         engines: Run models for real; None: nothing runs, and the answers say so.
     """
@@ -107,10 +118,9 @@ class Inference:
         deployment = self._deployment(transaction, target)
         if deployment is None or deployment.body["state"] not in ("READY", "UPDATING"):
             raise _not_found()
-        if deployment.account in self.options.suspended_accounts:
+        if self.options.behaviours.has("account", "suspended"):
             raise InferenceError(412, f"Account {deployment.account} is suspended", "ACCOUNT_SUSPENDED")
-        if self.clock() < deployment.private.get("changed_at", 0.0) + self.options.routing_seconds:
-            raise _not_found()
+        self._refuse_early(transaction, deployment)
         deployment.private["last_request_at"] = self.clock()
         transaction.put(deployment)
         if deployment.body["maxReplicaCount"] == 0:
@@ -123,6 +133,16 @@ class Inference:
                 "DEPLOYMENT_SCALING_UP",
             )
         return deployment
+
+    def _refuse_early(self, transaction: Transaction, deployment: Resource) -> None:
+        """Refuse the first questions to a new deployment where that is the way."""
+        behaviours, now = self.options.behaviours, self.clock()
+        if behaviours.has("routing", "at-once"):
+            return
+        early = behaviours.lasts("routing", deployment.private, now, deployment.private.get("changed_at", 0.0))
+        transaction.put(deployment)
+        if early:
+            raise NotRoutedError if behaviours.has("routing", "503-first") else _not_found()
 
     def _deployment(self, transaction: Transaction, target: str) -> Resource | None:
         """The deployment behind ``D``, ``M#D`` or, where that is switched on, a bare ``M``."""
@@ -144,7 +164,7 @@ class Inference:
         return deployment
 
     def _default_of(self, transaction: Transaction, model: str) -> Resource | None:
-        if not self.options.bare_model_routes:
+        if self.options.behaviours.has("bare-model", "refused"):
             return None
         for loaded in transaction.all("deployedModels"):
             if loaded.body["model"] == model and loaded.body.get("default"):

@@ -24,7 +24,8 @@ def answer(service: Service, method: str, path: str, body: bytes) -> Response:
 
     ``GET health`` and ``openapi.json``; ``POST reset``; ``GET requests`` and ``failures``; ``GET faults``,
     ``POST faults`` with one `Fault` as JSON (its attribute names), ``DELETE faults``; ``POST transitions`` with
-    one `Transition`, ``DELETE transitions``.
+    one `Transition`, ``DELETE transitions``; ``GET behaviours``, ``POST behaviours`` with a JSON object of ways by
+    fact, or ``{"profile": "strict"}``.
     """
     call = _CALLS.get((method, path.removeprefix(PREFIX)))
     if call is None:
@@ -47,6 +48,14 @@ def _object(body: bytes) -> JsonObject:
     return values
 
 
+def _behave(service: Service, body: bytes) -> JsonObject:
+    values = _object(body)
+    service.options.behaviours.choose(
+        *(str(way) if fact == "profile" else f"{fact}={way}" for fact, way in values.items())
+    )
+    return dict(service.options.behaviours.ways())
+
+
 _CALLS: Mapping[tuple[str, str], Callable[[Service, bytes], object]] = {
     ("GET", "health"): lambda _service, _body: {"status": "ok"},
     ("GET", "openapi.json"): lambda _service, _body: openapi.document(),
@@ -57,5 +66,7 @@ _CALLS: Mapping[tuple[str, str], Callable[[Service, bytes], object]] = {
     ("DELETE", "faults"): lambda service, _body: service.faults.clear(),
     ("POST", "transitions"): lambda service, body: service.control_plane.transitions.set(Transition(**_object(body))),
     ("DELETE", "transitions"): lambda service, _body: service.control_plane.transitions.clear(),
+    ("GET", "behaviours"): lambda service, _body: service.options.behaviours.ways(),
+    ("POST", "behaviours"): _behave,
     ("POST", "reset"): lambda service, _body: service.reset(),
 }

@@ -21,6 +21,7 @@ from typing import Any
 
 from typing_extensions import Self
 
+from mlflow_fireworks.emulator.behaviours import Behaviours
 from mlflow_fireworks.emulator.http.connection import Wiring
 from mlflow_fireworks.emulator.http.faults import Fault
 from mlflow_fireworks.emulator.http.listener import Listener
@@ -41,9 +42,11 @@ class Emulator:
         port: TCP port; 0 takes a free one.
         log: Takes one readable line per request.
         clock: Seconds since the epoch; a test may inject its own to move time.
-        **options: The attributes of `Options`, such as ``landing_seconds=1.5`` or ``api_keys={"k"}``.
+        **options: The attributes of `Options`, such as ``landing_seconds=1.5``, ``api_keys={"k"}`` or
+            ``behaviours={"quota-status": "403"}``.
 
     Raises:
+        ValueError: A behaviour does not exist.
         StateError: From `start`: the state folder cannot be used.
         OSError: From `start`: the port is taken.
     """
@@ -57,7 +60,7 @@ class Emulator:
         clock: Clock = time.time,
         **options: Any,
     ) -> None:
-        for name, kind in (("api_keys", frozenset), ("accounts", tuple), ("suspended_accounts", frozenset)):
+        for name, kind in (("api_keys", frozenset), ("accounts", tuple), ("behaviours", Behaviours)):
             if options.get(name) is not None:
                 options[name] = kind(options[name])
         self._options = Options(**options)
@@ -134,6 +137,18 @@ class Emulator:
         """
         self._service.faults.add(Fault(operation, **trouble))
 
+    def behave(self, *words: str) -> None:
+        """Change what is uncertain about Fireworks, until `reset`.
+
+        Args:
+            *words: ``FACT=WAY``, perhaps with a length (``routing=404-first:5`` or ``:180s``), or a profile,
+                ``lenient`` or ``strict``. Later ones win. `behaviours.FACTS` has all of them.
+
+        Raises:
+            ValueError: A fact or way does not exist; nothing has changed then.
+        """
+        self._options.behaviours.choose(*words)
+
     def set_transition(self, pattern: str, *, reads: int = 0, seconds: float = 0.0, fails_with: str = "") -> None:
         """Say how long resources take from now on.
 
@@ -154,7 +169,7 @@ class Emulator:
         self._service.faults.clear()
 
     def reset(self) -> None:
-        """Forget every resource, object, fault and record, in the shared state too."""
+        """Forget every resource, object, fault and record, in the shared state too, and undo every `behave`."""
         self._service.reset()
 
     @property

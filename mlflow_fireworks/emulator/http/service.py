@@ -76,7 +76,7 @@ class Service:
         self.signer.check(request.method, request.path, request.query, request.headers, self.clock())
         if request.method == "PUT":
             self.bucket.check_length(request.headers)
-        if "transfer-encoding" in request.headers and self.options.chunked_uploads == "drop":
+        if "transfer-encoding" in request.headers and self.options.behaviours.has("chunked-uploads", "dropped"):
             self._fail("chunked_upload", "the body was chunked and is not stored: send a Content-Length", request)
 
     def storage(self, request: Request, body: Iterable[bytes]) -> Response:
@@ -98,10 +98,11 @@ class Service:
         return self.bucket.receive(key, headers, body)
 
     def reset(self) -> None:
-        """Back to an empty account: resources, objects, faults and records."""
+        """Back to an empty account: resources, objects, faults, records and behaviours."""
         self.store.clear()
         self.control_plane.transitions.clear()
         self.faults.clear()
+        self.options.behaviours.reset()
         self.record.clear()
 
     def close(self) -> None:

@@ -17,6 +17,7 @@ from mlflow_fireworks.emulator.validation.safetensors import Tensor, read_tensor
 
 _BASES = frozenset({"HF_BASE_MODEL", "EMBEDDING_MODEL"})
 _MAX_NAME_BYTES = 1024
+_URL_SECONDS = {"60m": 3600, "15m": 900}
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ class ModelFiles:
                     object_prefix(resource) + name,
                     {**signed, LENGTH_RANGE: f"{size},{size}"},
                     now=self.clock(),
-                    expires_seconds=self.options.url_expiry_seconds,
+                    expires_seconds=self._url_seconds(),
                 )
                 for name, size in sizes.items()
             },
@@ -79,7 +80,7 @@ class ModelFiles:
                 raise ApiError(Code.PERMISSION_DENIED, "model download is not enabled for this model")
             prefix = object_prefix(model)
             names = [name for name in transaction.objects(prefix) if name in model.private["files"]]
-        expires = self.options.url_expiry_seconds
+        expires = self._url_seconds()
         urls = {
             name: self.signer.sign("GET", call.host, prefix + name, {}, now=self.clock(), expires_seconds=expires)
             for name in names
@@ -109,6 +110,9 @@ class ModelFiles:
         if call.body.get("tokenizerConfigJson"):
             parse_object("tokenizer_config.json", call.body["tokenizerConfigJson"])
         return {}
+
+    def _url_seconds(self) -> int:
+        return _URL_SECONDS[self.options.behaviours.of("url-life")]
 
     def _landed(self, transaction: Transaction, resource: Resource) -> dict[str, StoredObject]:
         registered: dict[str, int] = resource.private["files"]

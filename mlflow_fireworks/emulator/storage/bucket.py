@@ -56,7 +56,7 @@ class Bucket:
         Raises:
             StorageError: The body does not fit its signed range or the hash that came with it.
         """
-        dropped = "transfer-encoding" in headers and self.options.chunked_uploads == "drop"
+        dropped = "transfer-encoding" in headers and self.options.behaviours.has("chunked-uploads", "dropped")
         md5 = int(headers.get("content-length", 0)) <= MD5_LIMIT_BYTES
         everything = self.options.keeps(int(headers.get("content-length", _LENGTH_UNKNOWN)))
         path = self.store.kept / uuid.uuid4().hex
