@@ -131,6 +131,22 @@ def _adapter_after_validation(session: Session) -> Finding:
     return Finding(reply.describe(), {"adapter-files": "strict" if is_strict else "fireworks-json"})
 
 
+def _chunked(session: Session) -> Finding:
+    files = make_llama()
+    _start(session, "chunked", files)
+    session.put("chunked", {name: content for name, content in files.items() if name != "config.json"})
+    [reply] = session.put("chunked", {"config.json": files["config.json"]}, chunked=True)
+    return Finding(reply.describe())
+
+
+def _chunked_after_validation(session: Session) -> Finding:
+    finding, is_stored = _how_validation_ends(session, "chunked")
+    if is_stored:
+        return Finding(finding.text, {"chunked-uploads": "stored"})
+    # All other models were sent in the same way but for this, and are READY.
+    return Finding(finding.text, {"chunked-uploads": "dropped"} if session.is_ready("base") else {})
+
+
 def _embedding(session: Session) -> Finding:
     files = make_llama()
     _start(session, "embedding", files, kind="EMBEDDING_MODEL")
@@ -185,6 +201,7 @@ SENDING = (
     Point("many files", f"Are {MANY} shards too many?", "create and sign that many names", _many_files),
     Point("quantized", "May a checkpoint be quantized (FP8)?", "upload one", _quantized),
     Point("adapter files", "May an adapter have a fireworks.json?", "upload one on a catalogue model", _adapter),
+    Point("chunked", "Does storage take a body of unsaid length?", "PUT config.json so", _chunked),
     Point("embedding model", "Does a model of that kind take the same way?", "upload one", _embedding),
     Point("import", "What is an import's operation called?", "import a bucket that does not exist", _import),
 )
@@ -193,5 +210,6 @@ CHECKING = (
     Point("empty file, READY", "Does it become READY?", "validate", _empty_file_after_validation),
     Point("quantized, READY", "Does it become READY?", "validate", _quantized_after_validation),
     Point("adapter, READY", "Does it become READY? Its weights fit no model.", "validate", _adapter_after_validation),
+    Point("chunked, READY", "Was it stored?", "validate", _chunked_after_validation),
     Point("embedding, READY", "Does it become READY?", "validate", _embedding_after_validation),
 )

@@ -29,7 +29,7 @@ POINTS: tuple[Point, ...] = (
     *about_serving.POINTS,
     *about_models.ENDING,
 )
-MOST_MODELS = 12
+MOST_MODELS = 13
 """How many models it makes, if the service takes those too that it should refuse."""
 
 _TIMEOUTS = Timeouts(connect=10.0, quiet=30.0, answer=60.0)

@@ -6,6 +6,7 @@ from datetime import datetime
 from importlib.metadata import version
 from urllib.parse import urlsplit
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.probe.answers import Answer
 from mlflow_fireworks.probe.probe import Result
 from mlflow_fireworks.target import PUBLIC_API, Target
@@ -48,8 +49,7 @@ class Report:
                 for asked in result.asked
             ),
             "",
-            f"Ways: {_ways(result)}",
-            "",
+            *_replay(result),
         ]
         if result.trouble:
             lines += ["Tried again, or slow:", "", *(f"- {_cell(text)}" for text in result.trouble), ""]
@@ -90,8 +90,11 @@ class Report:
         )
 
 
-def _ways(result: Result) -> str:
-    return ", ".join(f"`{fact}={way}`" for fact, way in sorted(result.ways.items())) or "none was settled"
+def _replay(result: Result) -> list[str]:
+    """How to have the same without an account."""
+    if not result.ways:
+        return []
+    return ["The emulator behaves like it with:", "", "```", Commands.play(result.ways), "```", ""]
 
 
 def _describe(answer: Answer, known: dict[tuple[str, ...], str]) -> str:

@@ -1,7 +1,7 @@
 """The calls of a probe: each bounded, recorded without secrets, and everything that they make remembered."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
@@ -39,6 +39,16 @@ class NotAskedError(Exception):
 
 class OutOfTimeError(NotAskedError):
     """The time for questions is over."""
+
+
+class Chunked:
+    """A body whose length httpx does not know, and that can be sent again."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield self._content
 
 
 @dataclass
@@ -174,13 +184,18 @@ class Session:
             self.urls[role] = {str(name): str(url) for name, url in found.items()}
         return reply
 
-    def put(self, role: str, files: Mapping[str, bytes]) -> list[Reply]:
+    def put(self, role: str, files: Mapping[str, bytes], *, chunked: bool = False) -> list[Reply]:
         """Send files to their signed URLs, each in one PUT.
+
+        Args:
+            role: The model they belong to.
+            files: Contents by name.
+            chunked: Say no length beforehand.
 
         Raises:
             NotAskedError: One of them has no URL to which it may be sent, or storage does not answer.
         """
-        return [self._put(role, name, content) for name, content in files.items()]
+        return [self._put(role, name, content, chunked=chunked) for name, content in files.items()]
 
     def open_session(self, role: str, name: str, size: int) -> Reply:
         """Start a resumable session at a signed URL, and cancel it."""
@@ -264,10 +279,11 @@ class Session:
         """The query of a file's signed URL, which holds the signature."""
         return urlsplit(self._url(role, name)).query
 
-    def _put(self, role: str, name: str, content: bytes) -> Reply:
-        shown = f"PUT signed URL of PROBE-{role}/{name}"
+    def _put(self, role: str, name: str, content: bytes, *, chunked: bool) -> Reply:
+        shown = f"PUT signed URL of PROBE-{role}/{name}" + (", chunked" if chunked else "")
         url, headers = self._url(role, name), self._storage_headers(len(content))
-        request = self.storage.build_request("PUT", url, content=content, headers=headers)
+        body = Chunked(content) if chunked else content
+        request = self.storage.build_request("PUT", url, content=body, headers=headers)
         reply = read_storage_answer(self._send(self.storage, request, shown), shown)
         self.answers.append(reply.answer)
         return reply

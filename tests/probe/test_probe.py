@@ -12,7 +12,7 @@ import pytest
 from click.testing import CliRunner
 from probe.conftest import ACCOUNT, KEY
 from safetensors import safe_open
-from support.advice import parse, run
+from support.advice import find_commands, parse, run
 from tokenizers import Tokenizer
 
 from mlflow_fireworks.cli import _deletion, main
@@ -67,7 +67,9 @@ def test_the_report_can_be_pasted(world, tmp_path):
     assert len(rows) == 1 + len(POINTS)
     assert all(line.count("|") - line.count("\\|") == 4 for line in rows)
     assert text.count("```") % 2 == 0
-    assert "`second-signing=accepted`" in text
+    [command] = find_commands(text)
+    chosen = parse(command)[1]["behaviours"]
+    assert {"second-signing=accepted", "url-life=60m", "account=active"} <= set(chosen)
 
 
 def test_a_report_that_cannot_be_written_is_printed(world, tmp_path):
