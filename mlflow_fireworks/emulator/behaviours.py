@@ -109,7 +109,7 @@ FACTS: tuple[Fact, ...] = (
         "shapes",
         "a deployment shape that is not validated for the model",
         {"kept": "refused", "dropped": "dropped without a word; the deployment has no shape, and takes no addons"},
-        "the shape FAQ says dropped, an error text says refused",
+        "the shape FAQ says dropped; refused is the stricter guess",
     ),
     Fact(
         "quota-status",
@@ -265,9 +265,10 @@ class Behaviours:
         """The way of every fact."""
         return {fact: choice.way for fact, choice in self._chosen.items()}
 
-    def polls(self, fact: str) -> int:
-        """How many polls the way of a fact lasts."""
-        return self._chosen[fact].polls
+    def length(self, fact: str) -> tuple[int, int]:
+        """How long a passing way lasts: polls and seconds, one of them zero."""
+        choice = self._chosen[fact]
+        return (choice.polls, 0) if choice.seconds is None else (0, choice.seconds)
 
     def lasts(self, fact: str, counted: MutableMapping[str, Any], now: float, since: float) -> bool:
         """Whether a passing way still holds for a resource; counts the poll.

@@ -118,8 +118,9 @@ def test_a_deleted_or_switched_off_deployment_is_not_found(api):
 
 
 def test_a_suspended_account_is_412(start):
-    _emulator, api = start(behaviours={"account": "suspended"})
+    emulator, api = start()
     deploy(api)
+    emulator.behave("account=suspended")
     assert chat(api, PROD).status_code == 412
 
 

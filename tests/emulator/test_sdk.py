@@ -67,6 +67,7 @@ def differences(message: Message, type_) -> list[str]:
         (serving_messages.DEPLOYED_MODEL, fireworks.types.shared.DeployedModel),
         (serving_messages.SHAPE, fireworks.types.DeploymentShape),
         (serving_messages.SHAPE_VERSION, fireworks.types.DeploymentShapeVersion),
+        (messages.SECRET, fireworks.types.Secret),
     ],
     ids=lambda value: value.name if isinstance(value, Message) else "",
 )
@@ -277,3 +278,44 @@ def test_every_call_of_the_async_sdk(emulator):
 
     asyncio.run(run())
     assert not emulator.failures
+
+
+def test_secrets(emulator, sdk):
+    made = complete(sdk.secrets.create(key_name="AZURE_SAS", name="accounts/acme/secrets/azure-sas", value="hidden"))
+    assert (made.name, made.value) == ("accounts/acme/secrets/azure-sas", "")
+    assert complete(sdk.secrets.get("azure-sas")).key_name == "AZURE_SAS"
+    assert [complete(found).name for found in sdk.secrets.list()] == [made.name]
+    assert sdk.secrets.update("azure-sas", key_name="AZURE_SAS", value="other").value == ""
+    assert sdk.secrets.delete("azure-sas") == {}
+    assert not emulator.failures
+
+
+def test_shapes_of_all_accounts(emulator, sdk):
+    found = [complete(shape).name for shape in sdk.deployment_shapes.list(account_id="-")]
+    assert "accounts/fireworks/deploymentShapes/qwen3-embedding-8b-minimal" in found
+    assert not emulator.failures
+
+
+def test_answers_that_get_lost_are_asked_for_again(emulator):
+    """The SDK repeats 504 and 524 by itself; the model is READY all the same."""
+    emulator.behave("validation=answer-lost:2")
+    with Fireworks(base_url=emulator.url, api_key="a-key", account_id="acme", max_retries=2) as sdk:
+        sdk.models.create(model_id="chat", model=BASE)
+        files = base_files()
+        endpoint = sdk.models.get_upload_endpoint("chat", filename_to_size={name: len(files[name]) for name in files})
+        upload(endpoint.filename_to_signed_urls, files)
+        assert sdk.models.validate_upload("chat").warnings == []
+        assert sdk.models.get("chat").state == "READY"
+
+
+def test_states_and_statuses_that_the_sdk_does_not_know_pass_through(emulator, sdk):
+    emulator.behave("states=preparing", "validation=precondition-412:1")
+    files = base_files()
+    sdk.models.create(model_id="chat", model=BASE)
+    endpoint = sdk.models.get_upload_endpoint("chat", filename_to_size={name: len(files[name]) for name in files})
+    upload(endpoint.filename_to_signed_urls, files)
+    with pytest.raises(fireworks.APIStatusError) as caught:
+        sdk.models.validate_upload("chat")
+    assert (caught.value.status_code, caught.value.body["code"]) == (412, 9)
+    sdk.models.validate_upload("chat")
+    assert sdk.models.get("chat").state == "PREPARING"

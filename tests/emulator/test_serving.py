@@ -285,3 +285,78 @@ def test_small_files_can_be_downloaded_again(api):
     assert api.storage.get(urls["config.json"]).content == files["config.json"]
     assert api.storage.put(urls["config.json"], content=b"x").status_code == 403
     assert api.storage.get(urls["model.safetensors"]).status_code == 404
+
+
+def test_shapes_of_all_accounts_can_be_listed(api):
+    everywhere = api.http.get("/v1/accounts/-/deploymentShapes?pageSize=200").json()
+    assert everywhere == api.http.get("/v1/accounts/fireworks/deploymentShapes?pageSize=200").json()
+    assert everywhere["totalSize"] > 0
+    wanted = {"targetModel": QWEN}
+    found = api.http.get("/v1/accounts/-/deploymentShapes", params=wanted).json()["deploymentShapes"]
+    assert {shape["baseModel"] for shape in found} == {QWEN}
+
+
+def matches(api, model):
+    request = {"createDeploymentRequest": {"parent": "accounts/acme", "deployment": {"baseModel": model}}}
+    answer = api.call("POST", "/deploymentShapeVersions:match", json=request).json()
+    return [version["name"].split("/")[3] for version in answer["deploymentShapeVersions"]]
+
+
+def test_embedding_models_match_embedding_shapes_and_others_do_not(api):
+    embedder = {"kind": "EMBEDDING_MODEL", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE", "worldSize": 1}}
+    api.ready("vectors", embedder)
+    assert matches(api, "accounts/acme/models/vectors") == ["qwen3-embedding-0p6b-minimal"]
+    assert matches(api, "accounts/fireworks/models/qwen3-embedding-8b") == ["qwen3-embedding-8b-minimal"]
+    assert matches(api, QWEN) == ["qwen3-8b-minimal", "qwen3-8b-fast"]
+
+
+def test_another_precision_must_be_prepared_first(api):
+    api.ready("chat")
+    model = "accounts/acme/models/chat"
+    assert error(deploy(api, model=model, precision="FP8"))[:2] == (400, 9)
+    assert deploy(api, "plain", model=model, precision="BF16").status_code == 200
+    assert api.call("POST", "/models/chat:prepare", json={"precision": "FP8"}).json() == {}
+    assert "FP8" in api.get("chat").json()["supportedPrecisions"]
+    assert deploy(api, model=model, precision="FP8").status_code == 200
+
+
+def test_tags_are_set_and_deleted_one_by_one(api):
+    made = deploy(api, annotations={"custom/team": "search"}).json()
+    assert made["annotations"] == {"custom/team": "search"}
+    tagged = api.call("POST", "/deployments/prod:setTags", json={"tags": {"custom/env": "prod"}}).json()
+    assert tagged["annotations"] == {"custom/team": "search", "custom/env": "prod"}
+    rest = api.call("POST", "/deployments/prod:deleteTags", json={"keys": ["custom/team", "custom/none"]}).json()
+    assert rest["annotations"] == {"custom/env": "prod"}
+
+
+@pytest.mark.parametrize("key", ["team", "custom/", "Custom/team"])
+def test_bare_annotation_keys_are_refused(api, key):
+    assert error(deploy(api, annotations={key: "x"}))[:2] == (403, 7)
+    deploy(api)
+    assert error(api.call("POST", "/deployments/prod:setTags", json={"tags": {key: "x"}}))[:2] == (403, 7)
+    assert error(api.call("PATCH", "/deployments/prod", json={"annotations": {key: "x"}}))[:2] == (403, 7)
+    assert api.call("GET", "/deployments/prod").json()["annotations"] == {}
+
+
+def test_secrets_never_show_their_value(api):
+    secret = {"name": "accounts/acme/secrets/azure-sas", "keyName": "AZURE_SAS", "value": "sv=2024&sig=hidden"}
+    assert api.call("POST", "/secrets", json=secret).status_code == 200
+    answers = [
+        api.call("GET", "/secrets/azure-sas"),
+        api.call("GET", "/secrets"),
+        api.call("PATCH", "/secrets/azure-sas", json={"keyName": "AZURE_SAS", "value": "hidden, too"}),
+    ]
+    assert [answer.status_code for answer in answers] == [200] * 3
+    assert not any("hidden" in answer.text for answer in answers)
+    assert error(api.call("POST", "/secrets", json=secret))[:2] == (409, 6)
+    assert error(api.call("POST", "/secrets", json={"keyName": "X"}))[:2] == (400, 3)
+    assert api.call("DELETE", "/secrets/azure-sas").json() == {}
+    assert error(api.call("GET", "/secrets/azure-sas"))[:2] == (404, 5)
+
+
+def test_an_import_from_azure_needs_the_secret_that_it_names(api):
+    api.create("chat")
+    source = {"storageAccount": "a", "container": "c", "sasTokenSecret": "accounts/acme/secrets/azure-sas"}
+    assert error(api.call("POST", "/models/chat:import", json={"azureBlobSource": source}))[:2] == (404, 5)
+    api.call("POST", "/secrets", json={"name": "azure-sas", "keyName": "AZURE_SAS", "value": "x"})
+    assert api.call("POST", "/models/chat:import", json={"azureBlobSource": source}).status_code == 200

@@ -86,11 +86,13 @@ class Inference:
             InferenceError: As the data plane words it.
         """
         request = _parse(raw)
-        model = self._route(request["model"])
+        model, wrong = self._route(request["model"])
+        if operation == "embeddings" and wrong:
+            return json_response(200, _embeddings(request, same=True))
         if self.engines:
             return _really_ask(self.engines, operation, model, request)
         if operation == "embeddings":
-            body = _embeddings(request)
+            body = _embeddings(request, same=False)
         else:
             text = f"(local Fireworks: {request['model']} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
@@ -100,8 +102,8 @@ class Inference:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return Response(200, content, {"Content-Type": "application/json"})
 
-    def _route(self, target: str) -> str:
-        """The full name of the model that is reached."""
+    def _route(self, target: str) -> tuple[str, bool]:
+        """The full name of the model that is reached, and whether its vectors are wrong where it runs."""
         refusal: InferenceError | None = None
         with self.store.transaction() as transaction:
             # Caught inside, so that a refusal does not undo what the request has set in motion.
@@ -112,7 +114,8 @@ class Inference:
         if refusal:
             raise refusal
         name = _full_name(target.partition("#")[0], "models")
-        return name if "/models/" in name else str(deployment.body["baseModel"])
+        wrong = bool(deployment.private.get("wrong_vectors"))
+        return (name if "/models/" in name else str(deployment.body["baseModel"])), wrong
 
     def _reach(self, transaction: Transaction, target: str) -> Resource:
         deployment = self._deployment(transaction, target)
@@ -139,7 +142,8 @@ class Inference:
         behaviours, now = self.options.behaviours, self.clock()
         if behaviours.has("routing", "at-once"):
             return
-        early = behaviours.lasts("routing", deployment.private, now, deployment.private.get("changed_at", 0.0))
+        asked = deployment.private.setdefault("asked", {})
+        early = behaviours.lasts("routing", asked, now, deployment.private.get("changed_at", 0.0))
         transaction.put(deployment)
         if early:
             raise NotRoutedError if behaviours.has("routing", "503-first") else _not_found()
@@ -247,14 +251,14 @@ def _stream(operation: str, model: str, text: str, now: float) -> bytes:
     return ("".join(events) + "data: [DONE]\n\n").encode()
 
 
-def _embeddings(request: JsonObject) -> JsonObject:
+def _embeddings(request: JsonObject, *, same: bool) -> JsonObject:
     given = request.get("input", "")
     texts = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else [given]
     size = request.get("dimensions", _DIMENSIONS)
     if type(size) is not int or not 1 <= size <= _MAX_DIMENSIONS:
         raise InferenceError(400, "dimensions is out of range", "INVALID_REQUEST", "dimensions")
     data = [
-        {"object": "embedding", "index": index, "embedding": _vector(str(text), size)}
+        {"object": "embedding", "index": index, "embedding": _vector("" if same else str(text), size)}
         for index, text in enumerate(texts)
     ]
     count = sum(len(str(text).split()) for text in texts)

@@ -119,16 +119,18 @@ class Service:
         return ApiError(Code.INTERNAL, "internal error of the emulator").response()
 
     def _run(self, request: Request, raw: bytes, route: routes.Route, path: dict[str, str]) -> Response:
-        if "account" in path and not (path["account"] == "-" and "shape" in path):
+        if "account" in path and not (path["account"] == "-" and "/deploymentShapes" in route.pattern):
             self.control_plane.accounts.admit(path["account"])
+            self.control_plane.accounts.check_standing(path["account"], request.method)
         try:
             pairs = parse_qsl(request.query, keep_blank_values=True, max_num_fields=_MAX_QUERY_FIELDS)
         except ValueError as error:
             raise ApiError(Code.INVALID_ARGUMENT, "too many query parameters") from error
+        lenient = self.options.behaviours.has("unknown-fields", "ignored")
         call = Call(
             path=path,
-            query=fields.parse_query(route.query, pairs),
-            body=fields.parse_json(route.body or NOTHING, raw),
+            query=fields.parse_query(route.query, pairs, ignore_unknown=lenient),
+            body=fields.parse_json(route.body or NOTHING, raw, ignore_unknown=lenient),
             host=request.headers.get("host", ""),
         )
         answer = self.control_plane.operations[route.operation](call)

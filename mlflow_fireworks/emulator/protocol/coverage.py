@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from mlflow_fireworks.emulator.behaviours import FACTS
 from mlflow_fireworks.emulator.protocol.routes import INFERENCE, ROUTES, STORAGE_OPERATIONS
 
 FILE = Path(__file__).parents[1] / "COVERAGE.md"
@@ -19,6 +20,9 @@ _PARTIAL = {
     "validate_upload": "no tokenizer is loaded; tensor names and shapes of six architectures",
     "validate_model_config": "the same checks as validateUpload makes of config.json",
     "update_quota": "within the documented defaults",
+    "create_secret": "the value is neither kept nor used",
+    "set_deployment_tags": "names of the body's fields are a guess",
+    "delete_deployment_tags": "names of the body's fields are a guess",
 }
 _STORAGE = {
     "put_object": ("V4 signature, exact length range, expiry, hashes", "observed"),
@@ -32,7 +36,7 @@ _ABSENT = (
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could end"),
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/shards", "no shards"),
     ("POST", "/v1/accounts/{account}/models/{model}/versions", "model versions are not used by this project"),
-    ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, secrets, users", "out of scope"),
+    ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, users", "out of scope"),
 )
 _HEAD = """# What the local Fireworks emulates
 
@@ -52,6 +56,15 @@ _STORAGE_HEAD = """
 
 | call | address | operation | what is checked | how sure |
 | --- | --- | --- | --- | --- |
+"""
+_FACTS_HEAD = """
+## What is uncertain
+
+Each of these can be turned with `--behaviour FACT=WAY`; the first way is the default. `strict` and `lenient` turn
+several at once. Ways marked with * hold for three polls of the same resource unless a length is given.
+
+| fact | question | ways | why uncertain |
+| --- | --- | --- | --- |
 """
 _DATA_HEAD = """
 ## Data plane
@@ -79,6 +92,12 @@ def table() -> str:
         lines.append(f"| {method} | {'session URI' if session else 'signed URL'} | `{name}` | {what} | {sure} |\n")
     lines.append(_DATA_HEAD)
     lines += [f"| POST | `{path}` | `{operation}` |\n" for path, operation in INFERENCE.items()]
+    lines.append(_FACTS_HEAD)
+    for fact in FACTS:
+        ways = "<br>".join(
+            f"`{way}`{'*' if way in fact.passing else ''}: {meaning}" for way, meaning in fact.ways.items()
+        )
+        lines.append(f"| `{fact.name}` | {fact.about} | {ways} | {fact.source} |\n")
     return "".join(lines)
 
 

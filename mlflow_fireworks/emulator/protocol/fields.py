@@ -83,12 +83,13 @@ def snake_case(name: str) -> str:
     return re.sub(r"[A-Z]", lambda match: "_" + match[0].lower(), name)
 
 
-def parse_json(message: Message, raw: bytes) -> JsonObject:
+def parse_json(message: Message, raw: bytes, *, ignore_unknown: bool = False) -> JsonObject:
     """Read a request body strictly.
 
     Args:
         message: What the body must be.
         raw: The bytes received; empty counts as ``{}``, as in grpc-gateway.
+        ignore_unknown: Leave out fields that the message does not have instead of refusing them.
 
     Returns:
         The fields that were set, by camelCase name, int64 as int.
@@ -104,10 +105,10 @@ def parse_json(message: Message, raw: bytes) -> JsonObject:
         data = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except (ValueError, RecursionError) as error:
         raise ApiError(Code.INVALID_ARGUMENT, f"proto: syntax error: {error}") from error
-    return _Parser(text).message(message, data)
+    return _Parser(text, ignore_unknown=ignore_unknown).message(message, data)
 
 
-def parse_query(message: Message, pairs: Iterable[tuple[str, str]]) -> JsonObject:
+def parse_query(message: Message, pairs: Iterable[tuple[str, str]], *, ignore_unknown: bool = False) -> JsonObject:
     """Read query parameters strictly, as `parse_json` reads a body.
 
     Raises:
@@ -117,6 +118,8 @@ def parse_query(message: Message, pairs: Iterable[tuple[str, str]]) -> JsonObjec
     parsed: JsonObject = {}
     for key, value in pairs:
         name = message.by_spelling.get(key)
+        if name is None and ignore_unknown:
+            continue
         if name is None:
             raise UnknownFieldError(f'unknown query parameter "{key}"')
         kind = message.fields[name].type
@@ -194,8 +197,9 @@ def _refuse_constant(name: str) -> Any:
 class _Parser:
     """Checks JSON values against the tables and words its refusals as protojson does."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, ignore_unknown: bool = False) -> None:
         self._text = text
+        self._ignore_unknown = ignore_unknown
 
     def message(self, message: Message, data: Any) -> JsonObject:
         if not isinstance(data, dict):
@@ -203,6 +207,8 @@ class _Parser:
         parsed: JsonObject = {}
         for key, value in data.items():
             name = message.by_spelling.get(key)
+            if name is None and self._ignore_unknown:
+                continue
             if name is None:
                 raise UnknownFieldError(f"proto: ({self._position(key, name_of=True)}): unknown field {_show(key)}")
             if name in parsed:

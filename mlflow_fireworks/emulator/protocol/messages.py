@@ -75,7 +75,8 @@ MODEL_KIND = Enum(
         "SNAPSHOT_MODEL",
     )
 )
-MODEL_STATE = Enum(("STATE_UNSPECIFIED", "UPLOADING", "READY"))
+# No schema has the last two; see the fact "states".
+MODEL_STATE = Enum(("STATE_UNSPECIFIED", "UPLOADING", "READY", "PREPARING", "FAILED"))
 CHECKPOINT_FORMAT = Enum(("CHECKPOINT_FORMAT_UNSPECIFIED", "NATIVE", "HUGGINGFACE", "UNINITIALIZED"))
 DEPLOYED_MODEL_STATE = Enum(("STATE_UNSPECIFIED", "UNDEPLOYING", "DEPLOYING", "DEPLOYED", "UPDATING"))
 
@@ -201,6 +202,8 @@ MODEL = Message(
         "useTrainingV2": Field("bool", newer=True),
     },
 )
+
+SECRET = Message("Secret", {"name": STRING, "keyName": STRING, "value": Field("string")})
 
 LIST_QUERY = Message(
     "ListRequest",

@@ -113,6 +113,7 @@ _DEPLOYMENT = _ACCOUNT + "/deployments/{deployment}"
 _DEPLOYED_MODEL = _ACCOUNT + "/deployedModels/{deployed_model}"
 _SHAPE = _ACCOUNT + "/deploymentShapes/{shape}"
 _QUOTA = _ACCOUNT + "/quotas/{quota}"
+_SECRET = _ACCOUNT + "/secrets/{secret}"
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -202,6 +203,14 @@ ROUTES: tuple[Route, ...] = (
         source="fireworks-ai 1.2", sure="schema",
     ),
     Route(
+        "POST", _DEPLOYMENT + ":setTags", "set_deployment_tags", serving.DEPLOYMENT, body=serving.SET_TAGS,
+        source="docs", sure="inferred",
+    ),
+    Route(
+        "POST", _DEPLOYMENT + ":deleteTags", "delete_deployment_tags", serving.DEPLOYMENT, body=serving.DELETE_TAGS,
+        source="docs", sure="inferred",
+    ),
+    Route(
         "POST", _ACCOUNT + "/deployedModels", "create_deployed_model", serving.DEPLOYED_MODEL,
         body=serving.DEPLOYED_MODEL, query=serving.CREATE_DEPLOYED_MODEL_QUERY, source="fireworks-ai 1.2, docs",
         sure="documented",
@@ -254,6 +263,25 @@ ROUTES: tuple[Route, ...] = (
     ),
     Route(
         "PATCH", _QUOTA, "update_quota", serving.QUOTA, body=serving.QUOTA, source="fireworks-ai 0.19", sure="schema",
+    ),
+    Route(
+        "POST", _ACCOUNT + "/secrets", "create_secret", messages.SECRET, body=messages.SECRET,
+        source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "GET", _ACCOUNT + "/secrets", "list_secrets", messages.list_of("secrets", messages.SECRET),
+        query=messages.LIST_QUERY, source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "GET", _SECRET, "get_secret", messages.SECRET, query=messages.READ_MASK_QUERY, source="fireworks-ai 1.2",
+        sure="schema",
+    ),
+    Route(
+        "PATCH", _SECRET, "update_secret", messages.SECRET, body=messages.SECRET, source="fireworks-ai 1.2",
+        sure="schema",
+    ),
+    Route(
+        "DELETE", _SECRET, "delete_secret", NOTHING, source="fireworks-ai 1.2", sure="schema",
     ),
 )  # fmt: skip
 

@@ -238,6 +238,8 @@ UPDATE_DEPLOYMENT_QUERY = Message("UpdateDeploymentRequest", {"skipShapeValidati
 DELETE_DEPLOYMENT_QUERY = Message("DeleteDeploymentRequest", {"hard": BOOL, "ignoreChecks": BOOL})
 LIST_DEPLOYMENTS_QUERY = Message("ListDeploymentsRequest", {**LIST_QUERY.fields, "showDeleted": BOOL})
 SCALE = Message("ScaleDeploymentRequest", {"replicaCount": INT32})
+SET_TAGS = Message("SetDeploymentTagsRequest", {"tags": Field("string", many="map")})
+DELETE_TAGS = Message("DeleteDeploymentTagsRequest", {"keys": STRINGS})
 CREATE_DEPLOYED_MODEL_QUERY = Message("CreateDeployedModelRequest", {"replaceMergedAddon": BOOL})
 LIST_SHAPES_QUERY = Message("ListDeploymentShapesRequest", {**LIST_QUERY.fields, "targetModel": STRING})
 MATCH = Message(

@@ -22,6 +22,7 @@ class Code(IntEnum):
     """The gRPC status numbers that the emulator answers with."""
 
     INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
     NOT_FOUND = 5
     ALREADY_EXISTS = 6
     PERMISSION_DENIED = 7
@@ -35,6 +36,7 @@ class Code(IntEnum):
 
 HTTP_STATUS = {
     Code.INVALID_ARGUMENT: 400,
+    Code.DEADLINE_EXCEEDED: 504,
     Code.NOT_FOUND: 404,
     Code.ALREADY_EXISTS: 409,
     Code.PERMISSION_DENIED: 403,
@@ -45,13 +47,11 @@ HTTP_STATUS = {
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
 }
-_UNKNOWN, _DEADLINE_EXCEEDED = 2, 4
-# The emulator never answers with these two by itself, but a fault may ask for their status. Reversed: of the two
-# codes that share 400, the first counts.
+_UNKNOWN = 2
+# A fault may ask for any status. Reversed: of the two codes that share 400, the first counts.
 _CODE_OF: Mapping[int, int] = {
     **{status: code for code, status in reversed(HTTP_STATUS.items())},
-    408: _DEADLINE_EXCEEDED,
-    504: _DEADLINE_EXCEEDED,
+    408: Code.DEADLINE_EXCEEDED,
 }
 
 
@@ -88,18 +88,33 @@ class ApiError(Exception):
     """A refusal of the control plane.
 
     Attributes:
-        code: The gRPC status number, from which the HTTP status follows.
+        code: The gRPC status number.
         message: The developer-facing sentence of the body.
+        status: The HTTP status; it follows from the code unless something else was observed.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
+    def __init__(self, code: Code, message: str, *, status: int = 0) -> None:
         super().__init__(message)
         self.code = code
         self.message = message
+        self.status = status or HTTP_STATUS[code]
 
     def response(self) -> Response:
         """The refusal as it goes out."""
-        return refusal(HTTP_STATUS[self.code], self.code, self.message, why=f"code {self.code:d}: {self.message}")
+        return refusal(self.status, self.code, self.message, why=f"code {self.code:d}: {self.message}")
+
+
+class LostAnswerError(ApiError):
+    """A proxy in front of Fireworks gave up waiting; what was asked for may well have been done."""
+
+    def __init__(self, status: int) -> None:
+        # The words of Envoy, and those of Cloudflare.
+        text = "upstream request timeout" if status == HTTP_STATUS[Code.DEADLINE_EXCEEDED] else f"error code: {status}"
+        super().__init__(Code.DEADLINE_EXCEEDED, text, status=status)
+
+    def response(self) -> Response:
+        """The refusal as it goes out: plain text, because it is not the gateway's own."""
+        return Response(self.status, self.message.encode(), {"Content-Type": "text/plain"}, why=self.message)
 
 
 class UnknownFieldError(ApiError):

@@ -38,6 +38,15 @@ class Accounts:
         if self.options.accounts and account not in (*self.options.accounts, catalogue.ACCOUNT):
             raise ApiError(Code.PERMISSION_DENIED, f'account "{account}" does not exist or is not accessible')
 
+    def check_standing(self, account: str, method: str) -> None:
+        """Refuse changes by a suspended account; it may still look, and delete what costs money.
+
+        Raises:
+            ApiError: FAILED_PRECONDITION, under the status that the documentation gives.
+        """
+        if method in ("POST", "PATCH") and self.options.behaviours.has("account", "suspended"):
+            raise ApiError(Code.FAILED_PRECONDITION, f"account {account} is suspended", status=412)
+
     def verify_api_key(self, call: Call) -> JsonObject:
         """VerifyApiKey: an empty answer whose headers name the account."""
         account = self.options.own_account
@@ -47,7 +56,7 @@ class Accounts:
 
     def get(self, call: Call) -> JsonObject:
         """GetAccount."""
-        return listing.apply_mask(messages.ACCOUNT, _body(call.path["account"]), call.query.get("readMask", ""))
+        return listing.apply_mask(messages.ACCOUNT, self._body(call.path["account"]), call.query.get("readMask", ""))
 
     def page(self, call: Call) -> JsonObject:
         """ListAccounts: the key's own account and all that own anything."""
@@ -55,16 +64,17 @@ class Accounts:
         if not known:
             with self.store.transaction() as transaction:
                 known = {self.options.own_account, *transaction.accounts()}
-        return listing.page("accounts", messages.ACCOUNT, [_body(id_) for id_ in sorted(known)], call.query)
+        return listing.page("accounts", messages.ACCOUNT, [self._body(id_) for id_ in sorted(known)], call.query)
 
-
-def _body(id_: str) -> JsonObject:
-    return {
-        "name": f"accounts/{id_}",
-        "displayName": id_,
-        "email": f"developer@{id_}.example",
-        "createTime": _SINCE,
-        "updateTime": _SINCE,
-        "state": "READY",
-        "status": {"code": "OK"},
-    }
+    def _body(self, id_: str) -> JsonObject:
+        suspended = self.options.behaviours.has("account", "suspended")
+        return {
+            "name": f"accounts/{id_}",
+            "displayName": id_,
+            "email": f"developer@{id_}.example",
+            "createTime": _SINCE,
+            "updateTime": _SINCE,
+            "state": "READY",
+            "status": {"code": "OK"},
+            "suspendState": "FAILED_PAYMENTS" if suspended else "UNSUSPENDED",
+        }

@@ -146,6 +146,18 @@ _ENTRIES = (
         images=True,
     ),
     _Entry(
+        "qwen3-embedding-0p6b",
+        "Qwen3 Embedding 0.6B",
+        "Qwen/Qwen3-Embedding-0.6B",
+        "qwen3",
+        595_776_512,
+        32_768,
+        28,
+        kind="EMBEDDING_MODEL",
+        lora=False,
+        tools=False,
+    ),
+    _Entry(
         "qwen3-embedding-8b",
         "Qwen3 Embedding 8B",
         "Qwen/Qwen3-Embedding-8B",

@@ -10,10 +10,12 @@ from mlflow_fireworks.emulator.protocol.wire import Call, JsonObject
 from mlflow_fireworks.emulator.resources.accounts import Accounts
 from mlflow_fireworks.emulator.resources.deployed_models import DeployedModels
 from mlflow_fireworks.emulator.resources.deployments import Deployments
+from mlflow_fireworks.emulator.resources.hardware import Hardware
 from mlflow_fireworks.emulator.resources.imports import Imports
 from mlflow_fireworks.emulator.resources.model_files import ModelFiles
 from mlflow_fireworks.emulator.resources.models import Models
 from mlflow_fireworks.emulator.resources.quotas import Quotas
+from mlflow_fireworks.emulator.resources.secrets import Secrets
 from mlflow_fireworks.emulator.resources.shapes import Shapes
 from mlflow_fireworks.emulator.resources.transitions import Transitions
 from mlflow_fireworks.emulator.storage.signing import Signer
@@ -42,10 +44,12 @@ class ControlPlane:
         self.accounts = Accounts(store, options)
         self.models = Models(store, options, self.transitions, clock)
         shapes = Shapes(store, self.models)
-        self.deployments = Deployments(store, self.models, shapes, self.transitions, ids, clock)
+        self.deployments = Deployments(
+            store, self.models, Hardware(shapes, options.behaviours), options.behaviours, self.transitions, ids, clock
+        )
         self.deployed_models = DeployedModels(store, self.models, self.deployments, self.transitions, ids, clock)
         self.operations: Mapping[str, Operation] = {
-            **_of_accounts(self.accounts, Quotas(store)),
+            **_of_accounts(self.accounts, Quotas(store), Secrets(store)),
             **_of_models(
                 self.models,
                 ModelFiles(store, options, self.models, signer, clock),
@@ -55,7 +59,7 @@ class ControlPlane:
         }
 
 
-def _of_accounts(accounts: Accounts, quotas: Quotas) -> dict[str, Operation]:
+def _of_accounts(accounts: Accounts, quotas: Quotas, secrets: Secrets) -> dict[str, Operation]:
     return {
         "verify_api_key": accounts.verify_api_key,
         "list_accounts": accounts.page,
@@ -63,6 +67,11 @@ def _of_accounts(accounts: Accounts, quotas: Quotas) -> dict[str, Operation]:
         "list_quotas": quotas.page,
         "get_quota": quotas.get,
         "update_quota": quotas.update,
+        "create_secret": secrets.create,
+        "list_secrets": secrets.page,
+        "get_secret": secrets.get,
+        "update_secret": secrets.update,
+        "delete_secret": secrets.delete,
     }
 
 
@@ -92,6 +101,8 @@ def _of_deployments(deployments: Deployments, shapes: Shapes, deployed_models: D
         "delete_deployment": deployments.delete,
         "scale_deployment": deployments.scale,
         "undelete_deployment": deployments.undelete,
+        "set_deployment_tags": deployments.set_tags,
+        "delete_deployment_tags": deployments.delete_tags,
         "create_deployed_model": deployed_models.create,
         "list_deployed_models": deployed_models.page,
         "get_deployed_model": deployed_models.get,

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import random
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+from mlflow_fireworks.emulator.behaviours import Behaviours
 from mlflow_fireworks.emulator.options import Clock
 from mlflow_fireworks.emulator.protocol import fields, listing, serving_messages
 from mlflow_fireworks.emulator.protocol.wire import ApiError, Call, Code, JsonObject, timestamp
 from mlflow_fireworks.emulator.resources import quotas
+from mlflow_fireworks.emulator.resources.hardware import Hardware
+from mlflow_fireworks.emulator.resources.limits import MAX_REPLICAS, check_limits, check_tags, seconds
 from mlflow_fireworks.emulator.resources.models import Models
-from mlflow_fireworks.emulator.resources.naming import check_id, check_texts, random_id
-from mlflow_fireworks.emulator.resources.shapes import Shapes
+from mlflow_fireworks.emulator.resources.naming import check_id, random_id
 from mlflow_fireworks.emulator.resources.transitions import Transitions, advance
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
 
@@ -20,9 +23,6 @@ NAME = re.compile(r"accounts/([^/]+)/deployments/([^/]+)")
 PURGE_SECONDS = 7 * 86400
 
 _RECENT_SECONDS = 3600
-_MAX_REPLICAS = 1000
-_MIN_SCALE_TO_ZERO_SECONDS = 300
-_MAX_WINDOW_SECONDS = 3600
 _AUTOSCALING = {"scaleUpWindow": "30s", "scaleDownWindow": "600s", "scaleToZeroWindow": "3600s"}
 
 
@@ -33,7 +33,8 @@ class Deployments:
     Args:
         store: Where deployments live.
         models: Resolves base models.
-        shapes: Resolves deployment shapes.
+        hardware: Chooses what they run on.
+        behaviours: When replicas are ready, how a quota refuses.
         transitions: How long things take.
         ids: Makes ids for deployments that come without one.
         clock: Seconds since the epoch.
@@ -41,7 +42,8 @@ class Deployments:
 
     store: Store
     models: Models
-    shapes: Shapes
+    hardware: Hardware
+    behaviours: Behaviours
     transitions: Transitions
     ids: random.Random
     clock: Clock
@@ -53,6 +55,7 @@ class Deployments:
         if query.get("deploymentId"):
             check_id("deployment", id_)
         body = fields.settable(serving_messages.DEPLOYMENT, call.body)
+        check_tags(body.get("annotations", {}))
         deployment = Resource("deployments", account, id_, body)
         now = self.clock()
         with self.store.transaction() as transaction:
@@ -60,7 +63,7 @@ class Deployments:
                 raise ApiError(Code.ALREADY_EXISTS, f'deployment "{deployment.name}" already exists')
             self._complete(transaction, deployment, query)
             replicas = body["desiredReplicaCount"]
-            quotas.check(transaction, account, body.get("acceleratorType", ""), replicas * body["acceleratorCount"])
+            self._check_quota(transaction, deployment, replicas * body["acceleratorCount"])
             body.update(
                 name=deployment.name,
                 state="CREATING",
@@ -80,7 +83,8 @@ class Deployments:
         """GetDeployment; a softly deleted one still answers."""
         with self.store.transaction() as transaction:
             deployment = self._addressed(transaction, call)
-        return listing.apply_mask(serving_messages.DEPLOYMENT, deployment.body, call.query.get("readMask", ""))
+            body = self._seen(transaction, deployment)
+        return listing.apply_mask(serving_messages.DEPLOYMENT, body, call.query.get("readMask", ""))
 
     def page(self, call: Call) -> JsonObject:
         """ListDeployments; deleted ones only with ``showDeleted``."""
@@ -98,16 +102,17 @@ class Deployments:
         """UpdateDeployment: immutable fields are kept; the deployment is UPDATING for a while."""
         with self.store.transaction() as transaction:
             deployment = self._living(transaction, call)
+            check_tags(call.body.get("annotations", {}))
             deployment.body = fields.merge(serving_messages.DEPLOYMENT, deployment.body, call.body)
-            _check_limits(deployment.body)
+            check_limits(deployment.body)
             self._rescale(transaction, deployment, deployment.body["desiredReplicaCount"])
         return deployment.body
 
     def scale(self, call: Call) -> JsonObject:
         """ScaleDeployment to a number of replicas."""
         count = call.body.get("replicaCount", 0)
-        if not 0 <= count <= _MAX_REPLICAS:
-            raise ApiError(Code.INVALID_ARGUMENT, f"replica_count must be between 0 and {_MAX_REPLICAS}")
+        if not 0 <= count <= MAX_REPLICAS:
+            raise ApiError(Code.INVALID_ARGUMENT, f"replica_count must be between 0 and {MAX_REPLICAS}")
         with self.store.transaction() as transaction:
             deployment = self._living(transaction, call)
             deployment.body["maxReplicaCount"] = max(count, deployment.body["maxReplicaCount"])
@@ -157,6 +162,16 @@ class Deployments:
             transaction.put(deployment)
         return deployment.body
 
+    def set_tags(self, call: Call) -> JsonObject:
+        """SetDeploymentTags: other tags are kept."""
+        check_tags(call.body.get("tags", {}))
+        return self._tag(call, call.body.get("tags", {}))
+
+    def delete_tags(self, call: Call) -> JsonObject:
+        """DeleteDeploymentTags: keys that do not exist are ignored."""
+        check_tags(call.body.get("keys", []))
+        return self._tag(call, dict.fromkeys(call.body.get("keys", [])))
+
     def find(self, transaction: Transaction, name: str) -> Resource | None:
         """A deployment by its full name, as it is now; None when there is none."""
         match = NAME.fullmatch(name)
@@ -183,7 +198,7 @@ class Deployments:
     @staticmethod
     def _fall_asleep(transaction: Transaction, deployment: Resource, now: float) -> None:
         body, private = deployment.body, deployment.private
-        window = _seconds(body["autoscalingPolicy"]["scaleToZeroWindow"])
+        window = seconds(body["autoscalingPolicy"]["scaleToZeroWindow"])
         active = max(private.get("last_request_at", 0.0), private.get("changed_at", now))
         idle = body["state"] == "READY" and not body["minReplicaCount"] and body["replicaCount"]
         if idle and window and now >= active + window:
@@ -197,18 +212,35 @@ class Deployments:
             raise ApiError(Code.NOT_FOUND, f'deployment "{name}" not found')
         return deployment
 
+    def _tag(self, call: Call, changes: Mapping[str, str | None]) -> JsonObject:
+        with self.store.transaction() as transaction:
+            deployment = self._living(transaction, call)
+            tags = {**deployment.body.get("annotations", {}), **changes}
+            deployment.body["annotations"] = {key: value for key, value in tags.items() if value is not None}
+            transaction.put(deployment)
+        return deployment.body
+
     def _living(self, transaction: Transaction, call: Call) -> Resource:
         deployment = self._addressed(transaction, call)
         if deployment.body["state"] in ("DELETED", "DELETING"):
             raise ApiError(Code.FAILED_PRECONDITION, f'deployment "{deployment.name}" is deleted')
         return deployment
 
+    def _seen(self, transaction: Transaction, deployment: Resource) -> JsonObject:
+        """The body that a caller sees: where that is the way, READY comes some polls before the first replica."""
+        body, polled = deployment.body, deployment.private.setdefault("polled", {})
+        if body["state"] != "READY" or not body["replicaCount"] or not self.behaviours.has("routing", "503-first"):
+            return body
+        early = self.behaviours.lasts("routing", polled, self.clock(), deployment.private.get("changed_at", 0.0))
+        transaction.put(deployment)
+        return {**body, "replicaStats": {"initializingReplicaCount": body["replicaCount"]}} if early else body
+
     def _rescale(self, transaction: Transaction, deployment: Resource, count: int) -> None:
         body = deployment.body
         wanted = max(body["minReplicaCount"], min(count, body["maxReplicaCount"]))
         more = (wanted - body["desiredReplicaCount"]) * body["acceleratorCount"]
         if more > 0:
-            quotas.check(transaction, deployment.account, body.get("acceleratorType", ""), more)
+            self._check_quota(transaction, deployment, more)
         body.update(desiredReplicaCount=wanted, state="UPDATING", updateTime=timestamp(self.clock(), digits=6))
         self.transitions.begin(deployment, _ready(wanted), self.clock(), failed={"state": "FAILED"})
         transaction.put(deployment)
@@ -226,7 +258,7 @@ class Deployments:
             raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
         if not base.body.get("baseModelDetails", {}).get("modelType"):
             raise ApiError(Code.INVALID_ARGUMENT, "model is missing model_type")
-        self._choose_hardware(transaction, body, base, query)
+        self.hardware.choose(transaction, deployment, base, query)
         if body.get("enableAddons"):
             if not base.body.get("supportsLora") or base is not model:
                 raise ApiError(Code.INVALID_ARGUMENT, "addons are not supported for this model")
@@ -244,28 +276,12 @@ class Deployments:
             **body.get("autoscalingPolicy", {}),
         }
         body.setdefault("placement", {"multiRegion": "GLOBAL"})
-        _check_limits(body)
+        check_limits(body)
         body.update(_replicas(0), desiredReplicaCount=_wanted_replicas(body))
 
-    def _choose_hardware(self, transaction: Transaction, body: JsonObject, base: Resource, query: JsonObject) -> None:
-        shape, accelerator = body.get("deploymentShape", ""), body.get("acceleratorType", "")
-        if not shape:
-            if accelerator in ("", "ACCELERATOR_TYPE_UNSPECIFIED") and base.body["kind"] != "EMBEDDING_MODEL":
-                raise ApiError(Code.INVALID_ARGUMENT, "accelerator_type must be specified for non-embeddings engines")
-            body.setdefault("acceleratorCount", 1)
-            return
-        if accelerator or body.get("acceleratorCount"):
-            raise ApiError(
-                Code.INVALID_ARGUMENT, "accelerator_type and accelerator_count must not be set with deployment_shape"
-            )
-        if query.get("acceptShapelessRisk"):
-            raise ApiError(Code.INVALID_ARGUMENT, "accept_shapeless_risk must not be set with deployment_shape")
-        checked = not query.get("skipShapeValidation")
-        version = self.shapes.resolve(transaction, shape, body["baseModel"], checked=checked)
-        snapshot = version["snapshot"]
-        body["deploymentShape"] = version["name"]
-        for key in ("acceleratorType", "acceleratorCount", "precision", "maxContextLength"):
-            body[key] = body.get(key) or snapshot[key]
+    def _check_quota(self, transaction: Transaction, deployment: Resource, gpus: int) -> None:
+        code = Code.PERMISSION_DENIED if self.behaviours.has("quota-status", "403") else Code.RESOURCE_EXHAUSTED
+        quotas.check(transaction, deployment.account, deployment.body.get("acceleratorType", ""), gpus, code)
 
     def _deploy_base(self, transaction: Transaction, deployment: Resource, now: float) -> None:
         """A new deployment also serves its own model; the first one becomes that model's default target."""
@@ -284,30 +300,6 @@ class Deployments:
         }
         self.transitions.begin(loaded, {"state": "DEPLOYED"}, now)
         transaction.put(loaded)
-
-
-def _check_limits(body: JsonObject) -> None:
-    """The rules that are part of the protobuf definition (buf.validate), in its own words where they are known."""
-    least, most = body.get("minReplicaCount", 0), body.get("maxReplicaCount", 1)
-    policy = body.get("autoscalingPolicy") or {}
-    problem = ""
-    if least > most > 0:
-        problem = "min_replica_count cannot be greater than max_replica_count"
-    elif not least >= 0 or not 0 <= most <= _MAX_REPLICAS or body.get("acceleratorCount", 0) < 0:
-        problem = f"replica and accelerator counts must be between 0 and {_MAX_REPLICAS}"
-    elif 0 < _seconds(policy.get("scaleToZeroWindow", "0s")) < _MIN_SCALE_TO_ZERO_SECONDS:
-        problem = "scale_to_zero_window must be at least 5 minutes"
-    elif any(_seconds(policy.get(key, "0s")) > _MAX_WINDOW_SECONDS for key in ("scaleUpWindow", "scaleDownWindow")):
-        problem = "scale_up_window and scale_down_window must be at most 1 hour"
-    if problem:
-        raise ApiError(Code.INVALID_ARGUMENT, problem)
-    check_texts(body)
-    if body.get("placement") is not None and len(body["placement"]) != 1:
-        raise ApiError(Code.INVALID_ARGUMENT, "placement must name exactly one of region, multi_region and regions")
-
-
-def _seconds(duration: str) -> float:
-    return float(duration.removesuffix("s"))
 
 
 def _wanted_replicas(body: JsonObject) -> int:

@@ -47,10 +47,14 @@ class Imports:
                 raise ApiError(Code.INVALID_ARGUMENT, f"{sources[0]}.{key} is required")
         now = self.clock()
         account = call.path["account"]
+        self.models.refuse_custom(account)
+        token = call.body.get("azureBlobSource", {}).get("sasTokenSecret", "")
         with self.store.transaction() as transaction:
             model = self.models.addressed(transaction, call)
             if model.body["state"] == "READY":
                 raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is already READY')
+            if token and not transaction.get("secrets", account, token.rpartition("/")[2]):
+                raise ApiError(Code.NOT_FOUND, f'secret "{token}" not found')
             operation = Resource("operations", account, f"op-{random_id(self.ids)}", {})
             metadata = {"@type": "type.googleapis.com/gateway.ImportModelMetadata", "statusMessage": "importing"}
             operation.body = {"name": operation.name, "metadata": metadata, "done": False}

@@ -22,6 +22,7 @@ LORA_TYPES = frozenset(
     {"llama", "llama4", "mistral", "mixtral", "qwen2", "qwen2_vl", "qwen2_5_vl", "qwen3", "qwen3_moe", "gemma",
      "gemma2", "gemma3", "gpt_oss", "phi3", "deepseek_v3", "kimi_k2", "glm4_moe"}
 )  # fmt: skip
+_MANY_FILES = 37
 _HUGGING_FACE_URL = re.compile(r"https://huggingface\.co/[\w.-]+/[\w.-]+/?")
 
 
@@ -45,6 +46,7 @@ class Models:
         """CreateModel: a new model in state UPLOADING."""
         account, id_ = call.path["account"], call.body.get("modelId", "")
         self.refuse_catalogue(account)
+        self.refuse_custom(account)
         check_id("model", id_)
         sent = call.body.get("model", {})
         check_texts(sent)
@@ -52,6 +54,7 @@ class Models:
         if body.get("kind", "KIND_UNSPECIFIED") == "KIND_UNSPECIFIED":
             body["kind"] = "HF_PEFT_ADDON"
         _check_details(sent, body)
+        self.check_count(len(body.get("baseModelDetails", {}).get("huggingfaceFiles", [])))
         now = self.clock()
         resource = Resource("models", account, id_, body, {"uid": secrets.token_hex(8), "files": {}})
         if body.get("huggingFaceUrl"):
@@ -122,13 +125,14 @@ class Models:
         if precision == "PRECISION_UNSPECIFIED":
             raise ApiError(Code.INVALID_ARGUMENT, "precision is required")
         self.refuse_catalogue(call.path["account"])
+        self.refuse_custom(call.path["account"])
         with self.store.transaction() as transaction:
             model = self.addressed(transaction, call)
             if model.body["state"] != "READY":
                 raise ApiError(Code.FAILED_PRECONDITION, f'model "{model.name}" is not READY')
             precisions = sorted({*model.body.get("supportedPrecisions", []), precision})
             then = {"supportedPrecisions": precisions, "updateTime": timestamp(self.clock(), digits=6)}
-            self.transitions.begin(model, then, self.clock(), failed={})
+            self.begin(model, then)
             transaction.put(model)
         return {}
 
@@ -179,6 +183,37 @@ class Models:
         """
         if account == catalogue.ACCOUNT:
             raise ApiError(Code.PERMISSION_DENIED, f'no permission to change models of account "{account}"')
+
+    def begin(self, model: Resource, then: JsonObject) -> None:
+        """Let a READY model start to change; where that is the way, it is PREPARING until it has."""
+        if not self.options.behaviours.has("states", "preparing"):
+            self.transitions.begin(model, then, self.clock(), failed={})
+            return
+        polls, seconds = self.options.behaviours.length("states")
+        model.body["state"] = "PREPARING"
+        at = self.clock() + seconds
+        model.private["change"] = {"at": at, "reads": polls, "then": {**then, "state": "READY"}}
+
+    def refuse_custom(self, account: str) -> None:
+        """Refuse uploads, imports and preparations of an account with Zero Data Retention.
+
+        Raises:
+            ApiError: PERMISSION_DENIED; the real code and text are not known.
+        """
+        if self.options.behaviours.has("account", "zero-data-retention"):
+            raise ApiError(
+                Code.PERMISSION_DENIED,
+                f'custom models are not available for account "{account}": Zero Data Retention is enabled',
+            )
+
+    def check_count(self, files: int) -> None:
+        """Refuse a model of many files where that is the way.
+
+        Raises:
+            ApiError: INVALID_ARGUMENT, in the observed wording.
+        """
+        if files > _MANY_FILES and self.options.behaviours.has("many-files", "refused"):
+            raise ApiError(Code.INVALID_ARGUMENT, "etcdserver: request is too large")
 
     def _seen(self, resource: Resource) -> JsonObject:
         """The body a caller sees now: tunability appears by itself some time after READY."""

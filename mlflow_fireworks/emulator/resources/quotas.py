@@ -57,11 +57,11 @@ class Quotas:
         return quota.body
 
 
-def check(transaction: Transaction, account: str, accelerator: str, gpus: int) -> None:
+def check(transaction: Transaction, account: str, accelerator: str, gpus: int, code: Code) -> None:
     """Refuse a deployment that would need more GPUs than the quota allows.
 
     Raises:
-        ApiError: RESOURCE_EXHAUSTED, in the observed wording (its HTTP status was not recorded).
+        ApiError: With that code, in the observed wording (its HTTP status was not recorded).
     """
     id_ = _GPU_QUOTA.get(accelerator)
     if id_ is None:
@@ -69,7 +69,7 @@ def check(transaction: Transaction, account: str, accelerator: str, gpus: int) -
     quota = _quota(transaction, account, id_).body
     if quota["usage"] + gpus > quota["value"]:
         raise ApiError(
-            Code.RESOURCE_EXHAUSTED,
+            code,
             f"{id_} for account {account}, in use: {int(quota['usage'])}, quota: {quota['value']}, requesting: {gpus}",
         )
 

@@ -14,6 +14,8 @@ _PARENT = f"accounts/{catalogue.ACCOUNT}/deploymentShapes"
 _VERSION = "v1"
 _GPU_BYTES = 80_000_000_000
 _WEIGHT_SHARE = 0.8
+_EMBEDDING_MODELS = frozenset(model["name"] for model in catalogue.models() if model["kind"] == "EMBEDDING_MODEL")
+_PRESETS = (("MINIMAL", "BF16", True, 2), ("FAST", "FP8", False, 1))
 _UNKNOWN = "the deployment shape version does not exist or you do not have access to it"
 
 
@@ -77,10 +79,13 @@ class Shapes:
         base = self._base(transaction, self.models.find(transaction, model))
         details = base.body.get("baseModelDetails", {})
         size = details.get("parameterCount", 0)
+        embeds = base.body.get("kind") == "EMBEDDING_MODEL"
+        # What serves embeddings takes any architecture; which ones Fireworks has validated is not public.
         same_type = [
             version
             for version in _versions()
-            if version["snapshot"]["modelType"] == details.get("modelType")
+            if _embeds(version) == embeds
+            and (embeds or version["snapshot"]["modelType"] == details.get("modelType"))
             and (not addons or version["snapshot"]["enableAddons"])
         ]
         exact = [version for version in same_type if version["snapshot"]["baseModel"] == base.name]
@@ -90,28 +95,25 @@ class Shapes:
         chosen = next((count for count in sizes if count >= size), None)
         return [version for version in same_type if version["snapshot"]["parameterCount"] == chosen]
 
-    def resolve(self, transaction: Transaction, name: str, model: str, *, checked: bool) -> JsonObject:
-        """The shape version that a deployment asks for.
+    def resolve(self, transaction: Transaction, name: str, model: str) -> JsonObject:
+        """The shape version that a deployment asks for; it need not fit.
 
         Args:
             transaction: To read models.
             name: A shape, a version of one, or ``default``.
             model: The model to deploy.
-            checked: Whether the shape must have been validated for that model.
 
         Raises:
             ApiError: INVALID_ARGUMENT when there is none.
         """
-        fitting = self.fitting(transaction, model)
         if name == "default":
+            fitting = self.fitting(transaction, model)
             if fitting:
                 return fitting[0]
             raise ApiError(Code.INVALID_ARGUMENT, f'no validated deployment shape for model "{model}"')
         version = _find(name)
         if version is None:
             raise ApiError(Code.INVALID_ARGUMENT, _UNKNOWN)
-        if checked and version not in fitting:
-            raise ApiError(Code.INVALID_ARGUMENT, f'deployment shape "{name}" is not validated for model "{model}"')
         return version
 
     def _base(self, transaction: Transaction, model: Resource) -> Resource:
@@ -119,12 +121,25 @@ class Shapes:
         return self.models.find(transaction, base) if base else model
 
 
+def is_for_embeddings(name: str) -> bool:
+    """Whether a shape or version of that name serves embedding models."""
+    version = _find(name)
+    return version is not None and _embeds(version)
+
+
+def _embeds(version: JsonObject) -> bool:
+    return version["snapshot"]["baseModel"] in _EMBEDDING_MODELS
+
+
 def _versions() -> list[JsonObject]:
-    """Two shapes for each catalogue model: one that takes adapters, and a faster one that does not."""
+    """Two shapes for each catalogue model: one that takes adapters, and a faster one that does not.
+
+    An embedding model has the first only, which is the one that is known of the real catalogue.
+    """
     found = []
     for model in catalogue.models():
         details = model["baseModelDetails"]
-        for preset, precision, addons, share in (("MINIMAL", "BF16", True, 2), ("FAST", "FP8", False, 1)):
+        for preset, precision, addons, share in _PRESETS[: 1 if model["kind"] == "EMBEDDING_MODEL" else 2]:
             gpus = 1
             while gpus * _GPU_BYTES * _WEIGHT_SHARE < details["parameterCount"] * share:
                 gpus *= 2

@@ -8,7 +8,7 @@ from mlflow_fireworks.emulator.protocol.wire import JsonObject
 from mlflow_fireworks.emulator.validation.files import UploadedFile, invalid, parse_object
 from mlflow_fireworks.emulator.validation.safetensors import Tensor, read_tensors
 
-ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_model.bin", "adapter_config.json", "fireworks.json"})
+ADAPTER_FILES = frozenset({"adapter_model.safetensors", "adapter_model.bin", "adapter_config.json"})
 MIN_RANK, MAX_RANK = 4, 64
 
 _TARGETS = frozenset(

@@ -46,15 +46,21 @@ class Detected:
 
 @dataclass(frozen=True)
 class Skips:
-    """The switches of the validateUpload call."""
+    """The switches of the validateUpload call, and whether quantized checkpoints are taken."""
 
     hf_config: bool = False
     config_only: bool = False
     trust_remote_code: bool = False
+    quantized: bool = False
 
 
-def check_config(text: str | bytes, *, trust_remote_code: bool = False) -> JsonObject:
+def check_config(text: str | bytes, *, trust_remote_code: bool = False, quantized: bool = False) -> JsonObject:
     """Parse a config.json as Fireworks' pre-flight and validation do.
+
+    Args:
+        text: Its content.
+        trust_remote_code: Whether it may name code of its own.
+        quantized: Whether it may have a quantization_config.
 
     Raises:
         ApiError: INVALID_ARGUMENT with the first thing wrong.
@@ -65,7 +71,7 @@ def check_config(text: str | bytes, *, trust_remote_code: bool = False) -> JsonO
         raise invalid("config.json has no model_type")
     if not isinstance(architectures, list) or not architectures or not all(isinstance(a, str) for a in architectures):
         raise invalid("config.json has no architectures")
-    if config.get("quantization_config") is not None:
+    if config.get("quantization_config") is not None and not quantized:
         raise invalid(
             "config.json has a quantization_config: quantized checkpoints are not supported, "
             "upload FP16 or BF16 weights and quantize with prepare"
@@ -87,7 +93,7 @@ def check_base_model(files: Mapping[str, UploadedFile], skips: Skips) -> Detecte
     if skips.hf_config:
         config = parse_object("config.json", raw)
     else:
-        config = check_config(raw, trust_remote_code=skips.trust_remote_code)
+        config = check_config(raw, trust_remote_code=skips.trust_remote_code, quantized=skips.quantized)
     tensors = _check_weights(files)
     warnings = _check_index(files, tensors)
     if not skips.config_only:
