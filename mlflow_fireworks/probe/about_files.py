@@ -14,6 +14,7 @@ from mlflow_fireworks.probe.session import PREFIX, NotAskedError, Session, is_no
 MANY = 40
 _WELL_KNOWN = "accounts/fireworks/models/llama-v3p1-8b-instruct"
 _WAIT_SECONDS = 12.0
+_WAIT_FOR_NOTHING_SECONDS = 4.0
 _IN_A_FOLDER = "1_Pooling/config.json"
 _EMPTY = "empty.txt"
 _POOLING = b'{"word_embedding_dimension": 16, "pooling_mode_mean_tokens": true}'
@@ -87,7 +88,9 @@ def _many_files(session: Session) -> Finding:
     del files["model.safetensors"]
     for reply in _ask_to_start(session, "many", files):
         if not reply.is_success:
-            return Finding(f"{len(files)} files: {reply.describe()}", {"many-files": "refused"})
+            few_are_taken = bool(session.urls.get("base"))
+            ways = {"many-files": "refused"} if few_are_taken else {}
+            return Finding(f"{len(files)} files: {reply.describe()}", ways)
     return Finding(f"{len(files)} files: accepted", {"many-files": "accepted"})
 
 
@@ -113,18 +116,23 @@ def _adapter(session: Session) -> Finding:
     if not created.is_success:
         return Finding(created.describe())
     reply = session.sign("adapter", sizes_of(files))
-    if not reply.is_success:
-        is_strict = "unexpected file" in reply.answer.message
-        return Finding(f"signing: {reply.describe()}", {"adapter-files": "strict"} if is_strict else {})
-    session.put("adapter", files)
-    return Finding("signed and uploaded")
+    if reply.is_success:
+        session.put("adapter", files)
+        return Finding("signed and uploaded")
+    del files["fireworks.json"]
+    again = session.sign("adapter", sizes_of(files))
+    if again.is_success:
+        session.put("adapter", files)
+    is_strict = "unexpected file" in reply.answer.message
+    ways = {"adapter-files": "strict"} if is_strict else {}
+    return Finding(f"signing: {reply.describe()}; without it: {again.describe()}", ways)
 
 
 def _adapter_after_validation(session: Session) -> Finding:
     if not session.urls.get("adapter"):
         raise NotAskedError("the adapter was not signed")
     reply = session.wait_until_ready("adapter", _WAIT_SECONDS)[-1]
-    if is_not_yet(reply):
+    if is_not_yet(reply) or "adapter-files" in session.ways:
         return Finding(reply.describe())
     # Its weights fit no base model: a refusal for those has passed the look at its files.
     is_strict = "unexpected file" in reply.answer.message
@@ -140,7 +148,7 @@ def _chunked(session: Session) -> Finding:
 
 
 def _chunked_after_validation(session: Session) -> Finding:
-    finding, is_stored = _how_validation_ends(session, "chunked")
+    finding, is_stored = _how_validation_ends(session, "chunked", _WAIT_FOR_NOTHING_SECONDS)
     if is_stored:
         return Finding(finding.text, {"chunked-uploads": "stored"})
     # All other models were sent in the same way but for this, and are READY.
@@ -183,11 +191,11 @@ def _start(session: Session, role: str, files: Files, *, kind: str = "HF_BASE_MO
         raise NotAskedError(f"refused: {reply.describe()}")
 
 
-def _how_validation_ends(session: Session, role: str) -> tuple[Finding, bool | None]:
+def _how_validation_ends(session: Session, role: str, seconds: float = _WAIT_SECONDS) -> tuple[Finding, bool | None]:
     """In words, and whether the model was accepted; None where neither is sure."""
     if not session.urls.get(role):
         raise NotAskedError(f"PROBE-{role} was not signed")
-    reply = session.wait_until_ready(role, _WAIT_SECONDS)[-1]
+    reply = session.wait_until_ready(role, seconds)[-1]
     if session.is_ready(role):
         return Finding("READY"), True
     is_sure = session.is_ready("base") and reply.status == httpx.codes.BAD_REQUEST

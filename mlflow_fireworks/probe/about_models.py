@@ -135,11 +135,12 @@ def _validation(session: Session) -> Finding:
     if session.is_ready("base"):
         return Finding(f"{course}; READY", {**ways, **({"landed-files": "kept"} if was_signed_again else {})})
     session.put("base", {name: files[name] for name in _FIRST_HALF})
-    course += f" → sent again → {_describe_course(session.wait_until_ready('base', _LANDING_SECONDS))}"
+    replies = session.wait_until_ready("base", _LANDING_SECONDS)
+    course, ways = f"{course} → sent again → {_describe_course(replies)}", _way_of_validation(replies)
     if not session.is_ready("base"):
         return Finding(f"{course}; not READY")
     is_sure = was_signed_again and session.is_ready(_SIGNED_ONCE)
-    return Finding(f"{course}; READY", {"landed-files": "forgotten"} if is_sure else {})
+    return Finding(f"{course}; READY", {**ways, **({"landed-files": "forgotten"} if is_sure else {})})
 
 
 def _becomes_ready(session: Session, role: str) -> bool:
@@ -189,10 +190,9 @@ def _immutable(session: Session) -> Finding:
 
 
 def _states(session: Session) -> Finding:
-    if READY not in session.states:
-        return Finding(", ".join(sorted(session.states)) or "none")
-    extra = [way for way, state in (("preparing", "PREPARING"), ("failed", FAILED)) if state in session.states]
-    return Finding(", ".join(sorted(session.states)), {"states": extra[0] if extra else "plain"})
+    ways = {FAILED: "failed", "PREPARING": "preparing", READY: "plain"}
+    found = next((way for state, way in ways.items() if state in session.states), None)
+    return Finding(", ".join(sorted(session.states)) or "none was read", {"states": found} if found else {})
 
 
 def _delete(session: Session) -> Finding:

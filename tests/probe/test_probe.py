@@ -38,15 +38,21 @@ def found(result):
     return {asked.point.name: asked.finding.text for asked in result.asked}
 
 
-def test_every_question_is_settled_and_nothing_is_left(world):
+@pytest.fixture
+def quick_world(make_world):
+    """Where the command itself, which waits in earnest, has nothing to wait for."""
+    return make_world(behaviours=("chunked-uploads=stored",))
+
+
+def test_every_question_is_settled_and_nothing_is_left(quick_world):
     result = invoke("--yes", "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert [point["name"] for point in report["points"]] == [point.name for point in POINTS]
     assert not [point for point in report["points"] if "not settled" in point["found"]]
     assert report["not_deleted"] == 0
-    assert world.left() == []
-    made = {call.path for call in world.emulator.calls("create_model")}
+    assert quick_world.left() == []
+    made = {call.path for call in quick_world.emulator.calls("create_model")}
     assert len(made) <= MOST_MODELS
 
 
@@ -56,7 +62,7 @@ def test_no_gpu_is_started(world):
     assert {call.status for call in world.emulator.calls("get_deployment")} == {404}
 
 
-def test_the_report_can_be_pasted(world, tmp_path):
+def test_the_report_can_be_pasted(quick_world, tmp_path):
     path = tmp_path / "report.md"
     result = invoke("--yes", "--output", str(path))
     assert result.exit_code == 0, result.output
@@ -72,7 +78,7 @@ def test_the_report_can_be_pasted(world, tmp_path):
     assert {"second-signing=accepted", "url-life=60m", "account=active"} <= set(chosen)
 
 
-def test_a_report_that_cannot_be_written_is_printed(world, tmp_path):
+def test_a_report_that_cannot_be_written_is_printed(quick_world, tmp_path):
     result = invoke("--yes", "--output", str(tmp_path / "missing" / "report.md"))
     assert "| second signing |" in result.stdout
     assert "cannot write" in result.stderr
