@@ -100,7 +100,7 @@ FACTS: tuple[Fact, ...] = (
         {
             "at-once": "the model's answer",
             "503-first": "a plain 503, while replicaStats shows no ready replica",
-            "404-first": "404, not found or not deployed",
+            "404-first": "404, not found or not deployed; of a newly loaded adapter, too",
         },
         "both were observed for minutes; how often is not known",
         frozenset({"503-first", "404-first"}),

@@ -11,8 +11,9 @@ and then::
         client.create_deployment("chat", "models:/chat/1")
         assert local_fireworks.calls("validate_upload")
 
-The fixture is empty at the start of each test; the server behind it runs once per session. At the end of a test
-it fails the test if the client did what no correct client does (unknown routes or fields, an API key sent to
+The fixture is empty at the start of each test, with the default behaviours; ``local_fireworks.behave(...)`` and
+``local_fireworks.fault(...)`` change that for the test. The server behind it runs once per session. At the end of
+a test it fails the test if the client did what no correct client does (unknown routes or fields, an API key sent to
 storage). Where that was the point of the test, end it with ``local_fireworks.reset()``.
 """
 

@@ -584,3 +584,17 @@ def test_a_suspended_account_may_look_and_delete(told):
     assert ask(api).status_code == 412
     assert api.call("DELETE", "/deployments/prod?ignoreChecks=true").status_code == 200
     assert httpx.get(f"{emulator.url}/verifyApiKey", headers={"Authorization": "Bearer k"}).status_code == 200
+
+
+def test_a_newly_loaded_adapter_is_not_routed_at_first_either(told):
+    emulator, api = told
+    emulator.behave("routing=404-first:2")
+    deploy(api, acceleratorType="NVIDIA_H100_80GB", enableAddons=True)
+    api.call("GET", "/deployments/prod")
+    assert [ask(api).status_code for _ in range(3)] == [404, 404, 200]
+    api.ready("lora", ADDON, adapter_files())
+    loaded = {"model": "accounts/acme/models/lora", "deployment": PROD}
+    assert api.call("POST", "/deployedModels", json=loaded).status_code == 200
+    answers = [ask(api, model=f"{loaded['model']}#{PROD}").status_code for _ in range(3)]
+    assert answers == [404, 404, 200]
+    assert ask(api).status_code == 200

@@ -49,6 +49,23 @@ def test_two(local_fireworks): use(local_fireworks)
     assert "2 passed" in result.stdout, result.stdout
 
 
+def test_what_one_test_tells_the_fixture_the_next_one_does_not_see(tmp_path):
+    result = run_pytest(
+        tmp_path,
+        """
+import requests
+def names(server):
+    return requests.get(server.url + "/_emulator/behaviours").json()["names"]
+def test_one(local_fireworks):
+    local_fireworks.behave("quota-status=403", "names=flattened")
+    assert names(local_fireworks) == "flattened"
+def test_two(local_fireworks):
+    assert names(local_fireworks) == "kept"
+""",
+    )
+    assert "2 passed" in result.stdout, result.stdout
+
+
 def test_the_fixture_reports_what_a_correct_client_would_not_do(tmp_path):
     result = run_pytest(
         tmp_path,

@@ -137,14 +137,14 @@ class Inference:
             )
         return deployment
 
-    def _refuse_early(self, transaction: Transaction, deployment: Resource) -> None:
-        """Refuse the first questions to a new deployment where that is the way."""
+    def _refuse_early(self, transaction: Transaction, target: Resource) -> None:
+        """Refuse the first questions to a new deployment, or a newly loaded adapter, where that is the way."""
         behaviours, now = self.options.behaviours, self.clock()
         if behaviours.has("routing", "at-once"):
             return
-        asked = deployment.private.setdefault("asked", {})
-        early = behaviours.lasts("routing", asked, now, deployment.private.get("changed_at", 0.0))
-        transaction.put(deployment)
+        asked = target.private.setdefault("asked", {})
+        early = behaviours.lasts("routing", asked, now, target.private.get("changed_at", 0.0))
+        transaction.put(target)
         if early:
             raise NotRoutedError if behaviours.has("routing", "503-first") else _not_found()
 
@@ -165,6 +165,8 @@ class Inference:
             return None
         if loaded.body["state"] != "DEPLOYED":
             raise InferenceError(412, f"LoRA {name} failed to load", "PRECONDITION_FAILED", "model")
+        if self.options.behaviours.has("routing", "404-first"):
+            self._refuse_early(transaction, loaded)
         return deployment
 
     def _default_of(self, transaction: Transaction, model: str) -> Resource | None:
