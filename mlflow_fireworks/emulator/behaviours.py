@@ -49,7 +49,7 @@ FACTS: tuple[Fact, ...] = (
         "what the first validateUpload calls after a good upload answer",
         {
             "complete": "the result of validation",
-            "not-found": '400, code 3, "config.json not found"',
+            "not-found": '400, code 3, "config.json not found" (of an adapter, adapter_config.json)',
             "answer-lost": "504 and 524, although the call was carried out",
             "precondition-412": '"not yet" (code 9), under HTTP 412 instead of 400',
         },

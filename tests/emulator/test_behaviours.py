@@ -74,6 +74,9 @@ def _(api, _clock):
 def _(api, _clock):
     uploaded(api)
     assert validations(api, 4) == [(400, 3, "config.json not found")] * 3 + [200]
+    api.call("DELETE", "/models/chat")
+    uploaded(api, ADDON, adapter_files())
+    assert validations(api, 4) == [(400, 3, "adapter_config.json not found")] * 3 + [200]
 
 
 @way("validation", "answer-lost")
@@ -201,9 +204,11 @@ def _(api, _clock):
 
 @way("routing", "503-first")
 def _(api, _clock):
-    stats = [ready_deployment(api)["replicaStats"] for _ in range(1)]
+    stats = [ready_deployment(api)["replicaStats"]]
+    assert api.call("GET", "/deployments").json()["deployments"][0]["replicaStats"]["readyReplicaCount"] == 0
     stats += [api.call("GET", "/deployments/prod").json()["replicaStats"] for _ in range(3)]
     assert [item["readyReplicaCount"] for item in stats] == [0, 0, 0, 1]
+    assert api.call("GET", "/deployments").json()["deployments"][0]["replicaStats"]["readyReplicaCount"] == 1
     assert [item["initializingReplicaCount"] for item in stats] == [1, 1, 1, 0]
     assert [said(ask(api)) for _ in range(3)] == [(503, None, "fault filter abort")] * 3
     assert ask(api).status_code == 200

@@ -59,6 +59,14 @@ def test_keys_and_accounts_can_be_given(spawn):
     assert answers == [200, 401, 403]
 
 
+def test_behaviours_can_be_given(spawn):
+    _process, url = spawn("--behaviour", "strict", "--behaviour", "names=kept", "--quiet")
+    api = Api(url)
+    ways = api.http.get("/_emulator/behaviours").json()
+    api.close()
+    assert (ways["names"], ways["second-signing"]) == ("kept", "refused-409")
+
+
 def test_it_stops_when_its_starter_goes_away(spawn):
     process, _url = spawn("--stop-with-stdin", "--quiet")
     process.stdin.close()

@@ -305,7 +305,10 @@ def matches(api, model):
 def test_embedding_models_match_embedding_shapes_and_others_do_not(api):
     embedder = {"kind": "EMBEDDING_MODEL", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE", "worldSize": 1}}
     api.ready("vectors", embedder)
-    assert matches(api, "accounts/acme/models/vectors") == ["qwen3-embedding-0p6b-minimal"]
+    assert matches(api, "accounts/acme/models/vectors") == [
+        "qwen3-embedding-0p6b-minimal",
+        "qwen3-embedding-8b-minimal",
+    ]
     assert matches(api, "accounts/fireworks/models/qwen3-embedding-8b") == ["qwen3-embedding-8b-minimal"]
     assert matches(api, QWEN) == ["qwen3-8b-minimal", "qwen3-8b-fast"]
 

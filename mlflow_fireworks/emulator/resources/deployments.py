@@ -83,7 +83,8 @@ class Deployments:
         """GetDeployment; a softly deleted one still answers."""
         with self.store.transaction() as transaction:
             deployment = self._addressed(transaction, call)
-            body = self._seen(transaction, deployment)
+            body = self._seen(deployment, counts=True)
+            transaction.put(deployment)
         return listing.apply_mask(serving_messages.DEPLOYMENT, body, call.query.get("readMask", ""))
 
     def page(self, call: Call) -> JsonObject:
@@ -94,7 +95,7 @@ class Deployments:
                 for deployment in transaction.all("deployments", call.path["account"])
             ]
         hidden = () if call.query.get("showDeleted") else ("DELETED",)
-        bodies = [item.body for item in found if item and item.body["state"] not in hidden]
+        bodies = [self._seen(item, counts=False) for item in found if item and item.body["state"] not in hidden]
         message = serving_messages.DEPLOYMENT
         return listing.page("deployments", message, bodies, call.query, order="create_time")
 
@@ -226,13 +227,13 @@ class Deployments:
             raise ApiError(Code.FAILED_PRECONDITION, f'deployment "{deployment.name}" is deleted')
         return deployment
 
-    def _seen(self, transaction: Transaction, deployment: Resource) -> JsonObject:
+    def _seen(self, deployment: Resource, *, counts: bool) -> JsonObject:
         """The body that a caller sees: where that is the way, READY comes some polls before the first replica."""
         body, polled = deployment.body, deployment.private.setdefault("polled", {})
+        polled = polled if counts else dict(polled)
         if body["state"] != "READY" or not body["replicaCount"] or not self.behaviours.has("routing", "503-first"):
             return body
         early = self.behaviours.lasts("routing", polled, self.clock(), deployment.private.get("changed_at", 0.0))
-        transaction.put(deployment)
         return {**body, "replicaStats": {"initializingReplicaCount": body["replicaCount"]}} if early else body
 
     def _rescale(self, transaction: Transaction, deployment: Resource, count: int) -> None:

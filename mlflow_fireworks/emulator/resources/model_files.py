@@ -138,7 +138,8 @@ class ModelFiles:
         if not behaviours.lasts("validation", resource.private, self.clock(), since):
             return None
         if behaviours.has("validation", "not-found"):
-            return ApiError(Code.INVALID_ARGUMENT, "config.json not found")
+            config = "adapter_config.json" if resource.body["kind"] in ADDONS else "config.json"
+            return ApiError(Code.INVALID_ARGUMENT, f"{config} not found")
         return self._still_landing("model files are still being uploaded")
 
     def _still_landing(self, message: str) -> ApiError:

@@ -75,12 +75,14 @@ class Shapes:
         return {"deploymentShapeVersions": found, "nextPageToken": "", "totalSize": len(found)}
 
     def fitting(self, transaction: Transaction, model: str, *, addons: bool = False) -> list[JsonObject]:
-        """The validated versions for a model: its own, its base's, or those of the next larger of its type."""
+        """The validated versions for a model: its own, its base's, or those of the next larger of its type.
+
+        For an embedding model, those of all larger embedding models; which ones are validated for it is not public.
+        """
         base = self._base(transaction, self.models.find(transaction, model))
         details = base.body.get("baseModelDetails", {})
         size = details.get("parameterCount", 0)
         embeds = base.body.get("kind") == "EMBEDDING_MODEL"
-        # What serves embeddings takes any architecture; which ones Fireworks has validated is not public.
         same_type = [
             version
             for version in _versions()
@@ -91,9 +93,10 @@ class Shapes:
         exact = [version for version in same_type if version["snapshot"]["baseModel"] == base.name]
         if exact:
             return exact
-        sizes = sorted({version["snapshot"]["parameterCount"] for version in same_type})
-        chosen = next((count for count in sizes if count >= size), None)
-        return [version for version in same_type if version["snapshot"]["parameterCount"] == chosen]
+        sizes = sorted({count for version in same_type if (count := version["snapshot"]["parameterCount"]) >= size})
+        wanted = sizes if embeds else sizes[:1]
+        fitting = [version for version in same_type if version["snapshot"]["parameterCount"] in wanted]
+        return sorted(fitting, key=lambda version: int(version["snapshot"]["parameterCount"]))
 
     def resolve(self, transaction: Transaction, name: str, model: str) -> JsonObject:
         """The shape version that a deployment asks for; it need not fit.
