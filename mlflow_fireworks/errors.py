@@ -26,7 +26,8 @@
     ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
-A message is one line: what happened, to which object, what to do next. It never holds a key or a signed URL.
+A message is one line: what happened, to which object, what to do next. It never holds a key, a signed URL or a
+password.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,6 +37,8 @@ import click
 from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as mlflow_codes
 from typing_extensions import Self
+
+from mlflow_fireworks.redaction import hide_passwords
 
 _CODES_BY_STATUS = {
     400: mlflow_codes.INVALID_PARAMETER_VALUE,
@@ -51,9 +54,8 @@ _CODES_BY_STATUS = {
     502: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     503: mlflow_codes.TEMPORARILY_UNAVAILABLE,
     504: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    520: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    522: mlflow_codes.TEMPORARILY_UNAVAILABLE,
-    524: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    507: mlflow_codes.TEMPORARILY_UNAVAILABLE,
+    **dict.fromkeys(range(520, 530), mlflow_codes.TEMPORARILY_UNAVAILABLE),
 }
 
 
@@ -70,7 +72,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
     code: ClassVar[int] = mlflow_codes.INTERNAL_ERROR
 
     def __init__(self, message: str) -> None:
-        super().__init__(message, error_code=self.code)
+        super().__init__(hide_passwords(message), error_code=self.code)
 
     def reworded(self, message: str) -> Self:
         """The same error, with all that it carries, in other words.
@@ -78,6 +80,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
         Args:
             message: One line for a person.
         """
+        message = hide_passwords(message)
         clone = type(self).__new__(type(self))
         clone.__dict__.update(self.__dict__, message=message)
         clone.args = (message,)

@@ -21,12 +21,13 @@ from typing import TypeVar
 import httpx
 import stamina
 
+from mlflow_fireworks.connections import name_proxy
 from mlflow_fireworks.progress import format_seconds
 
 T = TypeVar("T")
 
-# 520, 522 and 524 are those of Cloudflare's edge; 520 stands in Fireworks' list of errors.
-TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 520, 522, 524})
+# 520 to 529 are those of Cloudflare's edge and its like; 520 stands in Fireworks' list of errors. 507: storage is full.
+TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 507, *range(520, 530)})
 _BUSY_STATUSES = frozenset({429, 503})
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 # Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.
@@ -162,8 +163,18 @@ def _read_date(text: str) -> datetime | None:
 
 
 def is_transient(error: httpx.RequestError) -> bool:
-    """Whether another try may help: not where the request or the certificate is at fault."""
-    return not isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol) and not _distrusts(error)
+    """Whether another try may help: not where the request or the certificate is at fault, nor at a proxy that says no.
+
+    Every try with a wrong password brings an account nearer to being locked.
+    """
+    is_at_fault = isinstance(error, httpx.LocalProtocolError | httpx.UnsupportedProtocol)
+    return not is_at_fault and not _distrusts(error) and not _proxy_refuses(error)
+
+
+def _proxy_refuses(error: httpx.RequestError) -> bool:
+    """Whether a proxy answered CONNECT with a status that stays the same; httpx puts it first: `407 Proxy …`."""
+    status = str(error).partition(" ")[0]
+    return isinstance(error, httpx.ProxyError) and status.startswith("4") and status not in ("408", "429")
 
 
 def _distrusts(error: BaseException) -> bool:
@@ -179,6 +190,11 @@ def describe_failure(error: httpx.RequestError) -> str:
     """A failed connection in words; never with a signed URL."""
     if _distrusts(error):
         return f"{error}; if a proxy of your company opens TLS, set SSL_CERT_FILE to a file with its certificate"
+    if isinstance(error, httpx.ProxyError):
+        hint = (
+            "; check its user, its password, and whether it lets you reach this host" if _proxy_refuses(error) else ""
+        )
+        return f"the proxy {name_proxy()} answered: {error}{hint}"
     kinds: dict[type[httpx.RequestError], str] = {
         httpx.ConnectTimeout: "no connection in time",
         httpx.ReadTimeout: "no answer in time",

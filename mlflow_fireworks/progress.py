@@ -1,18 +1,24 @@
 """How a person sees the work: a bar on a terminal, lines in a log, or nothing.
 
-MLflow's command configures only loggers below `mlflow.`, so lines go to `mlflow.fireworks`.
+MLflow's command configures only loggers below `mlflow.`, so lines go to `mlflow.fireworks`. Showing never decides how
+the work ends: where it fails, since stderr is closed or its reader has gone, there is silence.
 """
 
 import logging
+import os
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NoReturn, Protocol
 
 from tqdm import tqdm
 
+from mlflow_fireworks.redaction import hide_in_record
+
 logger = logging.getLogger("mlflow.fireworks")
+logger.addFilter(hide_in_record)
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -60,6 +66,12 @@ def format_seconds(seconds: float) -> str:
     return f"{minutes}m {rest}s" if minutes else f"{rest}s"
 
 
+def _say(level: int, text: str, *values: object) -> None:
+    """A line in the log; a handler whose stream is closed raises what `logging` does not catch."""
+    with suppress(Exception):
+        logger.log(level, text, *values)
+
+
 class Silent:
     """Tells nothing but warnings."""
 
@@ -71,7 +83,7 @@ class Silent:
 
     def warn(self, text: str) -> None:
         """A warning in the log: it is not progress, so `none` does not hide it."""
-        logger.warning(text)
+        _say(logging.WARNING, text)
 
     def transfer_begins(self, doing: str, size: int) -> None:
         """Nothing."""
@@ -104,11 +116,11 @@ class Lines(Silent):
 
     def step(self, number: int, total: int, text: str) -> None:
         """A line `[n/total] text`."""
-        logger.info("[%d/%d] %s", number, total, text)
+        _say(logging.INFO, "[%d/%d] %s", number, total, text)
 
     def note(self, text: str) -> None:
         """A line."""
-        logger.info(text)
+        _say(logging.INFO, text)
 
     def transfer_begins(self, doing: str, size: int) -> None:
         """Start counting."""
@@ -133,7 +145,7 @@ class Lines(Silent):
                 return
             self._told = now
             text = self._describe(now - self._began)
-        logger.info("      %s", text)
+        _say(logging.INFO, "      %s", text)
 
     def _describe(self, seconds: float) -> str:
         rate = self._moved / seconds
@@ -150,7 +162,8 @@ class Lines(Silent):
         if self._moved < self._size:
             return
         seconds = max(self._clock() - self._began, 1e-3)
-        logger.info(
+        _say(
+            logging.INFO,
             "      %s: %s in %s, %s/s",
             self._doing,
             format_bytes(self._moved),
@@ -167,47 +180,60 @@ class Bar(Lines):
     def transfer_begins(self, doing: str, size: int) -> None:
         """Draw the bar."""
         super().transfer_begins(doing, size)
-        self._bar = tqdm(
-            total=size,
-            unit="B",
-            unit_scale=True,
-            unit_divisor=1024,
-            dynamic_ncols=True,
-            leave=False,
-            desc=f"      {doing}",
-            file=sys.stderr,
-        )
+        with suppress(Exception):
+            self._bar = tqdm(
+                total=size,
+                unit="B",
+                unit_scale=True,
+                unit_divisor=1024,
+                dynamic_ncols=True,
+                leave=False,
+                desc=f"      {doing}",
+                file=sys.stderr,
+            )
 
     def bytes_moved(self, count: int) -> None:
         """Move the bar."""
         with self._lock:
             self._moved += count
-            if self._bar is not None:
-                self._bar.update(count)
+            self._draw(lambda bar: bar.update(count))
 
     def bytes_fetched(self, count: int) -> None:
         """Say it beside the bar, which stands still while a large file is fetched."""
         with self._lock:
             self._fetched += count
-            if self._bar is not None:
-                self._bar.set_postfix_str(f"fetched {format_bytes(self._fetched)}")
+            self._draw(lambda bar: bar.set_postfix_str(f"fetched {format_bytes(self._fetched)}"))
 
     def transfer_ends(self) -> None:
         """Take the bar away and leave a line."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        self._draw(lambda bar: bar.close())
+        self._bar = None
         super().transfer_ends()
+
+    def _draw(self, change: "Callable[[tqdm[NoReturn]], object]") -> None:
+        """Change the bar; one that cannot be drawn is let go."""
+        if self._bar is not None:
+            try:
+                change(self._bar)
+            except Exception:  # noqa: BLE001 - see the module
+                self._bar.disable, self._bar = True, None
 
 
 def make_reporter(how: str) -> Reporter:
     """The reporter for `-C progress=`.
 
     Args:
-        how: `auto`, `bar`, `lines` or `none`; auto is a bar when stderr is a terminal.
+        how: `auto`, `bar`, `lines` or `none`; auto is a bar when stderr is a terminal that can draw one.
     """
     if how == "none":
         return Silent()
-    if how == "bar" or (how == "auto" and sys.stderr.isatty()):
-        return Bar()
-    return Lines()
+    return Bar() if how == "bar" or (how == "auto" and _can_draw()) else Lines()
+
+
+def _can_draw() -> bool:
+    """Whether stderr is a terminal that moves its cursor; one of no columns, as in some containers, shows no bar."""
+    try:
+        size = os.get_terminal_size(sys.stderr.fileno())
+        return sys.stderr.isatty() and size.columns > 0 and os.environ.get("TERM") != "dumb"
+    except (AttributeError, OSError, ValueError):  # none, closed, or something else in its place
+        return False

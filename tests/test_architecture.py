@@ -14,8 +14,9 @@ ROOT = Path(mlflow_fireworks.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "emulator")
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
-    {"errors", "names", "home", "progress"},
-    {"commands", "redaction", "http", "waiting", "signals"},
+    {"redaction", "home"},
+    {"errors", "names", "progress"},
+    {"commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
@@ -29,6 +30,7 @@ FLOORS = (
 ARROWS = {
     ("names", "errors"),
     ("waiting", "errors"),
+    ("http", "connections"),
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.
@@ -36,7 +38,7 @@ LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
     "huggingface_hub": {"artifacts", "registry", "hooks"},
-    "httpx": {"http", "gateway", "transfer", "serving", "probe", "hooks"},
+    "httpx": {"connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
 }
 
 

@@ -15,7 +15,7 @@ SIGNED = "https://storage.example/b/o?X-Goog-Signature=5ec4e7&X-Goog-Credential=
 @pytest.mark.parametrize("status", range(100, 600))
 def test_which_statuses_are_tried_again(status):
     transient = transient_status(httpx.Response(status)) is not None
-    assert transient == (status in {408, 429, 500, 502, 503, 504, 520, 522, 524})
+    assert transient == (status in {408, 429, 500, 502, 503, 504, 507, *range(520, 530)})
 
 
 @pytest.mark.parametrize(
@@ -57,6 +57,10 @@ def test_a_retry_after_date_without_a_date_counts_from_now():
         (httpx.ReadError("reset"), True),
         (httpx.RemoteProtocolError("closed"), True),
         (httpx.ProxyError("proxy"), True),
+        (httpx.ProxyError("502 Bad Gateway"), True),
+        (httpx.ProxyError("429 Too Many Requests"), True),
+        (httpx.ProxyError("407 Proxy Authentication Required"), False),
+        (httpx.ProxyError("403 Forbidden"), False),
         (httpx.LocalProtocolError("ours"), False),
         (httpx.UnsupportedProtocol("ours"), False),
     ],

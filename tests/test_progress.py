@@ -1,4 +1,12 @@
+import fcntl
+import io
 import logging
+import os
+import pty
+import struct
+import sys
+import termios
+from types import SimpleNamespace
 
 import pytest
 
@@ -98,3 +106,65 @@ def test_nothing_means_nothing_but_warnings(log):
 def test_a_bar_only_where_a_person_looks():
     assert type(make_reporter("auto")) is Lines  # pytest's stderr is no terminal
     assert type(make_reporter("bar")) is Bar
+
+
+class Broken(io.StringIO):
+    """A terminal whose reader has gone."""
+
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
+    def write(self, text):
+        raise self.error
+
+
+def closed():
+    stream = io.StringIO()
+    stream.close()
+    return stream
+
+
+STREAMS = {
+    "none": lambda: None,
+    "closed": closed,
+    "without isatty": lambda: SimpleNamespace(write=lambda text: None),
+    "reader gone": lambda: Broken(BrokenPipeError(32, "Broken pipe")),
+    "terminal gone": lambda: Broken(OSError(5, "Input/output error")),
+    "in ASCII": lambda: io.TextIOWrapper(io.BytesIO(), encoding="ascii"),
+}
+
+
+@pytest.mark.parametrize("how", ["auto", "bar", "lines", "none"])
+@pytest.mark.parametrize("stream", STREAMS)
+def test_no_stream_that_cannot_be_written_ends_the_work(monkeypatch, how, stream):
+    monkeypatch.setattr(sys, "stderr", STREAMS[stream]())
+    handler = logging.StreamHandler(sys.stderr)
+    logging.getLogger("mlflow").addHandler(handler)
+    try:
+        reporter = make_reporter(how)
+        reporter.step(1, 4, "create …")
+        reporter.note("one")
+        reporter.warn("two")
+        reporter.transfer_begins("uploading", 100)
+        for _ in range(3):
+            reporter.bytes_moved(40)
+            reporter.bytes_fetched(10)
+        reporter.transfer_ends()
+    finally:
+        logging.getLogger("mlflow").removeHandler(handler)
+
+
+@pytest.mark.parametrize(
+    ("columns", "term", "kind"), [(80, "xterm", Bar), (1, "xterm", Bar), (0, "xterm", Lines), (80, "dumb", Lines)]
+)
+def test_a_bar_is_for_terminals_that_can_draw_one(monkeypatch, columns, term, kind):
+    ours, theirs = pty.openpty()
+    try:
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        monkeypatch.setenv("TERM", term)
+        with os.fdopen(theirs, "w") as terminal:
+            monkeypatch.setattr(sys, "stderr", terminal)
+            assert type(make_reporter("auto")) is kind
+    finally:
+        os.close(ours)

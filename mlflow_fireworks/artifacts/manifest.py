@@ -1,11 +1,9 @@
 """What goes up: the complete list of files under their Fireworks names, and what was found out about them."""
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
 
 from huggingface_hub import HfApi
 
@@ -22,9 +20,10 @@ from mlflow_fireworks.artifacts.repository import Repository
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
 from mlflow_fireworks.artifacts.shards import divide_weights
+from mlflow_fireworks.artifacts.sources.disk import bound_disk, measure_free_bytes
 from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
 from mlflow_fireworks.artifacts.sources.source import Source
-from mlflow_fireworks.artifacts.sources.staging import bound_disk, measure_free_bytes
 from mlflow_fireworks.artifacts.unwrapping import unwrap
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import PreflightError
@@ -156,7 +155,7 @@ def _describe_fetching(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
     stored = {part.stored for part in checkpoint.files.values() if part.stored and not part.is_here()}
     sizes = [file.size for file in stored]
     if sizes and config.transfer == "upload":
-        folder = Path(tempfile.gettempdir())
+        folder = temporary_folder()
         most = min(bound_disk(sizes, config.max_workers, config.max_disk), measure_free_bytes(folder))
         yield (
             f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they go up, "

@@ -4,7 +4,6 @@ Only small files and the headers of weights are read. Where reading a header wou
 (`Store.beginnings_are_cheap` is false) and an index exists, sizes are compared with the index instead.
 """
 
-import tempfile
 import zipfile
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
@@ -27,7 +26,8 @@ from mlflow_fireworks.artifacts.documents import (
 from mlflow_fireworks.artifacts.facts import total_bytes
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
-from mlflow_fireworks.artifacts.sources.staging import measure_free_bytes
+from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes
+from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
@@ -250,13 +250,15 @@ def find_lack_of_disk(
     Yields:
         At most one line: what is lacking, what to do.
     """
-    scratch = scratch or Path(tempfile.gettempdir())
     fetched = [
         file.size
         for name, file in checkpoint.files.items()
         if file.stored and not file.is_here() and (name not in headers or file.stored.store.beginnings_are_cheap)
     ]  # where beginnings are not cheap, reading one has fetched the file, and it is kept
-    largest, free = max(fetched, default=0), measure_free_bytes(scratch)
+    if not fetched:
+        return
+    scratch = scratch or temporary_folder()
+    largest, free = max(fetched), measure_free_bytes(scratch)
     if max_disk is not None and largest > max_disk:
         allowed = format_bytes(max_disk)
         yield f"the largest file to fetch has {format_bytes(largest)} and -C max_disk= allows {allowed}; raise it"

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr, ValidationError
 
+from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
 from mlflow_fireworks.gateway.wire import Page, Wire
@@ -55,13 +56,11 @@ class Transport:
         self.host = urlsplit(base_url).netloc
         self.is_here = is_loopback(urlsplit(base_url).hostname or "")
         # Open to those who have rules of their own for answers: inference.
-        self.http = httpx.Client(
+        self.http = open_client(
             base_url=base_url,
             headers={"Authorization": f"Bearer {api_key.get_secret_value()}", "User-Agent": "mlflow-fireworks"},
             timeout=self.timeouts.for_a_call(),
             transport=transport,
-            # A proxy from the environment has no business between two processes of one machine.
-            trust_env=not self.is_here,
         )
 
     def close(self) -> None:

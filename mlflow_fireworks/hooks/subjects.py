@@ -17,6 +17,7 @@ from mlflow_fireworks.errors import CredentialsError, NotFoundError, Unavailable
 from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule, is_glob
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import (
     find_registered,
@@ -130,7 +131,9 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
             if not token:
                 return
     except MlflowException as error:
-        raise UnavailableError(f"the registry does not list its models: {brief(error)}; is it running?") from None
+        raise UnavailableError(
+            f"the registry does not list its models: {brief(error)}; {describe_remedy(error)}"
+        ) from None
 
 
 def _takes_filters() -> bool:

@@ -12,6 +12,7 @@ from mlflow.utils.uri import is_databricks_unity_catalog_uri
 
 from mlflow_fireworks.errors import InvalidConfigError, NoVersionError
 from mlflow_fireworks.names import enumerate_names
+from mlflow_fireworks.registry.advice import is_about_workspace
 from mlflow_fireworks.registry.clients import find_registry, open_client
 from mlflow_fireworks.registry.model_uri import LATEST, parse_model_uri
 from mlflow_fireworks.registry.uri_types import ModelUri, RegisteredUri, Workspace
@@ -55,6 +56,8 @@ def _find_newest(client: MlflowClient, uri: RegisteredUri) -> str:
 
 def is_gone(error: MlflowException) -> bool:
     """Whether the registry answered that what was asked for does not exist; else it may only be unreachable."""
+    if is_about_workspace(error):
+        return False
     return error.error_code in _GONE or error.message.startswith(_NONE_IN_STAGE)
 
 

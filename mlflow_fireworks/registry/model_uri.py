@@ -44,7 +44,6 @@ LATEST = "latest"
 _STAGES = {stage.lower(): stage for stage in (*ALL_STAGES, LATEST)}
 _SLASHES_AT_END = re.compile(r"(?<=[^/:])/+$")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
-_PASSWORD = re.compile(r"(?<=://)[^/@\s]*:[^/@\s]*@")
 _NO_REVISION = re.compile(r"[\s~^:?*\[\\\x00-\x1f\x7f]|\.\.|//|^/|@\{")  # from git's `check-ref-format`
 _OTHERS_ON_HUB = ("datasets", "spaces", "kernels", "buckets")
 _FORMS = {
@@ -59,7 +58,8 @@ def parse_model_uri(text: str) -> ModelUri:
     """Read a model URI.
 
     Args:
-        text: The URI; blanks around it and slashes at its end mean nothing.
+        text: The URI; slashes at its end mean nothing, nor do blanks around it, unless they could belong to the name of
+            a folder.
 
     Returns:
         What it names.
@@ -72,12 +72,17 @@ def parse_model_uri(text: str) -> ModelUri:
     if not asked:
         raise InvalidConfigError("the model URI is empty; write e.g. models:/NAME/VERSION or models:/NAME@ALIAS")
     if _CONTROL.search(asked):
-        raise InvalidConfigError(f"the model URI {_show(asked)!a} holds a line break or control character")
+        raise InvalidConfigError(f"the model URI {asked!a} holds a line break or control character")
     found = SCHEME.match(asked)
+    scheme = found[1].lower() if found else ""
+    if text.lstrip().rstrip("\r\n") != asked and scheme not in ("models", "runs", "hf"):
+        raise InvalidConfigError(
+            f"'{asked}' is followed by a blank, and may mean another folder with it; remove the blank"
+        )
     if not found:
         return FolderUri(_SLASHES_AT_END.sub("", asked))
     rest = asked[found.end() :]
-    match found[1].lower():
+    match scheme:
         case "models":
             return _parse_models(asked, rest)
         case "runs":
@@ -185,7 +190,8 @@ def _split(kind: str, uri: str, rest: str) -> tuple[str, list[str], Workspace | 
 def _read_workspace(kind: str, uri: str, authority: str, path: str) -> Workspace:
     profile, _, host = authority.rpartition("@")
     if host.lower() not in ("databricks", "databricks-uc"):
-        meant = "/".join(part for part in (host if ":" in profile else authority, path) if part)
+        # What follows a : may be a password, and nobody knows where it ends.
+        meant = "" if ":" in authority else "/".join(part for part in (authority, path) if part)
         form = begin(uri.partition(":")[0].lower(), None) + meant if meant else None
         _refuse(kind, uri, "only a Databricks workspace may follow //", form)
     workspace = Workspace(profile, host.lower() == "databricks-uc")
@@ -224,7 +230,7 @@ def _parse_hub(uri: str, rest: str) -> HubUri:
     # huggingface_hub decodes revisions, so that one with slashes can be written `feature%2Fx` (2.4, `_hf_uris.py`).
     revision = unquote(revision)
     if at and (not revision or _NO_REVISION.search(revision) or revision.endswith(("/", "."))):
-        _refuse("Hub", uri, f"'{_show(revision)}' cannot be a branch, tag or commit")
+        _refuse("Hub", uri, f"'{revision}' cannot be a branch, tag or commit")
     return HubUri("/".join(parts), revision or None)
 
 
@@ -233,17 +239,12 @@ def _parse_file(uri: str) -> FolderUri:
     if parts.query or parts.fragment or uri.endswith(("?", "#")):
         _refuse("folder", uri, "a ? is written %3F, a # is written %23")
     if parts.netloc.lower() not in ("", "localhost"):
-        _refuse("folder", uri, f"'{_show(parts.netloc)}' is another machine")
+        _refuse("folder", uri, f"'{parts.hostname}' is another machine")
     path = url2pathname(parts.path)
     if not path or _CONTROL.search(path):
         _refuse("folder", uri, "it names no folder")
     return FolderUri(_SLASHES_AT_END.sub("", path))
 
 
-def _show(uri: str) -> str:
-    """Without a password; a profile before `@databricks` is none."""
-    return _PASSWORD.sub("", uri)
-
-
 def _refuse(kind: str, uri: str, why: str, form: str | None = None) -> NoReturn:
-    raise InvalidConfigError(f"'{_show(uri)}' is not a {kind} URI: {why}; write {form or _FORMS[kind]}")
+    raise InvalidConfigError(f"'{uri}' is not a {kind} URI: {why}; write {form or _FORMS[kind]}")

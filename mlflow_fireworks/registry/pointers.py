@@ -8,6 +8,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
 from mlflow_fireworks.registry.uri_types import HubUri, LoggedModelUri, ModelUri, RegisteredUri, StoreUri
@@ -65,9 +66,9 @@ def _pin_registered(uri: RegisteredUri) -> Pinned:
     except MlflowException as error:
         if is_gone(error):
             raise NotFoundError(f"{uri} is not in the registry: {brief(error)}") from None
-        raise UnavailableError(f"the registry does not answer for {uri}: {brief(error)}; is it running?") from None
+        raise _unanswered("the registry", uri, error) from None
     except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
-        raise UnavailableError(f"the registry cannot be asked for {uri}: {brief(error)}") from None
+        raise _unanswered("the registry", uri, error) from None
     number = str(found.version)
     registered = RegisteredVersion(uri.name, number, uri.alias, uri.home)
     return Pinned(str(uri.at(number)), uri.title, number, registered)
@@ -84,9 +85,13 @@ def _find_logged_name(uri: LoggedModelUri) -> str:
     except MlflowException as error:
         if is_gone(error):
             return uri.title
-        raise UnavailableError(f"MLflow does not answer for {uri}: {brief(error)}; is it running?") from None
+        raise _unanswered("MLflow", uri, error) from None
     except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
-        raise UnavailableError(f"MLflow cannot be asked for {uri}: {brief(error)}") from None
+        raise _unanswered("MLflow", uri, error) from None
+
+
+def _unanswered(who: str, uri: ModelUri, error: Exception) -> UnavailableError:
+    return UnavailableError(f"{who} cannot be asked for {uri}: {brief(error)}; {describe_remedy(error)}")
 
 
 def _pin_on_hub(uri: HubUri) -> Pinned:

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.advice import describe_remedy, is_about_workspace
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.uri_types import RegisteredUri, Workspace
 
@@ -53,7 +54,7 @@ def find_registered(name: str) -> RegisteredModel | None:
     try:
         return open_client().get_registered_model(name)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST" and not is_about_workspace(error):
             return None
         raise
 
@@ -67,7 +68,9 @@ def is_registered(name: str) -> bool:
     try:
         return find_registered(name) is not None
     except MlflowException as error:
-        raise UnavailableError(f"the registry does not answer for '{name}': {brief(error)}; is it running?") from None
+        raise UnavailableError(
+            f"the registry cannot be asked for '{name}': {brief(error)}; {describe_remedy(error)}"
+        ) from None
 
 
 def list_versions(name: str, workspace: Workspace | None = None) -> list[ModelVersion]:

@@ -18,6 +18,7 @@ import google_crc32c
 import httpx
 from pydantic import SecretStr
 
+from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import TransferError
 from mlflow_fireworks.http import (
     Timeouts,
@@ -139,9 +140,7 @@ class Body:
 def make_storage_client(connections: int, timeouts: Timeouts) -> httpx.Client:
     """An HTTP client for storage: no credentials, no redirects, one pooled connection per worker."""
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    # A proxy from the environment has no business between two processes of one machine.
-    direct = dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]"))
-    return httpx.Client(timeout=timeouts.for_work(), limits=limits, follow_redirects=False, mounts=direct)
+    return open_client(timeout=timeouts.for_work(), limits=limits, follow_redirects=False)
 
 
 def put_file(http: httpx.Client, url: SecretStr, body: Body) -> None:

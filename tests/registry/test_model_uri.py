@@ -200,6 +200,9 @@ REFUSED = [
     ("file:", f"{FOLDER}: it names no folder"),
     ("file:///data/a#b", f"{FOLDER}: a \\? is written %3F, a # is written %23"),
     ("file:///data/a%0Ab", FOLDER),
+    ("s3://bucket/chat ", "'s3://bucket/chat' is followed by a blank, and may mean another folder"),
+    ("/data/chat\t", "'/data/chat' is followed by a blank"),
+    ("file:///data/chat ", "followed by a blank"),
 ]
 
 

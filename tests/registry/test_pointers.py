@@ -92,7 +92,7 @@ def test_a_registry_that_does_not_answer_is_not_one_without_the_model(monkeypatc
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:9")
-    with pytest.raises(UnavailableError, match="does not answer for models:/") as silent:
+    with pytest.raises(UnavailableError, match="cannot be asked for models:/") as silent:
         pin(uri)
     assert "hunter2" not in silent.value.message
 
@@ -198,5 +198,5 @@ def test_what_a_profile_does_not_lead_to_is_told(catalog, tmp_path):
         open_source(f"models://prof@databricks/{NAME}@nobody", workspace=tmp_path)
     with pytest.raises(InvalidConfigError, match=f"models://prof@databricks/{NAME}@ALIAS; aliases: champion → 1"):
         pin(f"models://prof@databricks/{NAME}")
-    with pytest.raises(UnavailableError, match="does not answer for models://nobody@databricks"):
+    with pytest.raises(UnavailableError, match="cannot be asked for models://nobody@databricks"):
         pin(f"models://nobody@databricks/{NAME}@champion")

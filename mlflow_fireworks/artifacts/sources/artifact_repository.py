@@ -15,6 +15,7 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
+from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
 from mlflow_fireworks.artifacts.sources.beginnings import find_reader
 from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, whole_files_only
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
@@ -47,7 +48,7 @@ def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRep
 
     Raises:
         InvalidConfigError: No repository knows the URI's scheme.
-        SourceError: The repository cannot be opened.
+        SourceError: The repository cannot be opened, or would read another place than the URI names.
     """
     try:
         repository = (
@@ -66,6 +67,7 @@ def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRep
         raise _unreadable(uri, error) from None
     while isinstance(repository, ModelsArtifactRepository):
         repository = repository.repo
+    check_address(repository)
     return repository
 
 
@@ -87,8 +89,9 @@ def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, in
         Path relative to `folder`, and the size in bytes or None where the store does not tell.
 
     Raises:
-        SourceError: The store cannot be listed.
+        SourceError: The store cannot be listed, or would read another folder.
     """
+    check_folder(repository, folder)
     try:
         found = dict(_walk(repository, folder))
     except Exception as error:  # noqa: BLE001 - repositories are plugins and raise what they like

@@ -18,11 +18,13 @@ class Listing:
         files: Path (POSIX, relative) to size in bytes; a link has the size of its target.
         outside_links: Links to something outside of the folder. A linked folder is not entered.
         broken_links: Links to nothing.
+        unreadable: Folders that this user may not look into, as `lost+found` at the root of a volume.
     """
 
     files: dict[str, int] = field(default_factory=dict)
     outside_links: list[str] = field(default_factory=list)
     broken_links: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
 
 
 def list_folder(root: Path) -> Listing:
@@ -38,7 +40,7 @@ def list_folder(root: Path) -> Listing:
         Its files and the links that need attention.
 
     Raises:
-        SourceError: A folder cannot be read.
+        SourceError: The folder itself cannot be read.
     """
     real_root = os.path.realpath(root)
     inside = [Path(real_root)]
@@ -53,8 +55,14 @@ def list_folder(root: Path) -> Listing:
 
 
 def _list_into(listing: Listing, folder: str, prefix: str, inside: list[Path], ancestors: tuple[str, ...]) -> None:
-    with os.scandir(folder) as entries:
-        ordered = sorted(entries, key=lambda entry: entry.name)
+    try:
+        with os.scandir(folder) as entries:
+            ordered = sorted(entries, key=lambda entry: entry.name)
+    except PermissionError:
+        if not prefix:
+            raise
+        listing.unreadable.append(prefix.rstrip("/"))
+        return
     for entry in ordered:
         name = prefix + entry.name
         real = os.path.realpath(entry.path)

@@ -17,6 +17,7 @@ from mlflow_fireworks.artifacts.sources.source import Hint
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import find_registry, open_client
 from mlflow_fireworks.registry.lookup import ask, describe_known, find_version, is_gone
 from mlflow_fireworks.registry.model_uri import parse_model_uri
@@ -62,9 +63,11 @@ def find_registered_version(uri: RegisteredUri, reporter: Reporter) -> Place:
         raise _not_found(client, uri, error) from None
     registered = RegisteredVersion(uri.name, str(version.version), uri.alias, uri.home)
     if version.status != "READY":
+        is_coming = version.status == "PENDING_REGISTRATION"
+        remedy = "wait until it is READY, then run the same command again" if is_coming else "register it again"
         raise SourceError(
-            f"{registered.uri} is {version.status} in the registry; "
-            f"register it again or name another version{describe_known(uri.name, uri.home)}"
+            f"{registered.uri} is {version.status} in the registry; {remedy}, or name another version"
+            + describe_known(uri.name, uri.home)
         )
     below = _place_of(client, version, registered, uri.folder, reporter)
     model = ask(lambda: client.get_registered_model(uri.name))
@@ -114,7 +117,7 @@ def find_logged(uri: LoggedModelUri) -> Place:
     except MlflowException as error:
         raise SourceError(
             f"no logged model {uri.model_id} in {_tracking_server(uri.workspace)}: {brief(error)}; "
-            "is MLFLOW_TRACKING_URI set to the right server?"
+            + describe_remedy(error)
         ) from None
     return _logged_place(client, logged, uri)
 
@@ -137,7 +140,7 @@ def find_in_run(uri: RunUri, reporter: Reporter) -> Place:
     except MlflowException as error:
         raise SourceError(
             f"cannot read run {uri.run_id} in {_tracking_server(uri.workspace)}: {brief(error)}; "
-            "is MLFLOW_TRACKING_URI set to the right server?"
+            + describe_remedy(error)
         ) from None
     name, _, rest = uri.path.partition("/")
     repository = _open_artifacts(run.info.artifact_uri, uri.workspace)
@@ -208,7 +211,7 @@ def _not_found(client: MlflowClient, uri: RegisteredUri, error: MlflowException)
     asked = replace(uri, folder="")
     if not is_gone(error):
         return SourceError(
-            f"cannot resolve {asked} in the registry {registry}: {brief(error)}; is MLFLOW_TRACKING_URI right?"
+            f"cannot resolve {asked} in the registry {registry}: {brief(error)}; {describe_remedy(error)}"
         )
     if ask(lambda: client.get_registered_model(uri.name)) is None:
         return SourceError(

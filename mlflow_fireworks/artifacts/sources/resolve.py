@@ -18,6 +18,7 @@ from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.uri_types import (
     FolderUri,
@@ -57,13 +58,13 @@ def open_source(
         return open_hub_source(uri.strip(), reporter=reporter, workspace=workspace, max_disk=max_disk)
     if isinstance(named, FolderUri):
         root = Path(named.path).expanduser().absolute()
-        return _open_folder(root, root, uri.strip(), None)
+        return _open_folder(root, root, uri.strip(), None, reporter)
     asked = str(named) if isinstance(named, StoreUri) else uri.strip()
     place = _find_place(named, reporter)
     folder = find_local_folder(place.repository)
     if folder is not None:
         root = folder.absolute()
-        return _open_folder(root / place.folder, root, asked, place)
+        return _open_folder(root / place.folder, root, asked, place, reporter)
     return _open_remote(place, asked, reporter, workspace, max_disk)
 
 
@@ -80,15 +81,18 @@ def _find_place(uri: RegisteredUri | LoggedModelUri | RunUri | StoreUri, reporte
     except FireworksError:
         raise
     except Exception as error:  # noqa: BLE001 - e.g. a database driver is missing, or a URI MLflow does not know
-        raise SourceError(
-            f"MLflow cannot look up {uri}: {brief(error)}; check MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI"
-        ) from None
+        raise SourceError(f"MLflow cannot look up {uri}: {brief(error)}; {describe_remedy(error)}") from None
 
 
-def _open_folder(folder: Path, root: Path, asked: str, place: Place | None) -> Source:
-    if not folder.is_dir():
-        raise SourceError(f"{asked}: {_explain_missing(folder, root)}")
+def _open_folder(folder: Path, root: Path, asked: str, place: Place | None, reporter: Reporter) -> Source:
+    try:
+        if not folder.is_dir():
+            raise SourceError(f"{asked}: {_explain_missing(folder, root)}")
+    except OSError as error:  # a parent that may not be entered, or a path that is too long
+        raise SourceError(f"cannot look for the folder {folder}: {error.strerror}; check the path") from None
     listing = list_folder(folder)
+    for name in listing.unreadable:
+        reporter.warn(f"{folder / name} may not be read and is left out; if the model needs it, check its permissions")
     if not listing.files:
         raise SourceError(f"{asked}: {folder} holds no files")
     store = FolderStore(folder)

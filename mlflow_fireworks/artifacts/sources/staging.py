@@ -10,14 +10,15 @@ import errno
 import shutil
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
 
-from mlflow_fireworks.artifacts.sources.scratch import make_scratch
+from mlflow_fireworks.artifacts.sources.disk import FILES_AHEAD, count_free_entries, measure_free_bytes
+from mlflow_fireworks.artifacts.sources.scratch import make_scratch, sweep
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter, format_bytes
@@ -36,10 +37,7 @@ T = TypeVar("T")
 # More fetches at once would all end at the same time, and the upload would wait for that moment; the clients of
 # object stores use several connections for one file as it is.
 FETCHES = 4
-# A second set may lie ready, so that no upload waits while the next ones are on their way.
-FILES_AHEAD = 4
 FETCH_RETRY = Retry(attempts=3, wait_initial=0.5, wait_max=4.0)
-_RESERVE_BYTES = 256 * 1024 * 1024
 _WORTH_A_NOTE_BYTES = 1024**3
 _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 
@@ -47,23 +45,6 @@ _DISK_FULL = {errno.ENOSPC, errno.EDQUOT}
 def whole_files_only(name: str, size: int) -> bytes:
     """The `ReadBeginning` of a store that has none."""
     raise SourceError(f"of {name} the first {size:,} bytes cannot be had alone")
-
-
-def measure_free_bytes(folder: Path) -> int:
-    """Disk space that this user may still fill where `folder` is, but for a reserve."""
-    return shutil.disk_usage(folder).free - _RESERVE_BYTES
-
-
-def bound_disk(sizes: Iterable[int], workers: int, max_disk: int | None) -> int:
-    """The most bytes of fetched files that can be here at once.
-
-    Args:
-        sizes: Of all files that will be fetched, in bytes.
-        workers: How many may be staged at once.
-        max_disk: The store's limit, if it has one.
-    """
-    largest = sum(sorted(sizes, reverse=True)[: workers + FILES_AHEAD])
-    return largest if max_disk is None else min(largest, max_disk)
 
 
 @dataclass
@@ -134,7 +115,17 @@ class FetchedStore:
         self._coming: deque[str] = deque()
         self._waiting = 0
         self._closed = False
-        self._root, self._remove = make_scratch(self, workspace)
+        self._workspace = workspace
+        sweep(workspace)
+
+    @cached_property
+    def _scratch(self) -> tuple[Path, Callable[[], object]]:
+        """The temporary folder and what removes it; made for the first file that is fetched."""
+        return make_scratch(self, self._workspace)
+
+    @property
+    def _root(self) -> Path:
+        return self._scratch[0]
 
     @cached_property
     def beginnings_are_cheap(self) -> bool:
@@ -219,7 +210,9 @@ class FetchedStore:
             self._closed = True
             self._coming.clear()
             self._changed.notify_all()
-        self._remove()
+            scratch = self.__dict__.get("_scratch")
+        if scratch:
+            scratch[1]()
 
     def _read_copy(self, name: str, size: int) -> bytes:
         with self._held(name) as path, path.open("rb") as file:
@@ -393,8 +386,10 @@ class FetchedStore:
         return path
 
     def _disk_is_full(self, name: str, size: int) -> SourceError:
+        entries = count_free_entries(self._root)
         free = format_bytes(max(0, self._free_bytes(self._root)))
+        lacks = "has no inode left for another file" if entries == 0 else f"has {free} free beside a reserve"
         return SourceError(
-            f"no room to fetch {name} ({format_bytes(size)}) from {self._origin}: {self._root.parent} has {free} "
-            f"free beside a reserve of {format_bytes(_RESERVE_BYTES)}; free some space or set TMPDIR to a larger disk"
+            f"no room to fetch {name} ({format_bytes(size)}) from {self._origin}: {self._root.parent} {lacks}; "
+            "free some space or set TMPDIR to another disk"
         )

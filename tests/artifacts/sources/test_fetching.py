@@ -340,3 +340,87 @@ def test_damaged_mlmodel_leaves_nothing_behind(store, tmp_path):
     with pytest.raises(SourceError, match="MLmodel file is not YAML"):
         open_source(store.url, workspace=tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A real file system of 64 MiB with room for a few files only."""
+    mount = tmp_path / "small"
+    mount.mkdir()
+    options = ["mount", "-t", "tmpfs", "-o", "size=64m,nr_inodes=8", "none", str(mount)]
+    if os.geteuid() or subprocess.run(options, capture_output=True, check=False).returncode:
+        pytest.skip("only root may mount a file system")
+    yield mount
+    subprocess.run(["umount", str(mount)], check=True)
+
+
+@pytest.mark.parametrize("max_disk", [None, 2**20])
+def test_small_model_passes_through_a_small_disk(small_disk, max_disk):
+    """A reserve of 256 MiB would leave nothing of it."""
+
+    def fetch(name, into):
+        (into / name).write_bytes(b"x" * 35_000)
+        return into / name
+
+    store = FetchedStore(
+        "s3://b/m", {"a": 35_000}, fetch, reporter=Remembers(), workspace=small_disk, max_disk=max_disk
+    )
+    assert len(store.read("a")) == 35_000
+    store.close()
+    assert list(small_disk.iterdir()) == []
+
+
+def test_disk_without_inodes_is_called_that(small_disk):
+    for number in range(4):
+        (small_disk / str(number)).touch()
+
+    def fetch(name, into):
+        (into / name).write_bytes(b"x")
+        return into / name
+
+    store = FetchedStore("s3://b/m", {"a": 1}, fetch, reporter=Remembers(), workspace=small_disk)
+    with pytest.raises(SourceError, match=r"no room to fetch a .*small has no inode left for another file; free some"):
+        store.read("a")
+    store.close()
+
+
+@pytest.mark.filterwarnings("ignore:flock not supported")  # newer versions of filelock fall back to another lock
+def test_file_system_that_locks_nothing_will_do(tmp_path, monkeypatch):
+    """As some network file systems; the folder is made, used and removed all the same."""
+
+    def refuse(*_):
+        raise OSError(38, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    store = FetchedStore("s3://b/m", {"a": 1}, fetch_one, reporter=Remembers(), workspace=tmp_path)
+    assert store.read("a") == b"x"
+    store.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def fetch_one(name, into):
+    (into / name).write_bytes(b"x")
+    return into / name
+
+
+def no_temporary_folder():
+    raise FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
+
+
+def test_what_needs_no_temporary_file_needs_no_folder_for_them(monkeypatch, tmp_path):
+    monkeypatch.setattr("tempfile.gettempdir", no_temporary_folder)
+    (tmp_path / "config.json").write_text("{}")
+    assert open_source(str(tmp_path)).files == {"config.json": 2}
+    FetchedStore("s3://b/m", {"a": 1}, fetch_from, reporter=Remembers()).close()
+
+    store = FetchedStore("s3://b/m", {"a": 1}, fetch_one, reporter=Remembers())
+    with pytest.raises(
+        SourceError, match=r"no temporary folder can be used: .*; set TMPDIR to one that can be written to"
+    ):
+        store.read("a")
+
+
+def test_temporary_folder_that_cannot_be_written_is_named(tmp_path):
+    store = FetchedStore("s3://b/m", {"a": 1}, fetch_from, reporter=Remembers(), workspace=tmp_path / "gone")
+    with pytest.raises(SourceError, match=r"cannot make a temporary folder in .*/gone: No such file or directory"):
+        store.read("a")

@@ -1,9 +1,13 @@
 """Plain folders: listed with their sizes, read in place, links watched."""
 
 import os
+import shutil
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
-from support.source_world import picture, write_files
+from support.source_world import Remembers, picture, write_files
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
@@ -163,3 +167,62 @@ def test_damaged_mlmodel_is_named(folder, content):
 def test_uri_of_no_known_kind_is_refused(uri):
     with pytest.raises(InvalidConfigError, match="models:/NAME"):
         open_source(uri)
+
+
+@contextmanager
+def somebody_else():
+    """Another user than root, who may do anything."""
+    if os.geteuid():
+        yield
+        return
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+@pytest.fixture
+def volume():
+    """A folder that every user may enter, which pytest's own are not."""
+    folder = Path(tempfile.mkdtemp(prefix="volume-"))
+    folder.chmod(0o755)
+    write_files(folder, {"config.json": b"{}", "lost+found/x": b"1", "sub/deep/y": b"2", "sub/z": b"3"})
+    yield folder
+    for path in folder.rglob("*"):
+        if path.is_dir():
+            path.chmod(0o755)
+    shutil.rmtree(folder)
+
+
+def test_subfolder_that_may_not_be_read_is_left_out_with_a_warning(volume):
+    (volume / "lost+found").chmod(0)
+    (volume / "sub/deep").chmod(0)
+    told = Remembers()
+
+    with somebody_else():
+        source = open_source(str(volume), reporter=told)
+
+    assert source.files == {"config.json": 2, "sub/z": 1}
+    assert [warning.partition(" may not be read")[0] for warning in told.warnings] == [
+        f"{volume}/lost+found",
+        f"{volume}/sub/deep",
+    ]
+
+
+@pytest.mark.parametrize(("closed", "asked"), [(".", "."), ("sub", "sub"), ("sub", "sub/deep")])
+def test_folder_that_may_not_be_read_is_one_line(volume, closed, asked):
+    (volume / closed).chmod(0)
+
+    with (
+        somebody_else(),
+        pytest.raises(SourceError, match=r"cannot (read|look for) the folder .*Permission denied") as caught,
+    ):
+        open_source(str(volume / asked))
+    (volume / closed).chmod(0o755)
+    assert "\n" not in caught.value.message
+
+
+def test_path_that_is_too_long_is_one_line():
+    with pytest.raises(SourceError, match=r"cannot look for the folder .*File name too long; check the path"):
+        open_source(f"/tmp/{'x' * 300}")

@@ -247,3 +247,23 @@ def test_registry_that_refuses_a_tag_is_a_warning_only(world):
 
 def test_outcome_of_what_is_not_registered_goes_nowhere():
     assert write_outcome(None, {"fireworks.state": "READY"}) is None
+
+
+@pytest.mark.parametrize(
+    ("spell", "says"),
+    [
+        ("file://{}/chat#2/1", "MLflow drops all that follows a #"),
+        ("file://{}/chat?2/1", "MLflow drops all that follows a \\?"),
+        ("{}/chat%202", "MLflow decodes percent signs and would read {}/chat 2"),
+    ],
+)
+def test_source_of_a_version_is_read_exactly_as_it_is_named_or_not_at_all(world, tmp_path, spell, says):
+    for name in ("chat", "chat 2", "chat%202", "chat#2/1"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text(name)
+    name = f"odd-{len(spell)}-{ord(says[-1])}"
+    world.client.create_registered_model(name)
+    world.client.create_model_version(name, spell.format(tmp_path))
+
+    with pytest.raises(SourceError, match=f"cannot be read exactly as it is named: {says.format(tmp_path)}"):
+        open_source(f"models:/{name}/1")

@@ -229,6 +229,50 @@ def test_bucket_that_leads_to_nothing_is_explained(aws, uri, says, tmp_path):
         open_source(uri, workspace=tmp_path)
 
 
+NO_OTHER = "cannot be read exactly as it is named: MLflow"
+
+
+@pytest.mark.parametrize("mark", ["#2", "#", "?2", "?"])
+@pytest.mark.parametrize("named", ["by itself", "as the source of a registered version"])
+def test_mlflow_is_not_let_read_another_folder_of_a_bucket_than_the_one_named(world, aws, mark, named, tmp_path):
+    """MLflow's S3 repository reads `teams/chat` for each of these, which is another model."""
+    uri = f"s3://models/teams/chat{mark}/1"
+    if named != "by itself":
+        name = f"odd-{ord(mark[0])}-{len(mark)}"
+        world.client.create_registered_model(name)
+        world.client.create_model_version(name, uri)
+        uri = f"models:/{name}/1"
+
+    with pytest.raises(SourceError, match=rf"{NO_OTHER} drops all that follows a \{mark[0]}; copy or move"):
+        open_source(uri, workspace=tmp_path)
+
+
+@pytest.mark.parametrize("name", ["chat%202", "chät", "chat 2", "chat+2", "chat@2", "chat;v=2"])
+def test_odd_names_that_a_bucket_takes_as_they_are_are_read(aws, name, tmp_path):
+    aws.put_object(Bucket=BUCKET, Key=f"odd/{name}/config.json", Body=name.encode())
+    aws.put_object(Bucket=BUCKET, Key="odd/chat/config.json", Body=b"another model")
+
+    source = open_source(f"s3://models/odd/{name}", workspace=tmp_path)
+
+    assert source.store.read("config.json") == name.encode()
+    source.store.close()
+
+
+def test_server_is_not_let_decode_the_name_of_a_folder(world, tracking_uri, tmp_path, tmp_path_factory):
+    """It would read the folder `a b`, whichever way the percent sign is written."""
+    kept = next(tmp_path_factory.getbasetemp().glob("server*")) / "kept"
+    for name in ("a b", "a%20b"):
+        (kept / "odd" / name).mkdir(parents=True)
+        (kept / "odd" / name / "config.json").write_text(name)
+
+    for name in ("a%20b", "a%2520b"):
+        with pytest.raises(SourceError, match=f"{NO_OTHER}'s server decodes percent signs and would read .*/odd/a b;"):
+            open_source(f"mlflow-artifacts:/odd/{name}", workspace=tmp_path)
+    source = open_source("mlflow-artifacts:/odd/a b", workspace=tmp_path)
+    assert source.store.read("config.json") == b"a b"
+    source.store.close()
+
+
 def test_server_with_files_on_its_disk_sends_their_beginnings(world, tmp_path):
     source = open_source("models:/plain/1", workspace=tmp_path)
 

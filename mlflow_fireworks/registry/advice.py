@@ -1,0 +1,39 @@
+"""What to do about a registry or tracking server that cannot be asked."""
+
+import re
+
+_STATUS = re.compile(r"\berror code (\d{3})\b")  # MLflow 3.17, `rest_utils.py`, where the body is no JSON
+_NO_WORKSPACE = re.compile(r"Workspace '.*' not found")
+
+
+def describe_remedy(error: BaseException) -> str:
+    """The next step after a failed question, for the end of a message.
+
+    Args:
+        error: What MLflow or a store's driver raised.
+    """
+    text, code = str(error), getattr(error, "error_code", "")
+    status = found[1] if (found := _STATUS.search(text)) else ""
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return (
+            "its certificate is not trusted: set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of "
+            "its authority"
+        )
+    if code == "UNAUTHENTICATED" or status == "401":
+        return "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+    if code == "PERMISSION_DENIED" or status == "403":
+        return "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
+    if is_about_workspace(error):
+        return "check MLFLOW_WORKSPACE"
+    return "is it running, and do MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name the right server?"
+
+
+def is_about_workspace(error: BaseException) -> bool:
+    """Whether the workspace that MLFLOW_WORKSPACE names does not exist, so that nothing in it can be said to be gone.
+
+    Source: MLflow 3.17, `store/workspace/sqlalchemy_store.py`; the code is the one for anything that does not exist.
+
+    Args:
+        error: What MLflow raised.
+    """
+    return bool(_NO_WORKSPACE.search(str(error)))

@@ -1,0 +1,92 @@
+"""What is said about a server that cannot be asked: what to do depends on why."""
+
+import json
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+from support.faulty_world import make_certificate
+from support.threaded_server import serving
+
+from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.errors import SourceError, UnavailableError
+from mlflow_fireworks.registry.pointers import pin
+
+USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+ACCESS = "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
+RUNNING = "is it running, and do MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name the right server?"
+NO_WORKSPACE = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace 'team' not found"})
+
+
+class Refusal(BaseHTTPRequestHandler):
+    status, body = 401, "no"
+
+    def do_GET(self):
+        self.send_response(self.status)
+        self.send_header("Content-Length", str(len(self.body)))
+        self.end_headers()
+        self.wfile.write(self.body.encode())
+
+    def do_POST(self):
+        self.do_GET()
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _one_try(monkeypatch):
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+
+
+def said(question, error, uri):
+    with pytest.raises(error) as caught:
+        question(uri)
+    assert "\n" not in caught.value.message
+    return caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "remedy"),
+    [
+        (401, "You are not authenticated.", USER),
+        (401, json.dumps({"error_code": "UNAUTHENTICATED", "message": "who are you"}), USER),
+        (403, "Permission denied", ACCESS),
+        (403, json.dumps({"error_code": "PERMISSION_DENIED", "message": "no"}), ACCESS),
+        (
+            400,
+            json.dumps({"error_code": "INVALID_STATE", "message": "Workspace 'x' not found"}),
+            "check MLFLOW_WORKSPACE",
+        ),
+        (500, "oh", RUNNING),
+    ],
+)
+def test_refusal_of_a_server_names_what_to_check(monkeypatch, status, body, remedy):
+    with serving(Refusal, status=status, body=body) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+
+        assert said(pin, UnavailableError, "models:/chat@champion").endswith(f"; {remedy}")
+        for uri in ("models:/chat/1", "models:/m-0123", "runs:/0123/model"):
+            assert said(open_source, SourceError, uri).endswith(f"; {remedy}")
+
+
+def test_server_that_is_away_may_not_be_running(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+
+    assert said(pin, UnavailableError, "models:/chat@champion").endswith(RUNNING)
+
+
+def test_untrusted_certificate_is_called_that(monkeypatch, tmp_path):
+    certificate = make_certificate(tmp_path / "server.pem")
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
+    server.socket = certificate.context.wrap_socket(server.socket, server_side=True)
+    server.handle_error = lambda *_: None
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{server.server_port}")
+
+    try:
+        told = said(pin, UnavailableError, "models:/chat@champion")
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert "set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of its authority" in told
