@@ -160,6 +160,11 @@ class Config(BaseModel):
     supports_image_input: Bool | None = Field(
         default=None, description="the model takes images; found from the files when not given"
     )
+    allow_quantized: Bool = Field(
+        default=False,
+        description="send a checkpoint that is quantised already (fp8, mxfp4, …); Fireworks documents that it takes "
+        "none, and may refuse it after the upload",
+    )
     world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
     trust_remote_code: Bool = Field(
         default=False, description="let Fireworks trust the checkpoint's own code while it validates the config"

@@ -15,6 +15,7 @@ from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.local import local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_deployment
@@ -44,6 +45,8 @@ def open_deployments(
     *,
     endpoint: EndpointName | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
+    retry: Retry | None = None,
+    timeouts: Timeouts | None = None,
 ) -> Iterator["Deployments"]:
     """The deployments of an account, while the block runs.
 
@@ -56,6 +59,8 @@ def open_deployments(
         reporter: Is told what happens; the one that the options ask for when None.
         endpoint: The endpoint that the run is also about, for commands in messages.
         is_wanted: Whether somebody still wants the result; asked while bytes move.
+        retry: How Fireworks is asked again; as for uploads when None.
+        timeouts: How long it may take to answer; as for uploads when None.
 
     Raises:
         CredentialsError: There is no API key.
@@ -65,7 +70,7 @@ def open_deployments(
     base_url = target.base_url or local_url(local_state())
     reporter = reporter or make_reporter(options.progress)
     total = MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT
-    with Gateway(base_url, key, target.account, tell=reporter.note) as gateway:
+    with Gateway(base_url, key, target.account, retry=retry, timeouts=timeouts, tell=reporter.note) as gateway:
         yield Deployments(
             Run(
                 gateway,

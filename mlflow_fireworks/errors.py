@@ -231,9 +231,18 @@ class UnexpectedAnswerError(ApiError):
 
 
 class UnavailableError(FireworksError):
-    """No answer could be had from the API or from storage, after all retries."""
+    """No answer could be had from the API or from storage, after all retries.
+
+    Args:
+        message: As for `FireworksError`.
+        where: What does not answer, for a headline: `the MLflow server at http://…`; "" when that is not known.
+    """
 
     code = mlflow_codes.TEMPORARILY_UNAVAILABLE
+
+    def __init__(self, message: str, *, where: str = "") -> None:
+        super().__init__(message)
+        self.where = where
 
 
 class TransferError(FireworksError):

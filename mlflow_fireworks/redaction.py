@@ -69,7 +69,7 @@ def hide_in_record(record: logging.LogRecord) -> bool:
     """A filter for loggers: the same for what is logged, with the exception that goes with it."""
     record.msg, record.args = hide_passwords(record.getMessage()), ()
     if record.exc_info and record.exc_info[1] is not None:
-        told = "".join(traceback.format_exception(record.exc_info[1])).rstrip()
+        told = record.exc_text or "".join(traceback.format_exception(record.exc_info[1])).rstrip()
         record.exc_text = _hide_pieces(hide_passwords(told))  # formatters take this in place of the exception
     return True
 

@@ -15,7 +15,13 @@ from mlflow_fireworks.artifacts.facts import Facts, describe_rope, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
-from mlflow_fireworks.artifacts.preflight import find_lack_of_disk, find_problems, read_headers
+from mlflow_fireworks.artifacts.preflight import (
+    WHAT_IS_KNOWN_OF_QUANTISED,
+    find_lack_of_disk,
+    find_problems,
+    find_quantisation,
+    read_headers,
+)
 from mlflow_fireworks.artifacts.repository import Repository
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
@@ -122,6 +128,12 @@ def build_manifest(
     if layout.beside_adapter:
         checkpoint, headers = unwrap(checkpoint, headers)
     problems = find_problems(checkpoint, headers, layout.links)
+    quantised = find_quantisation(checkpoint, headers)
+    if quantised and not config.allow_quantized:
+        problems.append(
+            f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the model from before quantisation, or send this one "
+            "with -C allow_quantized=true"
+        )
     if config.transfer == "upload":
         problems += find_lack_of_disk(checkpoint, headers, max_disk=config.max_disk)
     if problems:
@@ -129,6 +141,8 @@ def build_manifest(
     read = {name: header for name, header in headers.items() if not isinstance(header, Fault) and header.shapes}
     adapter = _read_adapter(layout, checkpoint)
     facts = find_facts(checkpoint, read)
+    if quantised:
+        facts = replace(facts, parameter_count=None)  # packed weights cannot be counted by their shapes
     finding = find_lineage(collect_evidence(source, layout, checkpoint), config, hub or HfApi())
     lineage = finding.lineage
     if adapter and adapter.base_repo:
@@ -146,7 +160,12 @@ def build_manifest(
         flavor=layout.flavor,
         location=layout.location,
         notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),
-        warnings=(*layout.warnings, *_find_warnings(checkpoint, facts, adapter), *finding.warnings),
+        warnings=(
+            *layout.warnings,
+            *([f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}, so validation may refuse it"] if quantised else ()),
+            *_find_warnings(checkpoint, facts, adapter),
+            *finding.warnings,
+        ),
     )
 
 

@@ -38,6 +38,10 @@ _SHOWN = 5
 _READERS = 10
 _MAX_NAME_BYTES = 255
 _UNQUANTISED = {"F64", "F32", "F16", "BF16"}
+WHAT_IS_KNOWN_OF_QUANTISED = (
+    "Fireworks documents that it takes FP16 or BF16 weights and quantises them itself, yet its own tool "
+    "fireworks-prequant writes fp8 and nvfp4 checkpoints for it"
+)
 
 
 def read_headers(checkpoint: Checkpoint) -> dict[str, Header | Fault]:
@@ -103,7 +107,6 @@ def find_problems(
         problems += _check_weights(checkpoint, folder, weights, headers)
     if not checkpoint.weights:
         problems.append("there are no weights (*.safetensors or *.bin)")
-    problems += _check_quantisation(checkpoint, headers)
     return list(dict.fromkeys(problems))
 
 
@@ -152,16 +155,19 @@ def _check_tokenizer(checkpoint: Checkpoint) -> Iterator[str]:
         yield "the tokenizer is missing (tokenizer.json or tokenizer.model); save it beside the weights"
 
 
-def _check_quantisation(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:
-    """Fireworks docs, "uploading custom models": upload FP16 or BF16; Fireworks quantises when it serves."""
-    remedy = "Fireworks takes FP16 or BF16 weights and quantises them itself: upload the model from before quantisation"
+def find_quantisation(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> str | None:
+    """What shows that a checkpoint is quantised, in words; None when nothing does.
+
+    Args:
+        checkpoint: What is to go up.
+        headers: From `read_headers`.
+    """
     config = checkpoint.document("config.json")
     for part in with_language_model(config) if checkpoint.kind is not Kind.ADDON else ():
         settings = child_of(part, "quantization_config") or child_of(part, "compression_config")
         if settings:
             method = text_of(settings, "quant_method") or "unknown method"
-            yield f"{checkpoint.files['config.json'].origin} has a quantization_config ({method}); {remedy}"
-            return
+            return f"{checkpoint.files['config.json'].origin} has a quantization_config ({method})"
     elements: dict[str, int] = defaultdict(int)
     for header in headers.values():
         if isinstance(header, Header):
@@ -169,7 +175,8 @@ def _check_quantisation(checkpoint: Checkpoint, headers: Mapping[str, Header | F
                 elements[dtype] += count
     packed = sum(count for dtype, count in elements.items() if dtype not in _UNQUANTISED)
     if packed > sum(elements.values()) / 2:
-        yield f"most weights are stored as {max(elements, key=lambda dtype: elements[dtype])}; {remedy}"
+        return f"most weights are stored as {max(elements, key=lambda dtype: elements[dtype])}"
+    return None
 
 
 def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:

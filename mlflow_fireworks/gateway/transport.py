@@ -166,7 +166,9 @@ class Transport:
             except httpx.RequestError as error:
                 if is_transient(error):
                     raise TransientError(f"{self.host}: {describe_failure(error)}") from error
-                raise UnavailableError(f"cannot talk to {self.host}: {describe_failure(error)}") from None
+                raise UnavailableError(
+                    f"cannot talk to {self.host}: {describe_failure(error)}", where=f"Fireworks ({self.host})"
+                ) from None
             if (failure := transient_status(response)) and not is_about_quota(response):
                 raise TransientError(f"{self.host} answered {failure}", failure.retry_after)
             return response
@@ -178,7 +180,8 @@ class Transport:
                 return response
             raise UnavailableError(
                 f"{error}, {self._retry.attempts} times; check the network, the proxy variables and the target, "
-                "then run the same command again"
+                "then run the same command again",
+                where=f"Fireworks ({self.host})",
             ) from None
 
     def _accept(self, response: httpx.Response, method: str, subject: str) -> httpx.Response:

@@ -1,7 +1,6 @@
 """`mlflow-fireworks hooks …`: promotions with nobody at the keyboard."""
 
 import json
-import logging
 import os
 import sys
 import time
@@ -12,23 +11,28 @@ from pathlib import Path
 from typing import Any
 
 import click
+import mlflow
 
 from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS
-from mlflow_fireworks.hooks.jobs import Job, State
-from mlflow_fireworks.hooks.queue import open_queue
+from mlflow_fireworks.hooks.jobs import Job, State, to_json
+from mlflow_fireworks.hooks.links import Links, find_mlflow_pages, read_mlflow_pages
+from mlflow_fireworks.hooks.logs import FORMATS, set_up_logs
+from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import Finding, compare
 from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing
 from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow
-from mlflow_fireworks.hooks.rules import load_rules
-from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_secrets
+from mlflow_fireworks.hooks.rule_file import RuleFile
+from mlflow_fireworks.hooks.rules import Rules, load_rules
+from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_keys, load_secrets
 from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
+from mlflow_fireworks.hooks.wording import describe_revision
 from mlflow_fireworks.hooks.worker import work_now
-from mlflow_fireworks.progress import format_bytes, logger
+from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.signals import stopped_by_sigterm
 
 Command = Callable[..., None]
@@ -90,6 +94,14 @@ _LEASE = click.option(
     show_default=True,
     help="On Redis, how long the work of a dead machine stays taken.",
 )
+_LOG_FORMAT = click.option(
+    "--log-format",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    envvar="MLFLOW_FIREWORKS_LOG_FORMAT",
+    help="Of the log on stderr; json is one object a line.",
+)
 
 
 @click.group()
@@ -132,11 +144,20 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
 @_FIRST_PAUSE
 @_LEASE
 @click.option("--max-queue", type=click.IntRange(min=1), default=1000, show_default=True, help="Then senders wait.")
-def serve(host: str, port: int, **how: Any) -> None:
+@click.option(
+    "--mlflow-ui",
+    "mlflow_pages",
+    envvar="MLFLOW_FIREWORKS_MLFLOW_UI",
+    help="Address of MLflow's pages as your browser reaches it, for links. [default: the registry's address]",
+)
+@_LOG_FORMAT
+def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how: Any) -> None:
     """Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface."""
+    set_up_logs(log_format)
     secrets = load_secrets(load_rules(how["rules_path"]))
+    pages = read_mlflow_pages(mlflow_pages) if mlflow_pages else find_mlflow_pages(mlflow.get_registry_uri())
     with _until_stopped():
-        _make_service(**how).serve(secrets, host, port)
+        _make_service(load_secrets, **how).serve(secrets, host, port, Links(pages))
 
 
 @hooks.command()
@@ -146,10 +167,12 @@ def serve(host: str, port: int, **how: Any) -> None:
 @_RECONCILE
 @_FIRST_PAUSE
 @_LEASE
-def worker(**how: Any) -> None:
+@_LOG_FORMAT
+def worker(log_format: str, **how: Any) -> None:
     """Do the work that other processes take in; any number may run on one Redis."""
+    set_up_logs(log_format)
     with _until_stopped():
-        _make_service(**how).wait()
+        _make_service(lambda _: None, **how).wait()
 
 
 @hooks.command()
@@ -158,7 +181,7 @@ def worker(**how: Any) -> None:
 @_JSON
 def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     found = enqueue_missing(queue, load_rules(rules_path), dead_too=True)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
@@ -170,10 +193,11 @@ def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def jobs(queue_url: str | None, as_json: bool) -> None:
     """Show the jobs, newest first."""
-    snapshot = take_snapshot(open_queue(_queue(queue_url)))
+    snapshot = take_snapshot(_open_for_people(queue_url))
     _list_jobs(snapshot.jobs, snapshot, as_json)
-    if snapshot.lack and not as_json:
-        click.echo(snapshot.lack, err=True)
+    for told in (snapshot.lack, snapshot.describe_unreadable()):
+        if told and not as_json:
+            click.echo(told, err=True)
 
 
 @hooks.command()
@@ -181,9 +205,11 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def events(queue_url: str | None, as_json: bool) -> None:
     """Show the last webhooks and what became of each, newest first; the first place to look when nothing happened."""
-    found = open_queue(_queue(queue_url)).deliveries.last()
+    queue = _open_for_people(queue_url)
+    with queue.outage.watch():
+        found = queue.deliveries.last()
     if as_json:
-        click.echo(json.dumps([delivery.model_dump(mode="json") for delivery in found], indent=2))
+        click.echo(json.dumps([to_json(delivery) for delivery in found], indent=2))
         return
     for delivery in found:
         click.echo(f"{_format(delivery.received)}  {delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}")
@@ -197,7 +223,7 @@ def events(queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """Try a job that failed again, at once."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     _list_jobs([queue.retry(job_id)], take_snapshot(queue), as_json)
 
 
@@ -207,7 +233,7 @@ def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
 @_JSON
 def dismiss(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """End a job that failed: it is not tried again, unless its pointer moves or somebody retries it."""
-    queue = open_queue(_queue(queue_url))
+    queue = _open_for_people(queue_url)
     _list_jobs([queue.dismiss(job_id)], take_snapshot(queue), as_json)
 
 
@@ -239,12 +265,14 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
 @_RULES
 @click.option("--from-env", is_flag=True, help="The event is in WEBHOOK_PAYLOAD, as the Hub gives it to its jobs.")
 @click.option("--event", type=click.File("rb"), help="The event is the body of a webhook in this file; - = stdin.")
+@_LOG_FORMAT
 @_JSON
-def run(rules_path: Path, from_env: bool, event: Any, as_json: bool) -> None:
+def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: bool) -> None:
     """Do what the rules say about one event, here and now, without receiver or queue; for a job that was started by it.
 
     The event is taken as it is: whoever may start this may also deploy.
     """
+    set_up_logs(log_format)
     body = os.environ.get("WEBHOOK_PAYLOAD", "").encode() if from_env else event.read() if event else b""
     if not body:
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
@@ -286,9 +314,10 @@ def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
         if job.progress.size:
             words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
         about = "; ".join(word for word in words if word)
+        revision = f" ({describe_revision(job)})" if describe_revision(job) else ""
         click.echo(
             f"{job.id}  {_format(job.updated)}  {snapshot.describe(job):<10}  "
-            f"{job.subject} = {job.version or '-'} -> {job.deployment}" + (f"  {about}" if about else "")
+            f"{job.subject} = {job.version or '-'} -> {job.deployment}{revision}" + (f"  {about}" if about else "")
         )
 
 
@@ -297,6 +326,7 @@ def _format(moment: float) -> str:
 
 
 def _make_service(  # noqa: PLR0917 - click passes them by name
+    check: Callable[[Rules], object],
     rules_path: Path,
     queue_url: str | None,
     workers: int,
@@ -305,12 +335,17 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
     lease: float,
     max_queue: int = 1000,
 ) -> Service:
-    rules = load_rules(rules_path)
+    def check_all(rules: Rules) -> None:
+        check(rules)
+        if workers or reconcile_every:
+            load_keys(rules)  # rather now than at the first promotion
+
+    rules = RuleFile(rules_path, check_all)
     queue = open_queue(_queue(queue_url), max_queue, lease)
-    if not logger.hasHandlers():  # MLflow configures its loggers when it is imported
-        logging.basicConfig(level=logging.INFO)
+    view = open_queue(_queue(queue_url), patience=OF_PEOPLE, outage=queue.outage)
     return Service(
         queue,
+        view,
         rules,
         workers=workers,
         reconcile_seconds=reconcile_every,
@@ -318,6 +353,10 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         sweep_seconds=min(SWEEP_SECONDS, lease),
         beat_seconds=min(BEAT_SECONDS, lease),
     )
+
+
+def _open_for_people(url: str | None) -> Queue:
+    return open_queue(_queue(url), patience=OF_PEOPLE)
 
 
 def _queue(url: str | None) -> str:

@@ -12,8 +12,9 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
 from mlflow_fireworks.hooks.locks import Locks
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.progress import logger
 
 _KEY = "last"
@@ -21,7 +22,7 @@ _KEPT_VERIFIED = 80
 _KEPT_UNVERIFIED = 20
 """Whoever reaches the port can have those noted, which must not push out the others."""
 _UNVERIFIED_STATUSES = frozenset({401, 413})
-_ID_LENGTH = 64
+ID_LENGTH = 64
 _TEXT_LENGTH = 500
 
 
@@ -41,7 +42,7 @@ class Delivery(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
-    received: float = Field(default_factory=time.time)
+    received: UnixTime = Field(default_factory=time.time)
     sender: str
     id: str = ""
     status: int
@@ -74,6 +75,11 @@ class Deliveries:
         self._locks = locks
         self._lock = threading.Lock()
         self._new: list[Delivery] = []
+        self._other: Deliveries | None = None
+
+    def share(self, other: "Deliveries") -> None:
+        """Tell also what another object on the same storage has noted and not saved yet."""
+        self._other = other
 
     def note(self, delivery: Delivery) -> None:
         """Log a delivery and remember it until `save`; does not wait for the storage.
@@ -83,12 +89,13 @@ class Deliveries:
         """
         delivery = delivery.model_copy(
             update={
-                "id": _one_line(delivery.id, _ID_LENGTH),
+                "id": _one_line(delivery.id, ID_LENGTH),
                 "about": _one_line(delivery.about, _TEXT_LENGTH),
                 "reason": _one_line(delivery.reason, _TEXT_LENGTH),
             }
         )
-        logger.info("webhook from %s, delivery %s: %s", delivery.sender, delivery.id or "-", delivery.describe())
+        with lines_about(job=", ".join(delivery.jobs)):
+            logger.info("webhook from %s, delivery %s: %s", delivery.sender, delivery.id or "-", delivery.describe())
         with self._lock:
             self._new = _newest([delivery, *self._new])
 
@@ -113,9 +120,13 @@ class Deliveries:
 
     def last(self) -> list[Delivery]:
         """The last deliveries, newest first; of other receivers those that they saved."""
+        return self.add_noted(self._read())
+
+    def add_noted(self, saved: Iterable[Delivery]) -> list[Delivery]:
+        """Those that were saved and those that were not yet, newest first; does not ask the storage."""
         with self._lock:
-            new = self._new
-        return _newest([*new, *self._read()])
+            found = [*self._new, *saved]
+        return self._other.add_noted(found) if self._other else _newest(found)
 
     def close(self) -> None:
         """Let go of the storage."""
@@ -131,7 +142,7 @@ def _newest(deliveries: Iterable[Delivery]) -> list[Delivery]:
     """As many as are kept, newest first."""
     room = {False: _KEPT_VERIFIED, True: _KEPT_UNVERIFIED}
     kept = []
-    for delivery in sorted(deliveries, key=lambda delivery: delivery.received, reverse=True):
+    for delivery in sorted(set(deliveries), key=lambda delivery: delivery.received, reverse=True):
         is_unverified = delivery.status in _UNVERIFIED_STATUSES
         if room[is_unverified]:
             room[is_unverified] -= 1

@@ -82,5 +82,5 @@ def describe_culprit(error: Exception) -> str:
         case SourceError():
             return "the model's files"
         case UnavailableError() | MlflowException() | OSError() | httpx.TransportError() | TransientError():
-            return "an answer"
+            return (error.where if isinstance(error, UnavailableError) else "") or "an answer"
     return ""

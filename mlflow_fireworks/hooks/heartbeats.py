@@ -13,7 +13,7 @@ from collections.abc import Callable
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
 
 BEAT_SECONDS = 10.0
 MISSED_BEATS = 2
@@ -39,8 +39,8 @@ class Heartbeat(BaseModel):
     pid: int = Field(default_factory=os.getpid)
     slots: int = 1
     every_seconds: float = BEAT_SECONDS
-    began: float = Field(default_factory=time.time)
-    seen: float = 0.0
+    began: UnixTime = Field(default_factory=time.time)
+    seen: UnixTime = 0.0
 
     def lives(self, now: float) -> bool:
         """Whether it has not missed two heartbeats.

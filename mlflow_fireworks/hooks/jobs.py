@@ -16,13 +16,15 @@ work begins and again before it is finished. So events may come twice, late, or 
 import hashlib
 import time
 from collections.abc import Callable
+from datetime import datetime, timezone
 from enum import Enum
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
+from mlflow_fireworks.progress import logger
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
@@ -32,6 +34,22 @@ _COMPARISON = "comparison"  # no job's key: those hold a space
 _KEPT_JOBS = 1000
 _KEPT_SECONDS = 24 * 3600.0
 """An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
+
+
+def format_time(moment: float) -> str:
+    """A Unix time in seconds as RFC 3339 in UTC: `2026-11-26T14:05:00.250Z`."""
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _write_time(moment: float, info: SerializationInfo) -> float | str | None:
+    if not (info.context or {}).get(_FOR_SCRIPTS):
+        return moment
+    return format_time(moment) if moment else None
+
+
+_FOR_SCRIPTS = "for scripts"
+UnixTime = Annotated[float, PlainSerializer(_write_time)]
+"""Unix time in seconds, and 0 for never. It is stored as that number; `to_json` makes it RFC 3339, or null."""
 
 
 class State(str, Enum):
@@ -110,7 +128,7 @@ class Progress(BaseModel):
     steps: int = 0
     size: int = 0
     moved: int = 0
-    began: float = 0.0
+    began: UnixTime = 0.0
 
 
 class Job(BaseModel):
@@ -160,10 +178,10 @@ class Job(BaseModel):
     waits_for: str = ""
     crashes: int = 0
     worker: str = ""
-    taken_up: float = 0.0
-    created: float = Field(default_factory=time.time)
-    updated: float = Field(default_factory=time.time)
-    not_before: float = 0.0
+    taken_up: UnixTime = 0.0
+    created: UnixTime = Field(default_factory=time.time)
+    updated: UnixTime = Field(default_factory=time.time)
+    not_before: UnixTime = 0.0
     error: str = ""
     result: dict[str, Any] = {}
     progress: Progress = Progress()
@@ -183,13 +201,17 @@ class Comparison(BaseModel):
 
     Args:
         error: Why it could not be done for all rules; "" when it was.
+        unreachable: What did not answer, for a headline; "" when it failed for another reason.
+        failing_since: Unix time in seconds of the first of those that failed in a row; 0 when the last one did not.
         succeeded: Unix time in seconds of the last one without an error; 0 when there was none.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     error: str = ""
-    succeeded: float = 0.0
+    unreachable: str = ""
+    failing_since: UnixTime = 0.0
+    succeeded: UnixTime = 0.0
 
 
 def name_job(*causes: str) -> str:
@@ -212,19 +234,21 @@ class Ledger:
         self._jobs = jobs
         self._heads = heads
         self._clock = clock
+        self._told: set[str] = set()
 
     def accept(self, job: Job) -> bool:
         """Write a new job down; False when its id is known already, and not for something that has passed."""
         if not self._jobs.put_if_empty(job.id, to_bytes(job)):
-            if not (job.recurs and self._has_passed(job.id)):
+            known = self.find(job.id)
+            # A record that cannot be read must not make its event a duplicate, which would lose it.
+            if known and not (job.recurs and self._has_passed(known)):
                 return False
             self._jobs.put_data(job.id, to_bytes(job))
         self._heads.put_data(job.key, job.id.encode())
         return True
 
-    def _has_passed(self, job_id: str) -> bool:
-        known = self.find(job_id)
-        if known is None or not known.state.is_final:
+    def _has_passed(self, known: Job) -> bool:
+        if not known.state.is_final:
             return False
         return known.state is State.DEAD or not self.is_newest(known)
 
@@ -261,23 +285,36 @@ class Ledger:
         return None if head is EmptyData else self.find(bytes(head).decode())
 
     def jobs(self) -> list[Job]:
-        """All jobs, newest first."""
-        found = (read_record(Job, value) for value in self._jobs.result_items().values())
-        return sorted((job for job in found if job), key=lambda job: job.created, reverse=True)
+        """All jobs that can be read, newest first."""
+        return self.read()[0]
+
+    def read(self) -> tuple[list[Job], list[str]]:
+        """All jobs, newest first, and the ids of those that cannot be read; each of these is logged once."""
+        found = {key: read_record(Job, value) for key, value in self._jobs.result_items().items()}
+        unreadable = sorted(str(key) for key, job in found.items() if job is None)
+        for job_id in unreadable:
+            if job_id not in self._told:
+                self._told.add(job_id)
+                logger.warning("job %s cannot be read: it is damaged, or of another release", job_id)
+        return sorted((job for job in found.values() if job), key=lambda job: job.created, reverse=True), unreadable
 
     def comparison(self) -> Comparison | None:
         """How the last comparison with the registry went; None before the first."""
         found = self._heads.peek_data(_COMPARISON)
         return None if found is EmptyData else read_record(Comparison, found)
 
-    def save_comparison(self, error: str) -> None:
+    def save_comparison(self, error: str, unreachable: str = "") -> None:
         """Write down how a comparison went.
 
         Args:
             error: Why it could not be done; "" when it was.
+            unreachable: What did not answer, for a headline.
         """
-        last = self.comparison() or Comparison()
-        now = Comparison(error=error, succeeded=last.succeeded if error else self._clock())
+        last, moment = self.comparison() or Comparison(), self._clock()
+        now = Comparison(succeeded=moment)
+        if error:
+            since = last.failing_since or moment
+            now = Comparison(error=error, unreachable=unreachable, failing_since=since, succeeded=last.succeeded)
         self._heads.put_data(_COMPARISON, to_bytes(now))
 
     def close(self) -> None:
@@ -299,6 +336,11 @@ class Ledger:
             failure = job.state in (State.DEAD, State.DISMISSED) and self.is_newest(job)
             if old and job.state.is_final and not last_done and not failure:
                 self._jobs.delete_data(job.id)
+
+
+def to_json(record: BaseModel) -> dict[str, Any]:
+    """A record for scripts, its times as RFC 3339 in UTC."""
+    return record.model_dump(mode="json", context={_FOR_SCRIPTS: True})
 
 
 def to_bytes(record: BaseModel) -> bytes:

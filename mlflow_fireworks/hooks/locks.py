@@ -29,6 +29,14 @@ class Locks:
         """
         raise NotImplementedError
 
+    def opens_in(self, name: str) -> float:  # noqa: ARG002 - the others need it
+        """In how many seconds a lock opens at the latest whose holder is dead.
+
+        Args:
+            name: As for `hold`.
+        """
+        return 0.0
+
 
 class FileLocks(Locks):
     """For one machine: the system opens the lock of a process that dies, at once.
@@ -84,6 +92,10 @@ class RedisLocks(Locks):
             over.set()
             keeper.join()
             self._release(lock, name)
+
+    def opens_in(self, name: str) -> float:
+        """As in the base class."""
+        return max(0.0, float(self._client.pttl(f"{_PREFIX}.{name}")) / 1000)
 
     def _keep(self, lock: Any, name: str, over: threading.Event) -> None:
         while not over.wait(self._lease_seconds / 3):

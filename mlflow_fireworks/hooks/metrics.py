@@ -1,16 +1,27 @@
-"""Figures for Prometheus."""
+"""Figures for Prometheus, in its text format or OpenMetrics, by its conventions for names and units."""
 
-import time
+import platform
 from collections import Counter as Tally
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import version
+from itertools import accumulate
 
 from prometheus_client import CollectorRegistry, Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
+from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.hooks.jobs import State
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.snapshot import take_snapshot
+from mlflow_fireworks.hooks.snapshot import Snapshot, View
+from mlflow_fireworks.hooks.totals import BUCKETS_SECONDS, Total
 
 _PREFIX = "mlflow_fireworks"
 
@@ -24,6 +35,7 @@ class JobFigures(Collector):
 
     def __init__(self, queue: Queue) -> None:
         self._queue = queue
+        self._view = View(queue)
 
     def describe(self) -> Iterator[Metric]:
         """Nothing before it is asked: the names are no other collector's."""
@@ -31,45 +43,96 @@ class JobFigures(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """The figures as they are now."""
-        snapshot = take_snapshot(self._queue)
-        tally = Tally(job.state for job in snapshot.jobs)
-        jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs that are remembered, by state.", labels=["state"])
-        for state in State:
-            jobs.add_metric([state.value], tally[state])
-        yield jobs
-        yield GaugeMetricFamily(f"{_PREFIX}_failures", "Deployments whose last promotion failed.", len(snapshot.dead))
-        yield GaugeMetricFamily(f"{_PREFIX}_retried", "Jobs that failed and are tried again.", len(snapshot.retried))
-        yield GaugeMetricFamily(f"{_PREFIX}_queue_waiting", "Ids that wait for a worker.", snapshot.waiting)
-        yield GaugeMetricFamily(f"{_PREFIX}_workers", "Jobs that the living workers can do at once.", snapshot.slots)
+        yield _describe_build()
+        snapshot = self._view.look()
         yield GaugeMetricFamily(
-            f"{_PREFIX}_oldest_waiting_seconds",
-            "How long the oldest job has waited that a worker could take up; 0 = none waits.",
-            snapshot.longest_wait_seconds,
+            f"{_PREFIX}_queue_up",
+            "Whether the queue's storage answers; without it only the figures of this process are given.",
+            not snapshot.away,
         )
-        oldest = min((job.created for job in snapshot.unfinished), default=time.time())
-        yield GaugeMetricFamily(
-            f"{_PREFIX}_oldest_unfinished_seconds", "Age of the oldest unfinished job.", max(0.0, time.time() - oldest)
+        if snapshot.away:
+            return
+        yield from _describe_queue(snapshot)
+        yield from _describe_deployments(snapshot)
+        with suppress(UnavailableError), self._queue.outage.watch():
+            yield from _describe_totals(self._queue.totals.all())
+
+
+def _describe_build() -> Metric:
+    versions = {
+        "version": version("mlflow-fireworks"),
+        "python": platform.python_version(),
+        "mlflow": version("mlflow"),
+    }
+    return InfoMetricFamily(f"{_PREFIX}_build", "Versions that this process runs.", versions)
+
+
+def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
+    def gauge(name: str, text: str, value: float) -> Metric:
+        return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value)
+
+    tally = Tally(job.state for job in snapshot.jobs)
+    jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs that are remembered, by state.", labels=["state"])
+    for state in State:
+        jobs.add_metric([state.value], tally[state])
+    yield jobs
+    yield gauge("unreadable_jobs", "Jobs that cannot be read.", len(snapshot.unreadable))
+    yield gauge("retrying_jobs", "Unfinished jobs that have failed at least once.", len(snapshot.retried))
+    yield gauge("queue_length", "Entries in the queue that no worker has taken yet.", snapshot.waiting)
+    yield gauge(
+        "queue_age_seconds",
+        "How long the oldest job that a worker could take up has been waiting; 0 when there is none.",
+        max(0.0, snapshot.longest_wait_seconds),
+    )
+    oldest = min((job.created for job in snapshot.unfinished), default=snapshot.taken)
+    age = max(0.0, snapshot.taken - oldest)
+    yield gauge("oldest_job_age_seconds", "Age of the oldest unfinished job; 0 when there is none.", age)
+    yield gauge("workers", "Worker processes that are alive.", len(snapshot.workers))
+    yield gauge("worker_slots", "Promotions that these workers can run at the same time.", snapshot.slots)
+    if snapshot.comparison:
+        yield gauge(
+            "last_comparison_timestamp_seconds",
+            "When the registry was last compared with Fireworks without an error; 0 means never.",
+            snapshot.comparison.succeeded,
         )
-        success = GaugeMetricFamily(
-            f"{_PREFIX}_last_success_timestamp_seconds",
-            "When a deployment was last promoted.",
-            labels=["target", "deployment"],
-        )
-        for job in snapshot.promoted:
-            success.add_metric([job.target, job.deployment], job.updated)
-        yield success
-        if snapshot.comparison:
-            yield GaugeMetricFamily(
-                f"{_PREFIX}_last_comparison_timestamp_seconds",
-                "When the registry was last compared with Fireworks without an error; 0 = never.",
-                snapshot.comparison.succeeded,
-            )
-        moved = GaugeMetricFamily(
-            f"{_PREFIX}_moved_bytes", "Bytes moved by the running jobs.", labels=["target", "deployment"]
-        )
-        for job in snapshot.unfinished:
-            moved.add_metric([job.target, job.deployment], job.progress.moved)
-        yield moved
+
+
+def _describe_deployments(snapshot: Snapshot) -> Iterator[Metric]:
+    yield GaugeMetricFamily(
+        f"{_PREFIX}_failed_deployments", "Deployments whose last promotion failed for good.", len(snapshot.dead)
+    )
+    labels = ["target", "deployment"]
+    success = GaugeMetricFamily(
+        f"{_PREFIX}_last_success_timestamp_seconds", "When a deployment was last promoted.", labels=labels
+    )
+    for job in snapshot.promoted:
+        success.add_metric([job.target, job.deployment], job.updated)
+    yield success
+    moved = GaugeMetricFamily(f"{_PREFIX}_moved_bytes", "Bytes that running jobs have moved so far.", labels=labels)
+    for job in snapshot.unfinished:
+        moved.add_metric([job.target, job.deployment], job.progress.moved)
+    yield moved
+
+
+def _describe_totals(totals: list[Total]) -> Iterator[Metric]:
+    labels = ["rule", "model"]
+    outcomes = CounterMetricFamily(
+        f"{_PREFIX}_promotions", "Jobs that ended, by rule, registered model and outcome.", labels=[*labels, "outcome"]
+    )
+    tries = CounterMetricFamily(f"{_PREFIX}_failed_tries", "Tries of promotions that failed.", labels=labels)
+    durations = HistogramMetricFamily(
+        f"{_PREFIX}_promotion_duration_seconds",
+        "Time from the event to the end of promotions that succeeded, including waiting and retries.",
+        labels=labels,
+    )
+    bounds = [*(str(bound) for bound in BUCKETS_SECONDS), "+Inf"]
+    for total in totals:
+        names = [total.rule, total.model]
+        for outcome, count in sorted(total.outcomes.items()):
+            outcomes.add_metric([*names, outcome], count)
+        tries.add_metric(names, total.failed_tries)
+        durations.add_metric(names, list(zip(bounds, accumulate(total.durations), strict=True)), total.seconds)
+    yield from (outcomes, tries, durations)
 
 
 class DeliveryFigures:

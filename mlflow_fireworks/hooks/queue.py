@@ -8,7 +8,10 @@ import sqlite3
 import time
 import uuid
 from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from huey import Huey
 from huey.storage import BaseStorage, RedisStorage, SqliteStorage
@@ -19,13 +22,33 @@ from mlflow_fireworks.hooks.deliveries import Deliveries
 from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
+from mlflow_fireworks.hooks.outage import Outage
+from mlflow_fireworks.hooks.totals import Totals
 
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
 _NAME = "mlflow-fireworks"
 _REDIS_WRITERS = 10
-_REDIS_ANSWER_SECONDS = 10.0
-_REDIS_CONNECT_SECONDS = 5.0
+_REDIS_PORT = 6379
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long the storage is waited for, in seconds.
+
+    Args:
+        redis_answer: For one answer of Redis; it is asked twice.
+        redis_connect: For a connection to it.
+        sqlite_lock: While another process writes to the file.
+    """
+
+    redis_answer: float = 10.0
+    redis_connect: float = 5.0
+    sqlite_lock: float = 30.0
+
+
+OF_WORK = Patience()
+OF_PEOPLE = Patience(1.5, 1.5, 2.0)
 
 
 class Queue:
@@ -36,7 +59,9 @@ class Queue:
         ledger: Holds the jobs.
         heartbeats: Tell which workers live.
         deliveries: Tell which webhooks came.
+        totals: Tell what became of all promotions.
         locks: Keep two workers from one deployment.
+        outage: Knows whether the storage answers.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
@@ -50,8 +75,10 @@ class Queue:
         ledger: Ledger,
         heartbeats: Heartbeats,
         deliveries: Deliveries,
-        locks: Locks,
+        totals: Totals,
         *,
+        locks: Locks,
+        outage: Outage,
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
@@ -60,7 +87,9 @@ class Queue:
         self.ledger = ledger
         self.heartbeats = heartbeats
         self.deliveries = deliveries
+        self.totals = totals
         self.locks = locks
+        self.outage = outage
         self.writers = writers
         self.path = path
         self.work: Callable[[str], None] = _nobody_works
@@ -99,7 +128,12 @@ class Queue:
         Raises:
             NotFoundError: There is no such job.
             ConflictError: It did not fail, or a newer one for the same deployment came in.
+            UnavailableError: The storage does not answer.
         """
+        with self.outage.watch():
+            return self._retry(job_id)
+
+    def _retry(self, job_id: str) -> Job:
         dead = self._find(job_id)
         failed = dead.state is State.QUEUED and dead.attempts > 0
         if not failed and dead.state not in (State.DEAD, State.DISMISSED):
@@ -120,7 +154,12 @@ class Queue:
         Raises:
             NotFoundError: There is no such job.
             ConflictError: It did not fail, or a worker is at it.
+            UnavailableError: The storage does not answer.
         """
+        with self.outage.watch():
+            return self._dismiss(job_id)
+
+    def _dismiss(self, job_id: str) -> Job:
         job = self._find(job_id)
         with self.locks.hold(job.key) as held:
             job = self._find(job_id)
@@ -142,6 +181,7 @@ class Queue:
         self.ledger.close()
         self.heartbeats.close()
         self.deliveries.close()
+        self.totals.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -167,13 +207,22 @@ def again(job: Job, cause: str) -> Job:
     )
 
 
-def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = LEASE_SECONDS) -> Queue:
+def open_queue(
+    url: str,
+    max_waiting: int = MAX_WAITING,
+    lease_seconds: float = LEASE_SECONDS,
+    *,
+    patience: Patience = OF_WORK,
+    outage: Outage | None = None,
+) -> Queue:
     """The queue at a URL.
 
     Args:
         url: `redis://…` or `rediss://…` for several machines; else the path of a SQLite file, made when absent.
         max_waiting: Ids that may wait before new work is refused.
         lease_seconds: On Redis, how long the work of a dead machine stays taken.
+        patience: How long it is waited for.
+        outage: Of a queue at the same URL, to tell the same as that.
 
     Raises:
         InvalidConfigError: The redis package is missing, or the URL cannot be used.
@@ -181,54 +230,77 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
             message repeats it.
     """
     if "://" in url:
-        return _open_redis(url, max_waiting, lease_seconds)
+        return _open_redis(url, max_waiting, lease_seconds, patience, outage)
     path = Path(url).expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         path.touch(mode=0o600)
 
         def storage(name: str) -> BaseStorage:
-            return SqliteStorage(name, filename=str(path), timeout=30)
+            return SqliteStorage(name, filename=str(path), timeout=patience.sqlite_lock)
 
         locks = FileLocks(path.with_name(f"{path.name}.locks"))
-        huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=30)
+        huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=patience.sqlite_lock)
         stores = _make_stores(storage, locks)
+    except sqlite3.OperationalError as error:
+        raise UnavailableError(
+            f"the queue {path} cannot be opened: {error}; is another program busy with it?"
+        ) from None
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, path=str(path))
+    outage = outage or Outage(f"the queue {path}", (sqlite3.Error,))
+    return Queue(huey, *stores, locks=locks, outage=outage, max_waiting=max_waiting, path=str(path))
 
 
-def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries]:
+def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries, Totals]:
     """What is kept beside the ids, each in a part of the storage of its own."""
     return (
         Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads")),
         Heartbeats(storage(f"{_NAME}-workers")),
         Deliveries(storage(f"{_NAME}-deliveries"), locks),
+        Totals(storage(f"{_NAME}-totals"), locks),
     )
 
 
-def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
+def _open_redis(url: str, max_waiting: int, lease_seconds: float, patience: Patience, outage: Outage | None) -> Queue:
     try:
         import redis  # noqa: PLC0415 - an extra: only those with several machines need it
+        from redis.backoff import NoBackoff  # noqa: PLC0415
+        from redis.retry import Retry  # noqa: PLC0415
     except ImportError:
         raise InvalidConfigError("a queue on Redis needs: pip install 'mlflow-fireworks[redis]'") from None
+    where = f"the queue's Redis{_name_host(url)}"
     try:
-        # Older clients wait for ever. What the URL says about it counts.
+        # Older clients wait for ever, newer ones try four times, longer than senders wait. One more try is for
+        # connections that Redis closed meanwhile. What the URL says about it counts.
         pool = redis.ConnectionPool.from_url(
-            url, socket_timeout=_REDIS_ANSWER_SECONDS, socket_connect_timeout=_REDIS_CONNECT_SECONDS
+            url,
+            socket_timeout=patience.redis_answer,
+            socket_connect_timeout=patience.redis_connect,
+            retry=Retry(NoBackoff(), 1),
         )
         client = redis.Redis(connection_pool=pool)
         client.ping()
     except ValueError:
         raise InvalidConfigError("the queue's URL is neither a file nor redis://[:PASSWORD@]HOST[:PORT][/DB]") from None
     except redis.RedisError as error:
-        raise UnavailableError(f"the queue's Redis does not answer ({type(error).__name__}); is it running?") from None
+        raise UnavailableError(f"{where} does not answer ({type(error).__name__}); is it running?") from None
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
     locks = RedisLocks(client, lease_seconds)
     stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    outage = outage or Outage(where, (redis.RedisError,))
+    return Queue(huey, *stores, locks=locks, outage=outage, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+
+
+def _name_host(url: str) -> str:
+    """` at HOST:PORT`, without what else the URL holds; "" where it names no host."""
+    with suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.hostname:
+            return f" at {parts.hostname}:{parts.port or _REDIS_PORT}"
+    return ""
 
 
 def _nobody_works(job_id: str) -> None:

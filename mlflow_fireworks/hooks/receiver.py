@@ -27,11 +27,12 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.hooks.deliveries import Delivery
+from mlflow_fireworks.hooks.deliveries import ID_LENGTH, Delivery
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
 from mlflow_fireworks.hooks.jobs import Job, name_job
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.rules import CurrentRules, Rules
 from mlflow_fireworks.progress import logger
 
 MAX_BODY_BYTES = 1 << 20
@@ -108,7 +109,7 @@ class Receiver:
     def __init__(
         self,
         queue: Queue,
-        rules: Rules,
+        rules: CurrentRules,
         secrets: Secrets,
         count: Callable[[str, int], None] = lambda _sender, _status: None,
         clock: Callable[[], float] = time.time,
@@ -157,16 +158,17 @@ class Receiver:
         return await self._take(read_hub_event(body))
 
     async def _take(self, events: Sequence[Event]) -> _Answer:
-        jobs = [job for event in events for job in plan_jobs(self._rules, event)]
+        rules = self._rules.current
+        jobs = [job for event in events for job in plan_jobs(rules, event)]
         about = ", ".join(f"{event.subject} = {event.version[:12] or 'removed'}" for event in events)
         if not jobs:
-            reasons = [self._rules.explain_nothing(event) for event in events] or [_NOTHING_IN_IT]
+            reasons = [rules.explain_nothing(event) for event in events] or [_NOTHING_IN_IT]
             return _Answer(200, "ignored", about, reason="; ".join(reasons))
         try:
             async with self._turn:
                 accepted = await run_in_threadpool(self._put, jobs)
         except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
-            return replace(_away(error), about=about)
+            return replace(self._away(error), about=about)
         if accepted is None:
             return _Answer(503, "busy", about, reason="the queue is full")
         ids = [job.id for job in jobs]
@@ -178,16 +180,26 @@ class Receiver:
             return None
         return sum(self._queue.put(job) for job in jobs)
 
+    def _away(self, error: Exception) -> _Answer:
+        """For the `except` block that caught it."""
+        if not self._queue.outage.is_behind(error):
+            logger.exception("a webhook could not be written down")
+        return _Answer(503, "busy", reason=f"the queue is away ({type(error).__name__})")
+
     def _guarded(
         self, sender: str, take: Callable[[Request], Awaitable[_Answer]]
     ) -> Callable[[Request], Awaitable[Response]]:
         async def endpoint(request: Request) -> Response:
+            with lines_about(delivery=request.headers.get("x-mlflow-delivery-id", "")[:ID_LENGTH]):
+                return await respond(request)
+
+        async def respond(request: Request) -> Response:
             try:
                 answer = await take(request)
             except InvalidConfigError as error:
                 answer = _refuse(422, error.message)
             except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
-                answer = _away(error)
+                answer = self._away(error)
             self._count(sender, answer.status)
             self._queue.deliveries.note(
                 Delivery(
@@ -265,9 +277,3 @@ def _is_same(given: str, expected: str) -> bool:
 
 def _refuse(status: int, error: str) -> _Answer:
     return _Answer(status, "refused", reason=error)
-
-
-def _away(error: Exception) -> _Answer:
-    """For the `except` block that caught it."""
-    logger.exception("a webhook could not be written down")
-    return _Answer(503, "busy", reason=f"the queue is away ({type(error).__name__})")

@@ -14,9 +14,14 @@ from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import Queue, again
 from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.hooks.subjects import find_subjects, has_home
+from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.progress import logger
 from mlflow_fireworks.serving.places import Endpoint, find_places
 from mlflow_fireworks.target import parse_target
+
+# Somebody may wait for a comparison; its questions are small.
+_RETRY, _TIMEOUTS = Retry(attempts=3), Timeouts(connect=5.0, quiet=9.0)
 
 
 @dataclass(frozen=True)
@@ -54,13 +59,13 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
         UnavailableError: At the end: the registry or Fireworks could not be asked for some rules, which are named.
     """
     done = _newest_of_each(job for job in jobs if job.state is State.DONE)
-    accounts: dict[str, _Account] = {}
+    accounts: dict[str, _Account | FireworksError] = {}
     taken: set[str] = set()
     there: set[Subject] = set()
-    unanswered: list[str] = []
+    unanswered: list[tuple[Rule, FireworksError]] = []
     for rule in rules:
         try:
-            account = accounts.get(rule.target) or accounts.setdefault(rule.target, _look_at(rule.target))
+            account = _look_once(accounts, rule.target)
             for subject, version in find_subjects(rule):
                 job = rule.make_job(subject, version, uuid.uuid4().hex[:16], "reconcile")
                 there.add(job.subject)
@@ -68,9 +73,9 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
                     taken.add(job.key)
                     yield Finding(rule, job, _describe_missing(job, account, done.get(job.key)))
         except FireworksError as error:  # noqa: PERF203 - each rule for itself
-            unanswered.append(f"rule '{rule.title}': {error.message}")
+            unanswered.append((rule, error))
     if unanswered:
-        raise UnavailableError("; ".join(unanswered))
+        raise _join(unanswered)
     for job in _find_promoted(jobs):
         found = rules.find(job.rule)
         if found is None or found.when_removed == "keep" or job.key in taken:
@@ -131,7 +136,8 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
     try:
         found = _enqueue_missing(queue, rules, dead_too=dead_too)
     except Exception as error:
-        queue.ledger.save_comparison(error.message if isinstance(error, FireworksError) else type(error).__name__)
+        message = error.message if isinstance(error, FireworksError) else type(error).__name__
+        queue.ledger.save_comparison(message, error.where if isinstance(error, UnavailableError) else "")
         raise
     queue.ledger.save_comparison("")
     return found
@@ -145,7 +151,9 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
     enqueued: list[Job] = []
     waiting: list[str] = []
     given_up: list[Job] = []
+    wanted: dict[str, Finding] = {}
     for finding in compare(rules, jobs):
+        wanted[finding.job.key] = finding
         if not finding.missing:
             continue
         newest = queue.ledger.newest(finding.job.key)
@@ -156,7 +164,25 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
         else:
             queue.put(finding.job)
             enqueued.append(finding.job)
+    _clear_failures(queue, jobs, wanted)  # only now, when every registry and account has answered
     return Compared(enqueued, waiting, given_up)
+
+
+def _clear_failures(queue: Queue, jobs: Iterable[Job], wanted: Mapping[str, Finding]) -> None:
+    """End the failures that nobody can mend: of what no rule asks for any more, or what is right by now.
+
+    They are superseded, not dismissed: who asks for the same again gets it.
+    """
+    for job in _newest_of_each(jobs).values():
+        finding = wanted.get(job.key)
+        if job.state is not State.DEAD or (finding and finding.missing):
+            continue
+        reason = "Fireworks is as it should be by now" if finding else "no rule asks for it any more"
+        with queue.locks.hold(job.key) as held:
+            now = queue.ledger.find(job.id)
+            if held and now and now.state is State.DEAD and queue.ledger.is_newest(now):
+                logger.info("%s: %s; the failure of job %s is over", job.deployment, reason, job.id)
+                queue.ledger.save(now, state=State.SUPERSEDED, error=f"{reason} ({now.error})")
 
 
 def _newest_of_each(jobs: Iterable[Job]) -> dict[str, Job]:
@@ -177,8 +203,32 @@ def _find_promoted(jobs: Iterable[Job]) -> Iterator[Job]:
     return (job for job in _newest_of_each(filter(counts, jobs)).values() if job.action == "promote")
 
 
+def _look_once(accounts: dict[str, _Account | FireworksError], target: str) -> _Account:
+    """One that does not answer is not waited for by each rule."""
+    if target not in accounts:
+        try:
+            accounts[target] = _look_at(target)
+        except FireworksError as error:
+            accounts[target] = error
+    found = accounts[target]
+    if isinstance(found, FireworksError):
+        raise found
+    return found
+
+
+def _join(unanswered: Sequence[tuple[Rule, FireworksError]]) -> UnavailableError:
+    """One error for all rules; those with the same reason are named together."""
+    titles: dict[str, list[str]] = {}
+    for rule, error in unanswered:
+        titles.setdefault(error.message, []).append(f"'{rule.title}'")
+    parts = [f"rule{'s' if len(found) > 1 else ''} {', '.join(found)}: {reason}" for reason, found in titles.items()]
+    places = dict.fromkeys(error.where for _, error in unanswered if isinstance(error, UnavailableError))
+    return UnavailableError("; ".join(parts), where=" and ".join(place for place in places if place))
+
+
 def _look_at(target: str) -> _Account:
-    with open_deployments(parse_target(target), Config(progress="none")) as deployments:
+    options = Config(progress="lines")  # tells when Fireworks does not answer
+    with open_deployments(parse_target(target), options, retry=_RETRY, timeouts=_TIMEOUTS) as deployments:
         return _Account(deployments.list_existing(), deployments.list_endpoints())
 
 

@@ -17,6 +17,7 @@ from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import CredentialsError, FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.rules import Rules, is_glob
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.reach import require_hub, require_mlflow
 
 NAME = "mlflow-fireworks"
 _SERVER_HINT = (
@@ -56,7 +57,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
 
     Raises:
         InvalidConfigError: MLFLOW_TRACKING_URI names no server; only servers send webhooks.
-        UnavailableError: The server refused it, or its test event was not accepted.
+        UnavailableError: The server does not answer or refused it, or its test event was not accepted.
     """
     where = mlflow.get_tracking_uri()
     if not where.startswith(("http://", "https://")):
@@ -66,6 +67,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
         )
     url = f"{base_url.rstrip('/')}/webhooks/mlflow"
     events = _events(rules)
+    require_mlflow(where)
     client = MlflowClient()
     try:
         existing = next((item for item in _list_webhooks(client) if item.url == url), None)
@@ -102,6 +104,7 @@ def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registere
     """
     url = f"{base_url.rstrip('/')}/webhooks/huggingface"
     _try_receiver(url, secret)
+    require_hub()
     api = HfApi()
     try:
         watched = find_watched(rules, api)

@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from string import Formatter
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,14 @@ from mlflow_fireworks.target import parse_target
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
 _EXPLAINED = 5  # rules that one line has room for
 _NOT_IN_RULES = ("dry_run", "synchronous", "revision", "version", "cascade", "force", "progress")
+
+
+class CurrentRules(Protocol):
+    """Hands out the rules that are in force now."""
+
+    @property
+    def current(self) -> "Rules":
+        """The rules."""
 
 
 class Rule(BaseModel):
@@ -253,6 +261,11 @@ class Rules(BaseModel):
     def __iter__(self) -> Iterator[Rule]:  # type: ignore[override]  # pydantic iterates over fields
         """The rules, in the order of the file."""
         return iter(self.rules)
+
+    @property
+    def current(self) -> "Rules":
+        """These: so that fixed rules can be given where those of a file that changes are."""
+        return self
 
     def find(self, title: str) -> Rule | None:
         """A rule by its title."""

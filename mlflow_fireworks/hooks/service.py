@@ -5,6 +5,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import mlflow
@@ -14,12 +15,14 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, Heartbeat
+from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
 from mlflow_fireworks.hooks.reconcile import reconcile
+from mlflow_fireworks.hooks.rule_file import LOOK_SECONDS, RuleFile
 from mlflow_fireworks.hooks.rules import Rules
-from mlflow_fireworks.hooks.snapshot import take_snapshot
+from mlflow_fireworks.hooks.snapshot import View
 from mlflow_fireworks.hooks.status import StatusPage
 from mlflow_fireworks.hooks.worker import Worker, WorkerPool
 from mlflow_fireworks.progress import logger
@@ -33,6 +36,8 @@ _TOKEN_MIN = 16
 SWEEP_SECONDS = 10.0
 _GOODBYE_SECONDS = 5
 _NOTE_SECONDS = 1.0
+_WATCH_SECONDS = 2.0
+_COMPARE_AGAIN_SECONDS = 120.0  # after one that failed: the page would name an outage long after its end
 _BACKLOG = 1024  # connections of a burst that wait to be accepted
 
 
@@ -64,12 +69,23 @@ def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secre
     )
 
 
+def load_keys(rules: Rules) -> None:
+    """Find the API keys of all targets.
+
+    Raises:
+        CredentialsError: There is none for one of them.
+    """
+    for target in {rule.target for rule in rules}:
+        load_api_key(parse_target(target))
+
+
 class Service:
     """Workers and the clock; with `serve`, the receiver too. It ends with its process.
 
     Args:
         queue: The queue.
-        rules: The rules.
+        view: The same with less patience, for people and their tools.
+        rules: The rule file.
         workers: Promotions at the same time; 0 leaves the work to other processes.
         reconcile_seconds: Between looks at the registry; 0 never looks.
         first_pause_seconds: Before a failed promotion's second try.
@@ -80,7 +96,8 @@ class Service:
     def __init__(
         self,
         queue: Queue,
-        rules: Rules,
+        view: Queue,
+        rules: RuleFile,
         *,
         workers: int,
         reconcile_seconds: float,
@@ -89,7 +106,11 @@ class Service:
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._queue = queue
+        self._people = view
+        view.deliveries.share(queue.deliveries)
+        self._view = View(view, lambda: rules.fault)
         self._rules = rules
+        self._rules_changed = threading.Event()
         self._me = Heartbeat(slots=workers, every_seconds=beat_seconds)
         worker = Worker(queue, rules, first_pause_seconds, self._me.id)
         self._pool = WorkerPool(worker, workers) if workers else None
@@ -97,62 +118,74 @@ class Service:
         self._sweep_seconds = sweep_seconds
 
     def start(self) -> None:
-        """Start the workers and the clock; what an earlier run left undone is taken up at once.
-
-        Raises:
-            CredentialsError: There is no API key for one of the rules' targets.
-        """
-        following = ", ".join(f"'{rule.title}'" for rule in self._rules)
+        """Start the workers and the clock; what an earlier run left undone is taken up at once."""
+        following = ", ".join(f"'{rule.title}'" for rule in self._rules.current)
         if self._pool or self._reconcile_seconds:
-            for target in {rule.target for rule in self._rules}:
-                load_api_key(parse_target(target))  # rather now than at the first promotion
             following += f" in {hide_credentials(mlflow.get_registry_uri())}"
         logger.info("following %s", following)
-        self._queue.sweep()
+        self._attempt(self._queue.sweep, self._sweep_seconds)
         if self._pool:
-            self._queue.heartbeats.beat(self._me)
+            self._attempt(lambda: self._queue.heartbeats.beat(self._me), self._me.every_seconds)
             self._pool.start()
             threading.Thread(target=self._every, args=(self._me.every_seconds, self._beat), daemon=True).start()
-        elif reason := take_snapshot(self._queue).describe_readiness().get("reason"):
+        elif reason := self._view.look().describe_readiness().get("reason"):
             logger.info("this process does no work itself: %s", reason)
         threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
         threading.Thread(target=self._every, args=(_NOTE_SECONDS, self._queue.deliveries.save), daemon=True).start()
+        threading.Thread(target=self._every, args=(_WATCH_SECONDS, self._watch_storage), daemon=True).start()
+        threading.Thread(target=self._every, args=(LOOK_SECONDS, self._look_at_rules), daemon=True).start()
         threading.Thread(target=self._keep_reconciling, daemon=True).start()
 
     def check(self) -> Mapping[str, Any]:
         """Whether the queue answers, the workers of this process live, and what waits is done by somebody."""
-        found = take_snapshot(self._queue).describe_readiness()
+        found = self._view.look().describe_readiness()
         if self._pool and not self._pool.is_alive:
             found |= {"ok": False, "reason": "a worker of this process ended by itself; see the log, then restart it"}
         return found
+
+    def _watch_storage(self) -> None:
+        with suppress(UnavailableError), self._people.outage.watch():
+            self._people.waiting()
+
+    def _look_at_rules(self) -> None:
+        if self._rules.look():
+            self._rules_changed.set()
 
     def _beat(self) -> None:
         if self._pool and self._pool.is_alive:
             self._queue.heartbeats.beat(self._me)
 
-    def serve(self, secrets: Secrets, host: str, port: int) -> None:
+    def serve(self, secrets: Secrets, host: str, port: int, links: Links) -> None:
         """Take webhooks, and show people what becomes of them, until the process is told to stop.
 
         Args:
             secrets: Of the senders.
             host: Address to listen on.
             port: Port; 0 takes a free one, which the log tells.
+            links: Of the page.
 
         Raises:
             UnavailableError: The address is taken, or not one of this machine's.
-            CredentialsError: As `start`.
         """
         listener = _listen(host, port)
         self.start()
         metrics = CollectorRegistry()
-        metrics.register(JobFigures(self._queue))
+        metrics.register(JobFigures(self._people))
         receiver = Receiver(self._queue, self._rules, secrets, DeliveryFigures(metrics).count)
-        page = StatusPage(self._queue, metrics, secrets.people, lambda: server.should_exit)
+        page = StatusPage(
+            self._people,
+            metrics,
+            secrets.people,
+            lambda: server.should_exit,
+            rules=lambda: self._rules.current,
+            rules_fault=lambda: self._rules.fault,
+            links=links,
+        )
         app = make_app([*receiver.routes(), *page.routes()], self.check)
         server = uvicorn.Server(
             uvicorn.Config(
                 app,
-                log_level="info",
+                log_config=None,  # they go where ours go, in the same format
                 access_log=False,
                 server_header=False,
                 timeout_graceful_shutdown=_GOODBYE_SECONDS,
@@ -176,13 +209,16 @@ class Service:
             self._reconcile(dead_too=not first.is_set())
             first.set()
 
-        self._attempt(look, self._reconcile_seconds)
-        self._every(self._reconcile_seconds, look)
+        sooner = min(self._reconcile_seconds, _COMPARE_AGAIN_SECONDS)
+        while True:
+            pause = self._reconcile_seconds if self._attempt(look, sooner) else sooner
+            self._rules_changed.wait(pause)  # new rules are compared at once
+            self._rules_changed.clear()
 
     def _reconcile(self, *, dead_too: bool) -> None:
         with self._queue.locks.hold("reconcile") as held:
             if held:
-                found = reconcile(self._queue, self._rules, dead_too=dead_too)
+                found = reconcile(self._queue, self._rules.current, dead_too=dead_too)
                 logger.info("looked at the registry: %s", found.describe(self._queue.path))
 
     def _every(self, seconds: float, action: Callable[[], object]) -> None:
@@ -190,13 +226,18 @@ class Service:
             time.sleep(seconds)
             self._attempt(action, seconds)
 
-    def _attempt(self, action: Callable[[], object], seconds: float) -> None:
+    def _attempt(self, action: Callable[[], object], seconds: float) -> bool:
+        """Whether it went well; otherwise the log says why."""
         try:
             action()
         except FireworksError as error:
             logger.warning("%s; trying again in %d s", error.message, seconds)
-        except Exception:  # noqa: BLE001 - the clock goes on, whatever it is
-            logger.exception("trying again in %d s", seconds)
+        except Exception as error:  # noqa: BLE001 - the clock goes on, whatever it is
+            if not self._queue.outage.is_behind(error):
+                logger.exception("trying again in %d s", seconds)
+        else:
+            return True
+        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -1,20 +1,28 @@
 """The queue at one moment: what is where, what runs, what waits and for whom, and who works."""
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
-from mlflow_fireworks.hooks.jobs import Comparison, Job, State
+from mlflow_fireworks.hooks.jobs import Comparison, Job, State, format_time, to_json
+from mlflow_fireworks.hooks.outage import Away, name_minute
 from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_seconds
 
 _HISTORY = 50
+_NAMED = 3
 _LONG_SECONDS = MISSED_BEATS * BEAT_SECONDS
 """What waits for a worker this long waits in vain if no worker lives: those that just start have shown themselves."""
+_TAKEN_UP_SECONDS = 10.0
+"""Between two looks of a worker's process for what is left (`service.SWEEP_SECONDS`)."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +36,10 @@ class Snapshot:
         workers: Those that live.
         comparison: How the last comparison with the registry went; None before the first.
         deliveries: The last webhooks, newest first.
+        unreadable: Ids of jobs that cannot be read.
+        openings: In how many seconds a worker can take up the jobs whose worker is gone, by id.
+        away: The storage, if it does not answer: then all else is what was read last, or nothing.
+        rules_fault: Why the rule file as it is now cannot be used; "" when it is in force.
     """
 
     taken: float
@@ -36,6 +48,10 @@ class Snapshot:
     workers: tuple[Heartbeat, ...] = ()
     comparison: Comparison | None = None
     deliveries: tuple[Delivery, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    openings: Mapping[str, float] = field(default_factory=dict)
+    away: Away | None = None
+    rules_fault: str = ""
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -93,7 +109,7 @@ class Snapshot:
     @property
     def lack(self) -> str:
         """Why work is not done though some waits, with what to do about it; "" while it is."""
-        if self.workers or self.longest_wait_seconds <= _LONG_SECONDS:
+        if self.away or self.workers or self.longest_wait_seconds <= _LONG_SECONDS:
             return ""
         count = len(self.left_waiting)
         waits = f"{count} jobs wait, the oldest" if count > 1 else "1 job waits"
@@ -104,14 +120,31 @@ class Snapshot:
         count = len(self.retried)
         return f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again" if count else ""
 
+    def describe_unreadable(self) -> str:
+        """Which jobs cannot be read, and what to expect; "" when all can."""
+        count = len(self.unreadable)
+        if not count:
+            return ""
+        ids = enumerate_names(self.unreadable, _NAMED)
+        return (
+            f"{count} job{'s' if count > 1 else ''} cannot be read ({ids}): damaged, or of another release; what they "
+            "asked for is done by the next comparison with the registry, or when the release that wrote them runs again"
+        )
+
     @property
     def troubles(self) -> list[str]:
         """What is wrong, the worst first, in a few words each."""
         failed = len(self.dead)
+        comparison = self.comparison or Comparison()
+        not_compared = f"Cannot reach {comparison.unreachable} since {name_minute(comparison.failing_since)}"
         found = {
+            f"Cannot reach {self.away.where} since {name_minute(self.away.since)}" if self.away else "": bool(
+                self.away
+            ),
+            "The rule file is not valid": self.rules_fault != "",
             "No worker is alive": bool(self.lack),
             f"{failed} promotion{'s' if failed > 1 else ''} failed": failed > 0,
-            "Not compared with the registry": bool(self.comparison and self.comparison.error),
+            not_compared if comparison.unreachable else "Not compared with the registry": comparison.error != "",
         }
         return [trouble for trouble, is_so in found.items() if is_so]
 
@@ -126,10 +159,14 @@ class Snapshot:
     def describe(self, job: Job) -> str:
         """What a job is really doing, in a few words."""
         if self.is_abandoned(job):
-            return "running (its worker is gone; will be taken up again)"
+            return f"running (its worker is gone; will be taken up again {self._describe_opening(job)})"
         if job.state is State.QUEUED and job.attempts:
             return describe_wait(job) if job.not_before > self.taken else f"waiting for a worker, {_name_try(job)}"
         return job.state.value
+
+    def _describe_opening(self, job: Job) -> str:
+        seconds = self._takeover_seconds(job)
+        return "when a worker runs" if seconds is None else f"in about {format_seconds(seconds)}"
 
     def jobs_of(self, worker: Heartbeat) -> list[Job]:
         """What a worker is doing."""
@@ -137,7 +174,11 @@ class Snapshot:
 
     def describe_readiness(self) -> dict[str, Any]:
         """Whether what waits will be done, for scripts: `ok`, and in `reason` why not, or what to expect."""
-        reason = self.lack or ("" if self.workers else f"no worker is running anywhere yet; {_START}")
+        if self.away:
+            return {"ok": False, "reason": str(self.away)}
+        reason = (
+            self.lack or self.rules_fault or ("" if self.workers else f"no worker is running anywhere yet; {_START}")
+        )
         return {
             "ok": not self.lack,
             "workers": self.slots,
@@ -147,31 +188,47 @@ class Snapshot:
 
     def tell(self, job: Job) -> dict[str, Any]:
         """A job for scripts: its record, and what it is really doing."""
-        return job.model_dump(mode="json") | {"doing": self.describe(job), "worker_is_gone": self.is_abandoned(job)}
+        return to_json(job) | {
+            "revision": job.result.get("revision"),
+            "doing": self.describe(job),
+            "worker_is_gone": self.is_abandoned(job),
+            "taken_up_again_in_seconds": self._takeover_seconds(job),
+        }
+
+    def _takeover_seconds(self, job: Job) -> float | None:
+        """How long it takes at most until another worker takes a job up; None when none will."""
+        if not self.workers or not self.is_abandoned(job):
+            return None
+        return self.openings.get(job.id, 0.0) + _TAKEN_UP_SECONDS
 
     def to_dict(self) -> dict[str, Any]:
         """For scripts."""
         lists = {"failures": self.dead, "queue": self.unfinished, "promoted": self.promoted, "history": self.history}
         workers = [
-            worker.model_dump(mode="json")
-            | {"jobs": [{"id": job.id, "since": job.taken_up} for job in self.jobs_of(worker)]}
+            to_json(worker)
+            | {"jobs": [{"id": job.id, "since": format_time(job.taken_up)} for job in self.jobs_of(worker)]}
             for worker in self.workers
         ]
         return {
-            "taken": self.taken,
+            "taken": format_time(self.taken),
             "waiting": self.waiting,
             "longest_wait_seconds": self.longest_wait_seconds,
             "workers": workers,
-            "reason": self.lack,
-            "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
-            "deliveries": [delivery.model_dump(mode="json") for delivery in self.deliveries],
+            "reason": str(self.away) if self.away else self.lack,
+            "away": {"where": self.away.where, "since": format_time(self.away.since), "reason": self.away.reason}
+            if self.away
+            else None,
+            "rules_fault": self.rules_fault,
+            "unreadable": self.unreadable,
+            "comparison": to_json(self.comparison) if self.comparison else None,
+            "deliveries": [to_json(delivery) for delivery in self.deliveries],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 
 
 def describe_wait(job: Job) -> str:
     """What a job that failed waits for, and until when: `waiting for Fireworks (503), next try 14:05 UTC, 7th try`."""
-    at = time.strftime("%H:%M UTC", time.gmtime(job.not_before))
+    at = name_minute(job.not_before)
     return (f"waiting for {job.waits_for}, " if job.waits_for else "") + f"next try {at}, {_name_try(job)}"
 
 
@@ -185,13 +242,47 @@ _START = f"start one on the same queue: {Commands.start_worker()}"
 
 
 def take_snapshot(queue: Queue) -> Snapshot:
-    """Read all of it; waits for the storage."""
+    """Read all of it.
+
+    Raises:
+        UnavailableError: The storage does not answer.
+    """
     ledger = queue.ledger
-    return Snapshot(
-        time.time(),
-        queue.waiting(),
-        tuple(ledger.jobs()),
-        tuple(queue.heartbeats.living()),
-        ledger.comparison(),
-        tuple(queue.deliveries.last()),
-    )
+    with queue.outage.watch():
+        jobs, unreadable = ledger.read()
+        snapshot = Snapshot(
+            time.time(),
+            queue.waiting(),
+            tuple(jobs),
+            tuple(queue.heartbeats.living()),
+            ledger.comparison(),
+            tuple(queue.deliveries.last()),
+            tuple(unreadable),
+        )
+        gone = [job for job in snapshot.unfinished if snapshot.is_abandoned(job)]
+        return replace(snapshot, openings={job.id: queue.locks.opens_in(job.key) for job in gone})
+
+
+class View:
+    """Shows a queue to people and their tools: while the storage does not answer, what was read last.
+
+    Args:
+        queue: The queue; whoever looks waits as long as this waits for its storage.
+        rules_fault: Why the rule file cannot be used; "" when it can.
+    """
+
+    def __init__(self, queue: Queue, rules_fault: Callable[[], str] = lambda: "") -> None:
+        self._queue = queue
+        self._rules_fault = rules_fault
+        self._last = Snapshot(time.time(), 0, ())
+
+    def look(self) -> Snapshot:
+        """The queue as it is now."""
+        outage = self._queue.outage
+        if not outage.is_fresh:
+            with suppress(UnavailableError):
+                self._last = take_snapshot(self._queue)
+        last = self._last
+        if away := outage.now:  # what senders were answered is known all the same
+            last = replace(last, away=away, deliveries=tuple(self._queue.deliveries.add_noted(last.deliveries)))
+        return replace(last, rules_fault=self._rules_fault())

@@ -7,25 +7,27 @@ import asyncio
 import hmac
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timezone
+from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client import CollectorRegistry
+from prometheus_client.exposition import choose_encoder
 from pydantic import SecretStr
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response, StreamingResponse
 from starlette.routing import BaseRoute, Route
 
-from mlflow_fireworks.errors import ConflictError, NotFoundError
-from mlflow_fireworks.hooks.jobs import Job
+from mlflow_fireworks.errors import ConflictError, FireworksError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks import wording
+from mlflow_fireworks.hooks.jobs import format_time
+from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import read_body
-from mlflow_fireworks.hooks.snapshot import take_snapshot
+from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.snapshot import View
 from mlflow_fireworks.progress import format_bytes
 
 MAX_VIEWERS = 100
@@ -33,7 +35,8 @@ _LOOK_SECONDS = 1.0
 _HEARTBEAT_SECONDS = 15.0
 _MAX_FORM_BYTES = 4096
 _SHOWN_DELIVERIES = 20
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_SHOWN_AT_ONCE = 8
+_STATUSES: dict[type[FireworksError], int] = {NotFoundError: 404, ConflictError: 409, UnavailableError: 503}
 _HEADERS = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 
 
@@ -45,6 +48,9 @@ class StatusPage:
         metrics: What `/metrics` tells.
         token: Lets people retry; None: nobody may, over the network.
         is_over: Tells that the server is about to end, so that it need not wait for those who look.
+        rules: The rules that are followed now.
+        rules_fault: Why the rule file cannot be used; "" when it can.
+        links: To other pages.
     """
 
     def __init__(
@@ -53,18 +59,25 @@ class StatusPage:
         metrics: CollectorRegistry,
         token: SecretStr | None = None,
         is_over: Callable[[], bool] = lambda: False,
+        *,
+        rules: Callable[[], Iterable[Rule]] = lambda: (),
+        rules_fault: Callable[[], str] = lambda: "",
+        links: Links = Links(),  # noqa: B008 - frozen
     ) -> None:
         self._queue = queue
+        self._view = View(queue, rules_fault)
         self._metrics = metrics
         self._token = token
         self._is_over = is_over
+        self._rules = rules
         self._viewers = 0
         self._lock = asyncio.Lock()
         self._shown: tuple[float, str] = (0.0, "")
         environment = Environment(
             loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
         )
-        environment.filters |= {"bytes": format_bytes, "exact": _exact}
+        environment.filters |= {"bytes": format_bytes, "exact": format_time}
+        environment.globals |= {"wording": wording, "links": links}
         self._template = environment.get_template("page.html")
 
     def routes(self) -> list[BaseRoute]:
@@ -90,25 +103,26 @@ class StatusPage:
         return HTMLResponse(content, status, {**_HEADERS, "Content-Security-Policy": policy})
 
     def _render(self, *, nonce: str = "", message: str = "", only_live: bool = False) -> str:
-        snapshot = take_snapshot(self._queue)
+        snapshot = self._view.look()
         return self._template.render(
             snapshot=snapshot,
             nonce=nonce,
             message=message,
             only_live=only_live,
-            shown_deliveries=_SHOWN_DELIVERIES,
+            rules=tuple(self._rules()),
+            deliveries=snapshot.deliveries[:_SHOWN_DELIVERIES],
+            at_once=_SHOWN_AT_ONCE,
             can_retry=self._token is not None,
-            ago=lambda moment: describe_age(snapshot.taken - moment),
-            rate=lambda job: _describe_rate(job, snapshot.taken),
         )
 
     async def _json(self, _: Request) -> Response:
-        snapshot = await run_in_threadpool(take_snapshot, self._queue)
-        return JSONResponse(snapshot.to_dict(), headers=_HEADERS)
+        snapshot = await run_in_threadpool(self._view.look)
+        return JSONResponse(snapshot.to_dict(), 503 if snapshot.away else 200, headers=_HEADERS)
 
-    async def _tell_metrics(self, _: Request) -> Response:
-        told = await run_in_threadpool(generate_latest, self._metrics)
-        return Response(told, media_type=CONTENT_TYPE_LATEST, headers=_HEADERS)
+    async def _tell_metrics(self, request: Request) -> Response:
+        encode, media_type = choose_encoder(request.headers.get("accept", ""))
+        told = await run_in_threadpool(encode, self._metrics)
+        return Response(told, headers={**_HEADERS, "Content-Type": media_type})
 
     async def _events(self, _: Request) -> Response:
         if self._viewers >= MAX_VIEWERS:
@@ -164,38 +178,6 @@ class StatusPage:
             return await refuse(403, "The token is wrong. It is what MLFLOW_FIREWORKS_HOOKS_TOKEN was set to.")
         try:
             job = await run_in_threadpool(self._queue.retry, request.path_params["job_id"])
-        except NotFoundError as error:
-            return await refuse(404, error.message)
-        except ConflictError as error:
-            return await refuse(409, error.message)
+        except (NotFoundError, ConflictError, UnavailableError) as error:
+            return await refuse(_STATUSES[type(error)], error.message)
         return JSONResponse({"id": job.id}, 202) if by_script else RedirectResponse("/", 303)
-
-
-def describe_age(seconds: float) -> str:
-    """How long ago, for people.
-
-    Args:
-        seconds: Since then.
-    """
-    for unit, name in ((_DAY, "day"), (_HOUR, "h"), (_MINUTE, "min")):
-        if seconds >= unit:
-            count = int(seconds // unit)
-            return f"{count} {name}{'s' if name == 'day' and count > 1 else ''} ago"
-    return "just now"
-
-
-def _describe_rate(job: Job, now: float) -> str:
-    """Bytes a second, and how long it will take at that."""
-    progress, seconds = job.progress, now - job.progress.began
-    if not progress.moved or seconds <= 0:
-        return ""
-    rate = progress.moved / seconds
-    left = (progress.size - progress.moved) / rate
-    for unit, name in ((_HOUR, "h"), (_MINUTE, "min"), (1, "s")):
-        if left >= unit:
-            return f"{format_bytes(int(rate))}/s, {int(left // unit)} {name} left"
-    return f"{format_bytes(int(rate))}/s"
-
-
-def _exact(moment: float) -> str:
-    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")

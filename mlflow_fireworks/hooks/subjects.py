@@ -8,7 +8,6 @@ from typing import Any
 import mlflow
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
-from mlflow import MlflowClient
 from mlflow.entities.model_registry import RegisteredModel
 from mlflow.entities.model_registry.registered_model_search import RegisteredModelSearch
 from mlflow.exceptions import MlflowException
@@ -18,7 +17,9 @@ from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule, is_glob
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.pointers import Pinned, pin
+from mlflow_fireworks.registry.reach import require_hub, require_mlflow
 from mlflow_fireworks.registry.versions import (
     find_registered,
     is_registered,
@@ -58,6 +59,15 @@ def has_home(subject: Subject) -> bool:
     return subject.is_on_hub or is_registered(subject.name)
 
 
+def require_home(subject: Subject) -> None:
+    """Wait a little for the registry or the Hub that a pointer is in, also where it answered before.
+
+    Raises:
+        UnavailableError: It does not answer.
+    """
+    (require_hub if subject.is_on_hub else require_mlflow)(afresh=True)
+
+
 def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
     """Every pointer that a rule is about, with the version it shows.
 
@@ -67,6 +77,7 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
         CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
+    (require_hub if rule.hub else require_mlflow)(afresh=True)
     if rule.hub:
         yield from _find_refs(rule)
         return
@@ -118,9 +129,9 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
         wanted: dict[str, Any] = {}
         if _takes_filters():
             wanted = {"filter_string": _like("name", pattern), "max_results": _PAGE}
-        token = None
+        token, client = None, open_client()
         while True:
-            page = MlflowClient().search_registered_models(**wanted, page_token=token)
+            page = client.search_registered_models(**wanted, page_token=token)
             for listed in page:
                 if fnmatchcase(listed.name, pattern):
                     # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).

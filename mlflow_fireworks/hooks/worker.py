@@ -17,10 +17,12 @@ from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, NotFoundError
 from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
+from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue, open_queue
-from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.rules import CurrentRules, Rule, Rules
 from mlflow_fireworks.hooks.snapshot import describe_wait
-from mlflow_fireworks.hooks.subjects import has_home, look_up
+from mlflow_fireworks.hooks.subjects import has_home, look_up, require_home
+from mlflow_fireworks.hooks.wording import describe_end
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent, logger
 from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal
@@ -33,6 +35,7 @@ _SLOWER_EACH_TIME = 4
 _MAX_SLOWER = 10
 _MAX_CRASHES = 20  # a job that kills its worker, by memory say, must not do so for ever
 _SLOT_SECONDS = 2.0
+_HUEYS_LOGGERS = ("huey", "huey.consumer", "huey.consumer.Worker", "huey.consumer.Scheduler")  # 3.5
 _SECONDS_BETWEEN_SAVES = 1.0
 
 
@@ -94,7 +97,7 @@ class Worker:
     """
 
     queue: Queue
-    rules: Rules
+    rules: CurrentRules
     first_pause_seconds: float = FIRST_PAUSE_SECONDS
     id: str = ""
     most_tries: int | None = None
@@ -104,6 +107,10 @@ class Worker:
         job = self.queue.ledger.find(job_id)
         if job is None or job.state.is_final:
             return
+        with lines_about(job=job.id, deployment=job.deployment):
+            self._take_up(job)
+
+    def _take_up(self, job: Job) -> None:
         if job.state is State.QUEUED and not self.queue.ledger.is_newest(job):
             self._supersede(job, "a newer promotion of the same deployment came in")
             return
@@ -112,11 +119,11 @@ class Worker:
                 return  # who holds it hands this one out when it is done
             with self._slot(job) as free:
                 if free:
-                    self._work(job_id)
+                    self._work(job.id)
                 else:
-                    self.queue.hand_out(job_id, _SLOT_SECONDS)
+                    self.queue.hand_out(job.id, _SLOT_SECONDS)
         newest = self.queue.ledger.newest(job.key)
-        if newest and newest.id != job_id and newest.state is State.QUEUED:
+        if newest and newest.id != job.id and newest.state is State.QUEUED:
             self.queue.hand_out(newest.id)
 
     def _work(self, job_id: str) -> None:
@@ -145,13 +152,21 @@ class Worker:
             self._supersede(follower.job, result.reason)
             return
         version = str(result.get("version") or follower.job.version)
-        ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+        job = ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
+        if job.action == "promote":
+            self.queue.totals.add(job, "done", seconds=job.updated - job.created)
+        else:
+            self.queue.totals.add(job, "removed")
+        logger.info("%s", describe_end(job))
 
     def _follow(self, follower: Follower) -> dict[str, Any] | NothingToPromote:
         """Do what the pointer asks for now: the event may be older than one that came in before it."""
-        rule = self.rules.find(follower.job.rule)
+        rule = self.rules.current.find(follower.job.rule)
         if rule is None:
-            return NothingToPromote(f"rule '{follower.job.rule}' is not in the rule file any more")
+            return self._give_way(follower.job)
+        if rule.target != follower.job.target or not rule.matches(follower.job.subject):
+            return NothingToPromote(f"rule '{rule.title}' does not ask for it any more")
+        require_home(follower.job.subject)
         result = self._promote(rule, follower)
         if not (isinstance(result, NothingToPromote) and result.is_gone) or rule.when_removed == "keep":
             return result
@@ -167,14 +182,17 @@ class Worker:
         job = follower.job = self.queue.ledger.save(follower.job, action="promote")
 
         def look() -> Pinned | NothingToPromote:
+            if self.rules.current.find(rule.title) is None:
+                return self._give_way(job)
             pinned = look_up(job.subject)
             if pinned is None:
                 return NothingToPromote(f"{job.subject} is gone", is_gone=True)
-            name = rule.name_deployment(job.subject, pinned.version)
-            if name == job.deployment:
+            wanted = rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause)
+            if (wanted.deployment, wanted.endpoint) == (job.deployment, job.endpoint):
                 return pinned
-            self.queue.put(rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause))
-            return NothingToPromote(f"{job.subject} shows {pinned.uri} now, which is '{name}'")
+            self.queue.put(wanted)
+            place = f"'{wanted.deployment}'" + (f" on endpoint '{wanted.endpoint}'" if wanted.endpoint else "")
+            return NothingToPromote(f"{job.subject} shows {pinned.uri} now, which is {place}")
 
         return follow(
             look,
@@ -185,6 +203,9 @@ class Worker:
             config=rule.config,
             reporter=follower,
         )
+
+    def _give_way(self, job: Job) -> NothingToPromote:
+        return NothingToPromote(f"rule '{job.rule}' is not in the rule file any more")
 
     def _remove(self, rule: Rule, follower: Follower) -> dict[str, Any]:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
@@ -221,6 +242,7 @@ class Worker:
             not_before=time.time() + pause,
             progress=Progress(),
         )
+        self.queue.totals.add(job, failed_tries=1)
         logger.warning("%s: %s; %s", job.deployment, message, describe_wait(job))
         self.queue.hand_out(job.id, pause)
 
@@ -234,6 +256,7 @@ class Worker:
             error=message,
             progress=Progress(),
         )
+        self.queue.totals.add(job, "dead", failed_tries=1)
         try:
             pinned = look_up(job.subject)
         except (FireworksError, NotFoundError):
@@ -244,11 +267,12 @@ class Worker:
     def _supersede(self, job: Job, reason: str) -> None:
         logger.info("%s: %s; nothing to do for job %s", job.deployment, reason, job.id)
         self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
+        self.queue.totals.add(job, "superseded")
 
     @contextmanager
     def _slot(self, job: Job) -> Iterator[bool]:
         """One of the places that the rule's `concurrency` allows."""
-        rule = self.rules.find(job.rule)
+        rule = self.rules.current.find(job.rule)
         if rule is None or rule.concurrency is None:
             yield True
             return
@@ -271,6 +295,7 @@ class WorkerPool(Consumer):  # type: ignore[misc]  # huey ships no types
     def __init__(self, worker: Worker, workers: int) -> None:
         worker.queue.work = worker.work
         super().__init__(worker.queue.huey, workers=workers, periodic=False, max_delay=0.5)
+        worker.queue.outage.hush(*_HUEYS_LOGGERS)
 
     def _set_signal_handlers(self) -> None:
         """Leave the signals to the program."""

@@ -25,7 +25,7 @@ def describe_remedy(error: BaseException) -> str:
         return "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
     if is_about_workspace(error):
         return "check MLFLOW_WORKSPACE"
-    return "is it running, and do MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name the right server?"
+    return "is it running, and is MLFLOW_TRACKING_URI right?"
 
 
 def is_about_workspace(error: BaseException) -> bool:

@@ -6,12 +6,24 @@ import mlflow
 from mlflow import MlflowClient
 from mlflow.utils.uri import is_databricks_unity_catalog_uri
 
+from mlflow_fireworks.registry.reach import require_mlflow
 from mlflow_fireworks.registry.uri_types import Workspace
 
 
-def open_client(workspace: Workspace | None = None) -> MlflowClient:
-    """MLflow's client for a workspace; for MLflow's current servers when None."""
+def open_client(workspace: Workspace | None = None, *, patient: bool = False) -> MlflowClient:
+    """MLflow's client for a workspace; for MLflow's current servers when None.
+
+    Args:
+        workspace: The workspace.
+        patient: For what must not be lost: do not ask first whether the server answers, but leave it to MLflow, which
+            tries for minutes.
+
+    Raises:
+        UnavailableError: The current registry's server does not answer.
+    """
     if workspace is None:
+        if not patient:
+            require_mlflow()
         return MlflowClient()
     return MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=find_registry(workspace))
 

@@ -63,6 +63,8 @@ def pin(uri: str | ModelUri) -> Pinned:
 def _pin_registered(uri: RegisteredUri) -> Pinned:
     try:
         found = find_version(open_client(uri.home), uri)
+    except UnavailableError:
+        raise
     except MlflowException as error:
         if is_gone(error):
             raise NotFoundError(f"{uri} is not in the registry: {brief(error)}") from None
@@ -82,6 +84,8 @@ def _find_logged_name(uri: LoggedModelUri) -> str:
     """
     try:
         return open_client(uri.workspace).get_logged_model(uri.model_id).name or uri.title
+    except UnavailableError:
+        raise
     except MlflowException as error:
         if is_gone(error):
             return uri.title

@@ -67,6 +67,8 @@ def is_registered(name: str) -> bool:
     """
     try:
         return find_registered(name) is not None
+    except UnavailableError:
+        raise
     except MlflowException as error:
         raise UnavailableError(
             f"the registry cannot be asked for '{name}': {brief(error)}; {describe_remedy(error)}"
@@ -94,8 +96,8 @@ def search_versions(wanted: str, workspace: Workspace | None = None) -> list[Mod
     """
     found: list[ModelVersion] = []
     token = None
+    client = open_client(workspace)
     try:
-        client = open_client(workspace)
         while True:
             page = client.search_model_versions(wanted, page_token=token)
             found += page
@@ -118,6 +120,8 @@ def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Itera
         try:
             yield open_client(workspace).get_model_version(name, version.version)
         except MlflowException as error:
+            if isinstance(error, UnavailableError):
+                raise
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
                 uri = RegisteredUri(name, str(version.version), workspace=workspace)
                 raise UnavailableError(f"the registry does not show the tags of {uri}: {brief(error)}") from None
@@ -137,7 +141,7 @@ def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | Non
     if registered is None:
         return None
     try:
-        client = open_client(registered.workspace)
+        client = open_client(registered.workspace, patient=True)
         _tag(client, client.get_model_version(registered.name, registered.version), tags)
     except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
         return f"the registry did not take the tags for {registered.uri}: {brief(error)}"
@@ -160,7 +164,7 @@ def retag_versions(
         As `write_outcome`.
     """
     try:
-        client = open_client(workspace)
+        client = open_client(workspace, patient=True)
         for version in list_tagged_versions(name, workspace):
             if str(version.version) != but and marks.items() <= version.tags.items():
                 _tag(client, version, tags)

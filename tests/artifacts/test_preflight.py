@@ -228,6 +228,45 @@ def test_packed_weights_without_a_config_are_refused_too(tmp_path):
     assert "stored as I8" in problems(folder)[0]
 
 
+QUANTISED = {
+    "fp8, as DeepSeek": {"quantization_config": {"quant_method": "fp8", "weight_block_size": [128, 128]}},
+    "mxfp4, as gpt-oss": {"quantization_config": {"quant_method": "mxfp4"}},
+    "nvfp4, as fireworks-prequant": {"quantization_config": {"quant_method": "nvfp4"}},
+    "in the language model": {"text_config": {"quantization_config": {"quant_method": "gptq"}}},
+    "compressed-tensors": {"compression_config": {"quant_method": "compressed-tensors"}},
+}
+
+
+@pytest.mark.parametrize("config", QUANTISED.values(), ids=QUANTISED)
+def test_quantised_checkpoint_goes_when_it_is_asked_for(tmp_path, config):
+    folder = make_llama(tmp_path / "m", **config)
+    (refusal,) = problems(folder)
+    assert "fireworks-prequant" in refusal
+    assert refusal.endswith("-C allow_quantized=true")
+
+    manifest = plan(folder, allow_quantized="true")
+
+    assert "model.safetensors" in names(manifest)
+    assert sum("so validation may refuse it" in warning for warning in manifest.warnings) == 1
+    assert manifest.facts.parameter_count is None
+
+
+@pytest.mark.parametrize("shard_size", ["auto", "10KB"])
+def test_packed_weights_go_when_it_is_asked_for(tmp_path, shard_size):
+    folder = make_llama(tmp_path / "m")
+    save_weights(folder, {name: tensor.astype(np.int8) for name, tensor in llama_tensors().items()})
+
+    manifest = plan(folder, allow_quantized="true", shard_size=shard_size)
+
+    assert sum("most weights are stored as I8" in warning for warning in manifest.warnings) == 1
+
+
+def test_plain_checkpoint_is_called_quantised_by_nobody(tmp_path):
+    manifest = plan(make_llama(tmp_path / "m"), allow_quantized="true")
+    assert not any("quantis" in warning for warning in manifest.warnings)
+    assert manifest.facts.parameter_count
+
+
 def test_missing_tokenizer_is_a_fault(tmp_path):
     folder = make_llama(tmp_path / "m")
     (folder / "tokenizer.json").unlink()

@@ -10,7 +10,7 @@ from mlflow.protos import databricks_pb2 as codes
 
 from mlflow_fireworks import errors
 from mlflow_fireworks.gateway.refusals import refusal
-from mlflow_fireworks.hooks.failures import FEW, most_tries
+from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
 from mlflow_fireworks.http import TransientError
 
 AS_LONG_AS_ASKED = None
@@ -95,3 +95,9 @@ def test_a_quota_that_is_used_up_may_be_raised_whatever_the_status():
 )
 def test_tries_of_errors_from_elsewhere(error, tries):
     assert most_tries(error) == tries
+
+
+def test_a_promotion_waits_for_what_did_not_answer_by_its_name():
+    away = errors.UnavailableError("it does not answer", where="the MLflow server at http://registry")
+    assert describe_culprit(away) == "the MLflow server at http://registry"
+    assert describe_culprit(errors.UnavailableError("it does not answer")) == "an answer"

@@ -1,12 +1,16 @@
 """What the receiver writes down, when it dies between two writes."""
 
+import json
 from contextlib import closing
 
 import pytest
+from click.testing import CliRunner
 from huey.storage import SqliteStorage
 
+from mlflow_fireworks.cli import main
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
+from mlflow_fireworks.hooks.snapshot import take_snapshot
 
 
 class DiesOnWrite(SqliteStorage):
@@ -51,3 +55,35 @@ def test_a_known_id_is_taken_again_only_where_it_may_recur_and_what_it_named_has
         assert ledger.newest(push.key).state is State.QUEUED
         delivery = ledger.save(make_job("delivery", 4.0), state=State.DEAD)
         assert not ledger.accept(delivery)
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"\x80\x04not JSON at all",
+        b"[]",
+        b'{"id": "strange", "rule": "r"}',
+        b'{"id": "strange", "state": "a state of the next release"}',
+    ],
+)
+def test_a_job_that_cannot_be_read_is_counted_told_once_and_hinders_nothing(tmp_path, record, caplog):
+    path = str(tmp_path / "queue.db")
+    with closing(open_queue(path)) as queue:
+        queue.put(make_job("good", 1.0))
+        queue.put(make_job("strange", 2.0))
+        queue.ledger._jobs.put_data("strange", record)
+        for _ in range(3):
+            snapshot = take_snapshot(queue)
+            queue.sweep()
+            queue.ledger.prune()
+        assert [job.id for job in snapshot.jobs] == ["good"]
+        assert snapshot.to_dict()["unreadable"] == ("strange",)
+        assert [record.getMessage() for record in caplog.records] == [
+            "job strange cannot be read: it is damaged, or of another release"
+        ]
+        listed = CliRunner().invoke(main, ["hooks", "jobs", "--queue", path])
+        assert listed.exit_code == 0
+        assert "1 job cannot be read (strange)" in listed.stderr
+        assert len(json.loads(CliRunner().invoke(main, ["hooks", "jobs", "--json", "--queue", path]).stdout)) == 1
+        assert queue.put(make_job("strange", 3.0))  # its event came again
+        assert take_snapshot(queue).unreadable == ()

@@ -8,13 +8,14 @@ import pytest
 from support.hooks_world import free_port
 from support.tcp_proxy import TcpProxy
 
-from mlflow_fireworks.errors import ConflictError
+from mlflow_fireworks.errors import ConflictError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.worker import Worker, work_now
+from mlflow_fireworks.promotion import promote
 
 
 @pytest.fixture
@@ -115,3 +116,66 @@ def test_what_waits_can_be_tried_at_once_or_dismissed_but_not_while_a_worker_is_
     assert (retried.attempts, retried.not_before) == (0, 0)
     with pytest.raises(ConflictError, match="only what failed can be dismissed"):
         queue.dismiss(retried.id)
+
+
+@pytest.mark.slow
+def test_a_failure_that_no_rule_asks_for_any_more_ends_by_comparing(fireworks, registry, queue):
+    registry.promote(1)
+    rules, job = make_rules(registry.name), make_job(registry.name, state=State.DEAD, attempts=5, error="why")
+    queue.put(job)
+    reconcile(queue, rules, dead_too=False)
+    assert take_snapshot(queue).dead == [queue.ledger.find(job.id)]  # it is still asked for
+    elsewhere = Rules.model_validate({"rules": [rules.rules[0].model_dump() | {"deployment": "elsewhere"}]})
+    reconcile(queue, elsewhere, dead_too=False)
+    found = queue.ledger.find(job.id)
+    assert (found.state, found.error) == (State.SUPERSEDED, "no rule asks for it any more (why)")
+    assert take_snapshot(queue).dead == []
+    # Who asks for it again gets it: this is no dismissal.
+    assert "to do: chat" in reconcile(queue, rules, dead_too=False).describe(None)
+
+
+@pytest.mark.slow
+def test_a_failure_ends_with_its_alias_and_not_while_the_registry_is_away(
+    fireworks, registry, queue, impatient, monkeypatch
+):
+    rules, job = make_rules(registry.name), make_job(registry.name, state=State.DEAD, attempts=5)
+    queue.put(job)
+    with monkeypatch.context() as away:
+        away.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+        with pytest.raises(UnavailableError):
+            reconcile(queue, rules, dead_too=False)
+    assert queue.ledger.find(job.id).state is State.DEAD
+    reconcile(queue, rules, dead_too=False)
+    assert queue.ledger.find(job.id).state is State.SUPERSEDED
+
+
+@pytest.mark.slow
+def test_a_failure_ends_when_somebody_brought_it_right(fireworks, registry, queue):
+    registry.promote(1)
+    rules = make_rules(registry.name)
+    promote(f"models:/{registry.name}@champion", name="chat")
+    queue.put(make_job(registry.name, state=State.DEAD, attempts=5, error="why"))
+    assert reconcile(queue, rules, dead_too=False).describe(None) == "nothing to do"
+    assert queue.ledger.find("0123").error == "Fireworks is as it should be by now (why)"
+
+
+def test_what_cannot_be_reached_is_named_in_the_headline_since_the_first_comparison(queue, impatient, monkeypatch):
+    monkeypatch.setenv("FIREWORKS_API_KEY", "fw_key")
+    port = free_port()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://me:a-password@127.0.0.1:{port}")
+    rules = Rules.model_validate(
+        {
+            "rules": [
+                {"model": "chat", "alias": "champion", "target": "fireworks://local"},
+                {"model": "chat", "alias": "prod", "target": "fireworks://local", "deployment": "prod"},
+            ]
+        }
+    )
+    for _ in range(2):
+        with pytest.raises(UnavailableError) as caught:
+            reconcile(queue, rules, dead_too=False)
+        assert caught.value.message.startswith("rules 'chat alias champion', 'chat alias prod': the MLflow server at ")
+    comparison = queue.ledger.comparison()
+    since = time.strftime("%H:%M UTC", time.gmtime(comparison.failing_since))
+    assert take_snapshot(queue).troubles == [f"Cannot reach the MLflow server at http://127.0.0.1:{port} since {since}"]
+    assert "a-password" not in comparison.error

@@ -1,15 +1,17 @@
 """The status page, as scripts, Prometheus and people in a real browser see it."""
 
+import json
+import re
 import shutil
 import threading
 import time
 from contextlib import closing, suppress
+from html import unescape
 
 import httpx
 import pytest
 import uvicorn
 from prometheus_client import CollectorRegistry
-from prometheus_client.parser import text_string_to_metric_families
 from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
@@ -19,12 +21,14 @@ from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import Heartbeat
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
+from mlflow_fireworks.hooks.links import Links, find_mlflow_pages, read_mlflow_pages
 from mlflow_fireworks.hooks.metrics import JobFigures
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import make_app
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.service import load_secrets
-from mlflow_fireworks.hooks.status import MAX_VIEWERS, StatusPage, describe_age
+from mlflow_fireworks.hooks.status import MAX_VIEWERS, StatusPage
+from mlflow_fireworks.hooks.wording import describe_age
 
 TOKEN = "a token for the people"
 NASTY = "<script>document.title='broken'</script>"
@@ -44,11 +48,42 @@ def queue(tmp_path):
         yield queue
 
 
+RULES = Rules.model_validate(
+    {
+        "rules": [
+            {"name": "champions", "model": "*", "alias": "champion", "endpoint": "{model}-prod", "concurrency": 2},
+            {
+                "hub": "acme/chat",
+                "branch": "main",
+                "target": "fireworks:/acme",
+                "deployment": "hub",
+                "config": {"timeout": "1h"},
+            },
+            {
+                "name": "tagged",
+                "model": "coder*",
+                "tag": "stage=prod",
+                "when_removed": "delete",
+                "target": "fireworks:/b",
+            },
+            {"name": "versions", "model": NASTY, "version": "created", "deployment": "v-{version}"},
+        ]
+    }
+)
+
+
 class Site:
     def __init__(self, queue, token=TOKEN):
         metrics = CollectorRegistry()
         metrics.register(JobFigures(queue))
-        page = StatusPage(queue, metrics, SecretStr(token) if token else None, lambda: self.server.should_exit)
+        page = StatusPage(
+            queue,
+            metrics,
+            SecretStr(token) if token else None,
+            lambda: self.server.should_exit,
+            rules=lambda: RULES,
+            links=Links("https://mlflow.example.com/ml"),
+        )
         self.queue = queue
         queue.heartbeats.beat(Heartbeat())
         self.port = free_port()
@@ -106,6 +141,122 @@ def test_page_and_json_tell_what_is_where_what_runs_and_what_failed(site):
     names = {part: [found["id"] for found in told[part]] for part in ("failures", "queue", "promoted")}
     assert names == {"failures": ["d2"], "queue": ["d3", "d4"], "promoted": ["d1"]}
     assert told["queue"][0]["progress"]["moved"] == 52 << 30
+
+
+def text_in(page, section):
+    """What a part of the page says, without its marks."""
+    body = page.partition(f'id="{section}"')[2].partition("</section>")[0]
+    return " ".join(unescape(re.sub(r"<[^>]*>", "", body)).split())
+
+
+def test_rules_are_told_in_words(site):
+    told = text_in(site.client.get("/").text, "rules")
+    for text in (
+        (
+            "champions When alias champion is set on any registered model: deploy that version as {model} on fireworks "
+            "and move endpoint {model}-prod to it. if the alias is removed, everything is kept · at most 2 at a time"
+        ),
+        (
+            "acme/chat branch main When branch main of the Hub repo acme/chat moves: deploy that commit as hub on "
+            "fireworks:/acme. if the branch is removed, everything is kept · options: timeout=1h"
+        ),
+        (
+            "tagged When a version of any registered model that matches coder* is tagged stage=prod: deploy it as "
+            "{model} on fireworks:/b. if the tag is removed, the deployment is deleted"
+        ),
+        f"versions When a new version of the registered model {NASTY} is created: deploy it as v-{{version}}",
+    ):
+        assert text in told, text
+
+
+def test_version_and_revision_of_each_job_are_shown_with_links_to_both_sides(site):
+    result = {"state": "READY", "model": "accounts/acme/models/chat-r2", "revision": 2, "endpoint": "prod"}
+    result |= {"address": "accounts/acme/models/chat-r2#accounts/acme/deployments/prod-3"}
+    hub = Subject(kind="branch", name="acme/chat", ref="main")
+    site.put(
+        job("d1", "chat", model="a b/c", result=result),
+        job("d2", "elsewhere", target="fireworks://fireworks.example.com/acme", result=result | {"revision": 5}),
+        job("d3", "hub", version="1f0c9d2e8b7a6c5d", result={"revision": 1}).model_copy(update={"subject": hub}),
+        job("d4", "waits", State.QUEUED),
+    )
+    page = site.client.get("/").text
+    for part in ("promoted", "history"):
+        told = text_in(page, part)
+        assert "models:/a b/c@champion · version 7 → revision 2" in told
+        assert "models:/chat@champion · version 7 → revision 5" in told
+        assert "hf:/acme/chat@main · commit 1f0c9d2e8b7a → revision 1" in told
+    assert "models:/chat@champion · version 7" in text_in(page, "queue")
+    links = set(re.findall(r'<a href="([^"]*)"', page))
+    assert links == {
+        "https://mlflow.example.com/ml/#/models/a%20b%2Fc",
+        "https://mlflow.example.com/ml/#/models/a%20b%2Fc/versions/7",
+        "https://mlflow.example.com/ml/#/models/chat",
+        "https://mlflow.example.com/ml/#/models/chat/versions/7",
+        "https://huggingface.co/acme/chat",
+        "https://huggingface.co/acme/chat/tree/1f0c9d2e8b7a6c5d",
+        "https://app.fireworks.ai/dashboard/deployments/prod-3",
+    }
+    promoted = site.client.get("/status.json").json()["promoted"]
+    assert {(told["version"], told["revision"]) for told in promoted} == {("7", 2), ("7", 5), ("1f0c9d2e8b7a6c5d", 1)}
+
+
+def test_without_an_address_of_mlflows_pages_the_names_are_plain_text():
+    plain = Links()
+    assert (plain.model(job("d", "chat")), plain.version(job("d", "chat")), plain.endpoint(job("d", "chat"))) == (
+        "",
+        "",
+        "",
+    )
+
+
+@pytest.mark.parametrize(
+    ("uri", "address"),
+    [
+        ("http://127.0.0.1:5000", "http://127.0.0.1:5000"),
+        ("https://user:password@mlflow.example.com/ml/", "https://mlflow.example.com/ml"),
+        ("sqlite:////tmp/mlflow.db", ""),
+        ("databricks-uc", ""),
+        ("databricks://profile", ""),
+        ("/home/me/mlruns", ""),
+    ],
+)
+def test_pages_of_mlflow_are_where_its_server_is(uri, address):
+    assert find_mlflow_pages(uri) == address
+
+
+@pytest.mark.parametrize("given", ["mlflow.example.com", "javascript:alert(1)", "http://", "https://[", "ftp://a"])
+def test_a_wrong_address_of_mlflows_pages_is_refused(given):
+    assert read_mlflow_pages("https://mlflow.example.com/") == "https://mlflow.example.com"
+    with pytest.raises(InvalidConfigError, match="--mlflow-ui: write an address"):
+        read_mlflow_pages(given)
+
+
+def test_times_for_scripts_are_rfc_3339_and_stored_records_are_read_as_before(site):
+    fill(site)
+    site.queue.ledger.save_comparison("")
+    site.queue.deliveries.note(Delivery(sender="mlflow", status=200, outcome="test"))
+    told = site.client.get("/status.json").json()
+    found = dict(walk(told))
+    for path in ("taken", "promoted/0/created", "queue/0/progress/began", "workers/0/seen", "deliveries/0/received"):
+        assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", found[path]), path
+    assert found["queue/1/not_before"] is None
+    epochs = [path for path, value in found.items() if isinstance(value, float) and value > 1e9]
+    assert epochs == []
+    old = {"id": "o", "rule": "r", "subject": {"kind": "alias", "name": "chat", "ref": "a"}, "version": "1"}
+    old |= {"target": "t", "deployment": "old", "state": "done", "created": 1764000000.5, "updated": 1764000001.0}
+    site.queue.ledger._jobs.put_data("o", json.dumps(old).encode())
+    assert site.queue.ledger.find("o").created == 1764000000.5
+    site.queue.ledger.save(site.queue.ledger.find("o"))
+    assert json.loads(bytes(site.queue.ledger._jobs.peek_data("o")))["created"] == 1764000000.5
+
+
+def walk(value, path=""):
+    """Every plain value in JSON, by its path."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from walk(item, f"{path}/{key}" if path else str(key))
+    else:
+        yield path, value
 
 
 def test_a_registry_that_does_not_answer_is_said_first(site):
@@ -166,22 +317,15 @@ def test_a_short_token_is_refused():
         load_secrets(rules, environ)
 
 
-def test_prometheus_reads_the_figures(site):
+def test_prometheus_is_answered_in_the_format_that_it_asks_for(site):
     fill(site)
-    answer = site.client.get("/metrics")
-    figures = {
-        (
-            sample.name.removeprefix("mlflow_fireworks_"),
-            *(value for _, value in sorted(sample.labels.items())),
-        ): sample.value
-        for family in text_string_to_metric_families(answer.text)
-        for sample in family.samples
-    }
-    assert figures["jobs", "dead"] == 1
-    assert figures["failures",] == 1
-    assert figures["moved_bytes", "vision-72b", "fireworks:/acme"] == 52 << 30
-    assert figures["last_success_timestamp_seconds", "chat", "fireworks:/acme"] > time.time() - 60
-    assert figures["oldest_unfinished_seconds",] >= 300
+    plain = site.client.get("/metrics")
+    assert plain.headers["content-type"].startswith("text/plain; version=0.0.4")
+    assert "mlflow_fireworks_failed_deployments 1.0" in plain.text
+    asked = {"Accept": "application/openmetrics-text;version=1.0.0,text/plain;q=0.5"}
+    openmetrics = site.client.get("/metrics", headers=asked)
+    assert openmetrics.headers["content-type"].startswith("application/openmetrics-text")
+    assert openmetrics.text.endswith("# EOF\n")
 
 
 def test_changes_are_sent_and_open_pages_do_not_hold_the_server_up(site):
@@ -312,6 +456,45 @@ def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, brows
     wait_until(lambda: "embed" in text_of(driver, "#queue"), "the job is in the queue again")
     wait_until(lambda: "All well" in text_of(driver, "#state"), "the state is good")
     wait_until(lambda: not element(driver, "#retry").is_displayed(), "nothing is left to try again")
+
+
+@pytest.mark.slow
+@needs_browser
+def test_live_changes_keep_focus_selection_open_details_and_the_place_on_the_page(site, browse):
+    fill(site)
+    for number in range(30):
+        site.put(job(f"p{number}", f"past-{number}", State.SUPERSEDED, created=time.time() - 1000 - number))
+    driver = browse(site, 360, 740)
+    wait_until(lambda: text_of(driver, "#connection") == "live", "the page is live")
+    driver.execute_script("""
+        document.querySelector("#older-jobs").open = true;
+        document.querySelector("li.dead button").focus();
+        window.button = document.activeElement;
+        const text = document.querySelector("#promoted h3").firstChild;
+        getSelection().setBaseAndExtent(text, 0, text, 4);
+        scrollTo(0, document.querySelector("#older-jobs").getBoundingClientRect().top + scrollY);
+    """)
+    top = "return document.querySelector('#older-jobs').getBoundingClientRect().top"
+    before = driver.execute_script(top)
+    site.put(job("n1", "newcomer", State.DEAD, error="no"), job("n2", "another", State.QUEUED))
+    running = site.queue.ledger.find("d3")
+    site.queue.ledger.save(running, progress=running.progress.model_copy(update={"moved": 70 << 30}))
+    site.queue.ledger.save(site.queue.ledger.find("d4"), state=State.DONE, result={"revision": 4, "state": "READY"})
+    wait_until(lambda: "70.0 GiB of 140.0 GiB" in text_of(driver, "#queue"), "the bytes are shown")
+    wait_until(lambda: "newcomer" in text_of(driver, "#failures"), "the newcomer is shown")
+    assert driver.execute_script("return document.activeElement === window.button && window.button.isConnected")
+    assert driver.execute_script("return String(getSelection())") == "chat"
+    assert driver.execute_script("return document.querySelector('#older-jobs').open")
+    assert abs(driver.execute_script(top) - before) < 60
+    fresh = browse(site, 360, 740)
+    wait_until(lambda: text_of(fresh, "#connection") == "live", "the other page is live")
+
+    def told(driver):
+        texts = [text_of(driver, f"#{part}") for part in ("failures", "queue", "promoted", "workers", "history")]
+        return [re.sub(r"[\d.]+ MiB/s.*", "", text) for text in texts]  # changes while it is read
+
+    assert told(driver)[:4] == told(fresh)[:4]
+    assert told(fresh)[4] in told(driver)[4]  # there the older jobs are shown too
 
 
 @pytest.mark.slow

@@ -37,7 +37,7 @@ def test_a_worker_that_misses_two_heartbeats_is_gone_and_its_job_waits_for_anoth
     assert [told["jobs"][0]["id"] for told in alive.to_dict()["workers"]] == ["a"]
     wait_until(lambda: not queue.heartbeats.living(), "the worker is gone", 10)
     gone = take_snapshot(queue)
-    assert gone.describe(gone.jobs[0]) == "running (its worker is gone; will be taken up again)"
+    assert gone.describe(gone.jobs[0]) == "running (its worker is gone; will be taken up again when a worker runs)"
     assert gone.tell(gone.jobs[0])["worker_is_gone"]
     assert list(gone.left_waiting) == ["a"]
 
@@ -83,14 +83,14 @@ def test_a_receiver_whose_only_worker_was_killed_says_so_everywhere(fireworks, r
     told = httpx.get(f"{base}/readyz").json()
     assert told["reason"].startswith("no worker is alive; 1 job waits for ")
     page = httpx.get(base).text
-    for text in ("No worker is alive", "its worker is gone; will be taken up again"):
+    for text in ("No worker is alive", "its worker is gone; will be taken up again when a worker runs"):
         assert text in page, text
     assert "All well" not in page
     status = httpx.get(f"{base}/status.json").json()
     assert (status["workers"], status["queue"][0]["worker_is_gone"]) == ([], True)
     assert "mlflow_fireworks_workers 0.0" in httpx.get(f"{base}/metrics").text
     listed = hooks.command("jobs")
-    assert "running (its worker is gone; will be taken up again)" in listed.stdout
+    assert "running (its worker is gone; will be taken up again when a worker runs)" in listed.stdout
     assert "no worker is alive" in listed.stderr
     (job,) = json.loads(hooks.command("jobs", "--json").stdout)
-    assert job["doing"] == "running (its worker is gone; will be taken up again)"
+    assert job["doing"] == "running (its worker is gone; will be taken up again when a worker runs)"

@@ -14,7 +14,7 @@ from mlflow_fireworks.registry.pointers import pin
 
 USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 ACCESS = "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
-RUNNING = "is it running, and do MLFLOW_TRACKING_URI and MLFLOW_REGISTRY_URI name the right server?"
+RUNNING = "is it running, and is MLFLOW_TRACKING_URI right?"
 NO_WORKSPACE = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace 'team' not found"})
 
 
@@ -67,7 +67,7 @@ def test_refusal_of_a_server_names_what_to_check(monkeypatch, status, body, reme
 
         assert said(pin, UnavailableError, "models:/chat@champion").endswith(f"; {remedy}")
         for uri in ("models:/chat/1", "models:/m-0123", "runs:/0123/model"):
-            assert said(open_source, SourceError, uri).endswith(f"; {remedy}")
+            assert said(open_source, (SourceError, UnavailableError), uri).endswith(f"; {remedy}")
 
 
 def test_server_that_is_away_may_not_be_running(monkeypatch):

@@ -5,13 +5,14 @@ import socket
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import mlflow
 
+from mlflow_fireworks.hooks.jobs import to_json
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import sign
 
@@ -45,7 +46,7 @@ def jobs_of(hooks):
     """The jobs in the queue's file, newest first: read beside the process, seconds faster than `hooks jobs`."""
     queue = open_queue(str(hooks.folder / "hooks.db"))
     try:
-        return [job.model_dump(mode="json") for job in queue.ledger.jobs()]
+        return [to_json(job) for job in queue.ledger.jobs()]
     finally:
         queue.close()
 
@@ -132,3 +133,10 @@ class Hooks:
     def command(self, *arguments):
         command = [COMMAND, "hooks", *arguments, *self.queue]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120, check=False)
+
+
+@contextmanager
+def silent_server():
+    """The port of a server that accepts and never answers."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        yield listener.getsockname()[1]

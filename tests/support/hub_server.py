@@ -131,8 +131,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, json.dumps([*self.hub.webhooks.values()]).encode())
 
     def _list_models(self, query):
-        author, start = query["author"][0], int(query.get("cursor", ["0"])[0])
-        names = sorted(name for name in self.hub.repos if name.startswith(f"{author}/"))
+        author, start = query.get("author", [""])[0], int(query.get("cursor", ["0"])[0])
+        names = sorted(name for name in self.hub.repos if not author or name.startswith(f"{author}/"))
         more = f'<{self.hub.url}/api/models?author={author}&cursor={start + PAGE}>; rel="next"'
         models = [{"id": name, "modelId": name} for name in names[start : start + PAGE]]
         self._answer(200, json.dumps(models).encode(), {"Link": more} if names[start + PAGE :] else {})

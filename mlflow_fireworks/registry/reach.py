@@ -1,0 +1,210 @@
+"""Whether a registry's server answers at all, asked before anything else.
+
+MLflow repeats each question for four minutes in silence (3.17: seven times, with a pause that doubles), and
+huggingface_hub waits without a limit where it is given none.
+"""
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import mlflow
+import requests
+from huggingface_hub import constants, get_session
+from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
+from mlflow.exceptions import MlflowException
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+
+from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.progress import format_seconds, logger
+from mlflow_fireworks.redaction import brief, hide_credentials
+
+PATIENCE_SECONDS = 20.0
+_ANSWER_SECONDS = 5.0
+_FIRST_PAUSE_SECONDS = 1.0
+_LONGEST_PAUSE_SECONDS = 8.0
+_REMEMBERED_SECONDS = 30.0
+_MLFLOW_QUESTION = "/api/2.0/mlflow/registered-models/search"
+"""Asks the server's database too, unlike `/health`."""
+_HUB_QUESTION = "/api/models"
+_SERVER_ERRORS = 500
+_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a server is waited for.
+
+    Args:
+        answer_seconds: For one answer.
+        retries: Tries after the first; None: as many as `PATIENCE_SECONDS` have room for.
+    """
+
+    answer_seconds: float = _ANSWER_SECONDS
+    retries: int | None = None
+
+    def is_over(self, tries: int, seconds: float) -> bool:
+        """Whether there is no other try after so many, when it would begin after so many seconds."""
+        return tries > self.retries if self.retries is not None else seconds > PATIENCE_SECONDS
+
+    def __str__(self) -> str:
+        """For people."""
+        if self.retries is not None:
+            return f"{self.retries} more time{'s' if self.retries != 1 else ''}"
+        return f"for up to {format_seconds(PATIENCE_SECONDS)}"
+
+
+@dataclass(frozen=True)
+class Service:
+    """What is asked.
+
+    Args:
+        name: For messages; its address follows.
+        hint: What a person should look at.
+        ask: Asks at an address, for so many seconds at most: why there is no answer; "" when there is one.
+        patience: How long it is waited for, as it is set now.
+    """
+
+    name: str
+    hint: str
+    ask: Callable[[str, float], str]
+    patience: Callable[[], Patience]
+
+
+class Reach:
+    """Which servers answered when they were asked last.
+
+    One that answered once is left to the patience of MLflow and huggingface_hub: what hours of work end in must not
+    fail for a restart.
+
+    Args:
+        clock: Monotonic seconds.
+        sleep: Waits.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep
+    ) -> None:
+        self._clock = clock
+        self._sleep = sleep
+        self._asked: dict[str, tuple[float, bool]] = {}
+
+    def require(self, service: Service, address: str, *, afresh: bool = False) -> None:
+        """Wait a little for a server.
+
+        Args:
+            service: What is asked.
+            address: Where.
+            afresh: Ask also one that answered before, unless that was just now.
+
+        Raises:
+            UnavailableError: It does not answer.
+        """
+        asked, answered = self._asked.get(address, (float("-inf"), False))
+        is_fresh = self._clock() - asked < _REMEMBERED_SECONDS
+        if answered and (is_fresh or not afresh):
+            return
+        where = f"{service.name} at {hide_credentials(address)}"
+        # Where it was just waited for in vain, by another rule say, one try is enough.
+        reason = (
+            service.ask(address, service.patience().answer_seconds) if is_fresh else self._wait(service, address, where)
+        )
+        self._asked[address] = (self._clock(), not reason)
+        if reason:
+            raise UnavailableError(f"{where} does not answer ({reason}); {service.hint}", where=where)
+
+    def _wait(self, service: Service, address: str, where: str) -> str:
+        patience, began, pause, tries = service.patience(), self._clock(), _FIRST_PAUSE_SECONDS, 1
+        while reason := service.ask(address, patience.answer_seconds):
+            if patience.is_over(tries, self._clock() - began + pause):
+                return reason
+            if tries == 1:
+                logger.warning("%s does not answer (%s); trying again, %s", where, reason, patience)
+            self._sleep(pause)
+            pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
+            tries += 1
+        return ""
+
+
+_REACH = Reach()
+
+
+def require_mlflow(uri: str | None = None, *, afresh: bool = False) -> None:
+    """Wait a little for an MLflow server. What is no server, such as a database, is taken as it is.
+
+    Args:
+        uri: Its tracking or registry URI; MLflow's current registry when None.
+        afresh: As for `Reach.require`.
+
+    Raises:
+        UnavailableError: It does not answer.
+    """
+    uri = uri or mlflow.get_registry_uri()
+    if uri.startswith(("http://", "https://")):
+        _REACH.require(_MLFLOW, uri, afresh=afresh)
+
+
+def require_hub(*, afresh: bool = False) -> None:
+    """Wait a little for the Hugging Face Hub.
+
+    Args:
+        afresh: As for `Reach.require`.
+
+    Raises:
+        UnavailableError: It does not answer.
+    """
+    _REACH.require(_HUB, constants.ENDPOINT, afresh=afresh)
+
+
+def _read_patience() -> Patience:
+    """MLflow's, as far as somebody set it."""
+    seconds, retries = MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES
+    return Patience(seconds.get() if seconds.is_set() else _ANSWER_SECONDS, retries.get() if retries.is_set() else None)
+
+
+def _ask_mlflow(uri: str, seconds: float) -> str:
+    try:
+        answer = http_request(
+            get_default_host_creds(uri),
+            _MLFLOW_QUESTION,
+            "GET",
+            max_retries=0,
+            timeout=seconds,
+            raise_on_status=False,
+            params={"max_results": 1},
+        )
+    except MlflowException as error:
+        cause = error.__cause__ or error.__context__
+        if isinstance(cause, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
+            return _describe(cause, seconds)
+        return ""  # MLflow has better words for it
+    return _describe_status(answer.status_code)
+
+
+def _ask_hub(address: str, seconds: float) -> str:
+    try:
+        answer = get_session().get(f"{address}{_HUB_QUESTION}", params={"limit": 1}, timeout=seconds)
+    except Exception as error:  # noqa: BLE001 - huggingface_hub changes its HTTP client between releases
+        return _describe(error, seconds)
+    return _describe_status(answer.status_code)
+
+
+def _describe(error: Exception, seconds: float) -> str:
+    if isinstance(error, requests.exceptions.SSLError):
+        return ""
+    if "Timeout" in f"{type(error).__name__}: {error}":  # requests hides one in an error of the connection
+        return f"no answer within {format_seconds(seconds)}"
+    found = _ERRNO.search(str(error))
+    return found[1] if found else brief(error)
+
+
+def _describe_status(status: int) -> str:
+    return f"it answered {status}" if status >= _SERVER_ERRORS else ""
+
+
+_MLFLOW = Service(
+    "the MLflow server", "is it running, and is MLFLOW_TRACKING_URI right?", _ask_mlflow, patience=_read_patience
+)
+_HUB = Service("the Hugging Face Hub", "check the network and HF_ENDPOINT", _ask_hub, patience=Patience)
