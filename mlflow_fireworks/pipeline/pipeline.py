@@ -26,10 +26,11 @@ from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
 from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
-from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, refuse_unsent, validate
+from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, refuse_unsent
 from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, refuse_immutable
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
+from mlflow_fireworks.pipeline.validation import validate
 from mlflow_fireworks.registry.versions import write_outcome
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending

@@ -10,7 +10,7 @@ from typing import BinaryIO, Protocol
 import httpx
 from pydantic import SecretStr
 
-from mlflow_fireworks.errors import TransferError
+from mlflow_fireworks.errors import FireworksError, TransferError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.transfer.gate import Gate
@@ -92,8 +92,9 @@ class Sender:
         """
         with file.content.staged() as open_content:
             refused: SecretStr | None = None
+            reason = ""
             for _ in range(_SIGNINGS_PER_FILE):
-                url = self.urls.get(file.name, refused)
+                url = self._find_url(file.name, refused, reason)
                 try:
                     self._send_to(url, file, open_content)
                 except ExpiredUrlError as error:
@@ -104,6 +105,14 @@ class Sender:
                     self.journal.record(file.name, file.size)
                     return
         raise TransferError(f"{reason}, with {_SIGNINGS_PER_FILE} fresh URLs")
+
+    def _find_url(self, name: str, refused: SecretStr | None, reason: str) -> SecretStr:
+        try:
+            return self.urls.get(name, refused)
+        except FireworksError as error:
+            if refused is None:
+                raise
+            raise TransferError(f"{reason}, and there is no new URL for it: {error.message}") from None
 
     def _send_to(self, url: SecretStr, file: Upload, open_content: Callable[[], BinaryIO]) -> None:
         if not wants_session(url):

@@ -1,0 +1,169 @@
+"""The files of a model on their way to storage, until validation has them all."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from pydantic import SecretStr
+
+from mlflow_fireworks.artifacts.content import fetched_ahead
+from mlflow_fireworks.artifacts.manifest import Manifest, ManifestFile
+from mlflow_fireworks.errors import DeadlineError, RefusedError, TransferError
+from mlflow_fireworks.names import enumerate_names
+from mlflow_fireworks.pipeline.plan import Action, Plan
+from mlflow_fireworks.pipeline.steps import Step, begin
+from mlflow_fireworks.pipeline.validation import SETTLING_SECONDS, names_file, send_again, validate
+from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.run import Run
+from mlflow_fireworks.transfer.engine import upload_files
+from mlflow_fireworks.transfer.journal import Journal
+from mlflow_fireworks.transfer.urls import SignedUrls
+
+# How Fireworks offers resumable sessions is in no page of its documentation, so they are used by themselves only where
+# sending a file again would cost much; virtual shards are smaller.
+_RESUMABLE_ABOVE_BYTES = 8 * 1024**3
+# How long an unfinished model is asked for its state when nothing more can be sent to it.
+_UNSENT_SECONDS = 120.0
+# "ALREADY_EXISTS" is documented for getUploadEndpoint, not when; 405 was seen of a dataset; 400 is code 9's.
+_SIGNS_NO_MORE = (400, 405, 409)
+# Between two rounds of sending what was forgotten: what is small may be named while it settles.
+_PATIENCE_SECONDS = 30.0
+_SHOWN = 5
+
+
+class Shipment:
+    """The files of one model on their way, until validation has them all.
+
+    Args:
+        run: The account and the options.
+        plan: Which model.
+        manifest: The files.
+        journal: Knows what has landed.
+    """
+
+    def __init__(self, run: Run, plan: Plan, manifest: Manifest, journal: Journal) -> None:
+        self._run = run
+        self._plan = plan
+        self._files = manifest.files
+        self._journal = journal
+        self._sizes = {file.name: file.size for file in manifest.files}
+        self._urls = SignedUrls(self._sign, run.waiter.clock, run.reporter.note)
+        self._before_signing: set[str] = set()
+        self._sent_again: set[str] = set()
+        self._refusal: RefusedError | None = None
+
+    def send(self) -> None:
+        """Send what has not landed. Where Fireworks signs no URLs for a model that was begun earlier, nothing is sent.
+
+        Raises:
+            FireworksError: A file could not be sent; says how many are up.
+        """
+        run, journal = self._run, self._journal
+        journal.expect(self._sizes)
+        if run.config.resend:
+            journal.drop(self._sizes)
+        landed = journal.landed()
+        missing = [file for file in self._files if landed.get(file.name) != file.size]
+        self._before_signing = set(landed)
+        if len(missing) < len(self._files):
+            count = len(self._files) - len(missing)
+            run.reporter.note(f"{count} of {len(self._files)} files have landed in an earlier run")
+        if not missing:
+            return
+        begin(run.reporter, Step.PREPARE, f"sign {len(self._files)} upload URLs")
+        try:
+            self._urls.get(missing[0].name)
+        except RefusedError as error:
+            if self._plan.action is not Action.RESUME or error.status not in _SIGNS_NO_MORE:
+                raise
+            self._refusal = error
+            run.reporter.note(f"no new upload URLs ({error.message}); asking whether all files are there already")
+            return
+        self._transfer(missing)
+
+    def validate(self) -> tuple[str, ...]:
+        """As the function `validate`; files that Fireworks has forgotten since they landed are sent again.
+
+        Whether it forgets them when URLs are signed again is not documented (for datasets the set is replaced). No file
+        is sent again twice.
+        """
+        if self._refusal is not None:
+            return self._validate_unsent(self._refusal)
+        patience = SETTLING_SECONDS
+        while True:
+            try:
+                return validate(self._run, self._plan, check=partial(self._look_for_forgotten, patience))
+            except _ForgottenError as forgotten:  # noqa: PERF203 - it waits for minutes
+                named = enumerate_names(forgotten.names, _SHOWN)
+                self._run.reporter.note(f"Fireworks no longer has {named}; sending what it misses")
+                self._journal.drop(forgotten.names)
+                self._sent_again |= set(forgotten.names)
+                self._transfer([file for file in self._files if file.name in forgotten.names])
+                patience = _PATIENCE_SECONDS
+
+    def _validate_unsent(self, refusal: RefusedError) -> tuple[str, ...]:
+        run, plan = self._run, self._plan
+        answers = ["no answer"]
+        try:
+            return validate(
+                run,
+                plan,
+                timeout=min(run.config.timeout, _UNSENT_SECONDS),
+                check=lambda words, _: answers.append(words),
+            )
+        except DeadlineError:
+            again = send_again(run.commands, plan.stamp)
+            delete = (
+                f"delete it with: {run.commands.delete(plan.stamp.deployment)}"
+                if plan.stamp.revision == 1
+                else f"delete {plan.model_id} in Fireworks' console"
+            )
+            raise TransferError(
+                f"{run.gateway.models.full_name(plan.model_id)} is not complete ({answers[-1]}), and Fireworks signs "
+                f"no more upload URLs for it ({refusal.server_message}, {refusal.status}); what has landed is kept; "
+                f"try again later, or {delete}; then send all of it with: {again}"
+            ) from None
+
+    def _look_for_forgotten(self, patience: float, words: str, waited: float) -> None:
+        names = [name for name in self._before_signing - self._sent_again if names_file(words, name)]
+        if names and waited >= patience:
+            raise _ForgottenError(names)
+
+    def _sign(self) -> Mapping[str, SecretStr]:
+        self._before_signing |= set(self._journal.landed())
+        return _sign(self._run, self._plan.model_id, self._sizes)
+
+    def _transfer(self, files: Sequence[ManifestFile]) -> None:
+        run = self._run
+        size = format_bytes(sum(file.size for file in files))
+        begin(run.reporter, Step.TRANSFER, f"upload {len(files)} files, {size}")
+        with fetched_ahead(file.content for file in files):
+            upload_files(
+                files,
+                self._urls,
+                self._journal,
+                workers=run.config.max_workers,
+                retry=run.retry,
+                reporter=run.reporter,
+                timeouts=run.timeouts,
+                is_wanted=run.is_wanted,
+            )
+
+
+class _ForgottenError(Exception):
+    """Validation misses files that had landed before URLs were signed again."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__()
+        self.names = names
+
+
+def _sign(run: Run, model_id: str, sizes: Mapping[str, int]) -> Mapping[str, SecretStr]:
+    """Signed URLs for all files; for resumable sessions if asked for, or worth it and offered."""
+    if run.config.resumable == "true":
+        return run.gateway.models.sign_uploads(model_id, sizes, resumable=True)
+    if run.config.resumable == "auto" and max(sizes.values()) > _RESUMABLE_ABOVE_BYTES:
+        try:
+            return run.gateway.models.sign_uploads(model_id, sizes, resumable=True)
+        except RefusedError as error:
+            run.reporter.note(f"no resumable upload ({error.server_message}); sending each file in one piece")
+    return run.gateway.models.sign_uploads(model_id, sizes)
