@@ -174,6 +174,13 @@ def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
 
 @endpoint.command()
 @_endpoint_options(config=False)
+def undelete(target: str, name: str, as_json: bool) -> None:
+    """Bring back what was deleted of an endpoint last, within seven days; it is billed again while it is up."""
+    _show(FireworksDeploymentClient(target).undelete_endpoint(name), as_json)
+
+
+@endpoint.command()
+@_endpoint_options(config=False)
 def get(target: str, name: str, as_json: bool) -> None:
     """Show one endpoint."""
     _show(FireworksDeploymentClient(target).get_endpoint(name), as_json)

@@ -78,6 +78,10 @@ class Commands:
         """Take an endpoint down; MLflow's own command for that takes no options (3.17)."""
         return self._write(*_OWN, "endpoint", "delete", name=endpoint, options=options)
 
+    def undelete_endpoint(self, endpoint: EndpointName) -> str:
+        """Bring back what was deleted of an endpoint last."""
+        return self._write(*_OWN, "endpoint", "undelete", name=endpoint)
+
     @property
     def _given(self) -> dict[str, str]:
         return {**self.options, **(self.endpoint_options if self.endpoint else {})}

@@ -131,7 +131,11 @@ class EndpointConfig(BaseModel):
     )
     dry_run: Bool = Field(default=False, description="let Fireworks check it and show the price; start nothing")
     progress: Literal["auto", "bar", "lines", "none"] = Field(default="auto", description="as for deployments")
-    force: Bool = Field(default=False, description="also change or delete an endpoint that this plugin did not make")
+    force: Bool = Field(
+        default=False,
+        description="also change or delete an endpoint that this plugin did not make, and start one without the shape"
+        " that its model or adapters need",
+    )
 
     @property
     def hardware(self) -> dict[str, Any]:

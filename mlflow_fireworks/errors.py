@@ -17,6 +17,7 @@
     │   │   ├── InvalidRequestError     what was sent is at fault (400, 413, 422)
     │   │   ├── AlreadyExistsError      the id is taken (409)
     │   │   ├── BusyError               every try was answered that it cannot now (408, 429, 5xx)
+    │   │   ├── QuotaError              the account may not have that much (403 or 429)
     │   │   └── FailedPreconditionError not yet: files are still landing, a model is still deployed (code 9)
     │   ├── FailedStateError        what it worked on is FAILED
     │   └── UnexpectedAnswerError   a success in a shape that Fireworks does not answer in
@@ -216,6 +217,14 @@ class AlreadyExistsError(RefusedError):
 
 class BusyError(RefusedError):
     """Every try was answered that the server cannot now (408, 429, 5xx); the same call may succeed later."""
+
+
+class QuotaError(RefusedError):
+    """The account may not have that much of something: GPUs, adapters. The status (403 or 429) does not tell."""
+
+    def __init__(self, message: str, **details: Any) -> None:
+        super().__init__(message, **details)
+        self.error_code = mlflow_codes.ErrorCode.Name(mlflow_codes.REQUEST_LIMIT_EXCEEDED)
 
 
 class FailedPreconditionError(RefusedError):

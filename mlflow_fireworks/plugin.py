@@ -229,6 +229,21 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         with self._serving(config) as run, stopped_by_sigterm():
             endpoints.delete_endpoint(run, EndpointName(endpoint))
 
+    def undelete_endpoint(self, endpoint: str) -> AttrDict:
+        """Bring back what was deleted of an endpoint last, within seven days; it is billed again while it is up.
+
+        Args:
+            endpoint: Its name.
+
+        Returns:
+            As get_endpoint.
+
+        Raises:
+            NotFoundError: Nothing of it can be brought back.
+        """
+        with self._serving(None) as run:
+            return AttrDict(endpoints.undelete_endpoint(run, EndpointName(endpoint)))
+
     def list_endpoints(self) -> list[AttrDict]:
         """All endpoints of the account, those made by others included (`managed` tells them apart)."""
         with self._serving(None) as run:

@@ -13,6 +13,7 @@ T = TypeVar("T")
 _FIRST_PAUSE_SECONDS = 1.0
 _LONGEST_PAUSE_SECONDS = 30.0
 _SLOWER_EACH_TIME = 1.5
+_TOLD_AGAIN_SECONDS = 60.0
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Waiter:
     """Looks again and again, slower each time, until there is a result or the time is over.
 
     Args:
-        reporter: Is told the reason of every pause.
+        reporter: Is told what is waited for: when that changes, and every minute.
         clock: Monotonic seconds.
         sleep: Waits that many seconds.
     """
@@ -54,13 +55,19 @@ class Waiter:
         Raises:
             DeadlineError: The time is over.
         """
-        deadline, pause = self.clock() + timeout, _FIRST_PAUSE_SECONDS
+        began = told_at = self.clock()
+        pause, told = _FIRST_PAUSE_SECONDS, ""
         while isinstance(found := look(), Pending):
-            left = deadline - self.clock()
-            if left <= 0:
+            now = self.clock()
+            if now - began >= timeout:
                 raise DeadlineError(give_up(found.reason))
-            pause = min(pause, left)
-            self.reporter.note(f"      {found.reason}; asking again in {format_seconds(pause)}")
+            pause = min(pause, began + timeout - now)
+            if found.reason != told:
+                self.reporter.note(f"      {found.reason}; asking again in {format_seconds(pause)}")
+                told, told_at = found.reason, now
+            elif now - told_at >= _TOLD_AGAIN_SECONDS:
+                self.reporter.note(f"      {found.reason}; waiting for {format_seconds(now - began)} now")
+                told_at = now
             self.sleep(pause)
             pause = min(pause * _SLOWER_EACH_TIME, _LONGEST_PAUSE_SECONDS)
         return found

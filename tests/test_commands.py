@@ -36,6 +36,7 @@ WRITTEN = {
     "create_endpoint": HERE.create_endpoint("prod", model=QWEN, enable_addons="true"),
     "update_endpoint": HERE.update_endpoint("prod", max_replicas="1"),
     "delete_endpoint": HERE.delete_endpoint("prod", force="true"),
+    "undelete_endpoint": HERE.undelete_endpoint("prod"),
     "help": HERE.help(),
     "list_jobs": HERE.list_jobs("/var/lib/hooks.db"),
     "retry_job": HERE.retry_job("0123456789abcdef"),

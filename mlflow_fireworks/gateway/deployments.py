@@ -4,8 +4,20 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow_fireworks.gateway.serving_wire import DeploymentPage, OnDemandDeployment, ShapeVersion, ShapeVersions
+from mlflow_fireworks.errors import InvalidRequestError, RefusedError
+from mlflow_fireworks.gateway.catalogue import PUBLIC_CATALOGUE
+from mlflow_fireworks.gateway.serving_wire import (
+    DeploymentPage,
+    OnDemandDeployment,
+    Shape,
+    ShapePage,
+    ShapeVersion,
+    ShapeVersions,
+)
 from mlflow_fireworks.gateway.transport import Transport
+
+_SHAPELESS = "acceptShapelessRisk"
+_ALL_ACCOUNTS = "-"
 
 
 @dataclass(frozen=True)
@@ -31,6 +43,9 @@ class OnDemandDeployments:
     ) -> OnDemandDeployment:
         """Ask for GPUs; billing begins when replicas are up.
 
+        Hardware that is named without a shape comes with `acceptShapelessRisk`, which Fireworks is going to ask for; a
+        service that does not know it is asked again without it.
+
         Args:
             deployment_id: Its id in the account.
             fields: Fields of the Deployment resource, by their names on the wire.
@@ -40,6 +55,16 @@ class OnDemandDeployments:
             AlreadyExistsError: The id is taken, for seven days after a soft delete too.
         """
         params = {"deploymentId": deployment_id} | ({"validateOnly": "true"} if validate_only else {})
+        if fields.get("deploymentShape"):
+            return self._create(deployment_id, fields, params)
+        try:
+            return self._create(deployment_id, fields, {**params, _SHAPELESS: "true"})
+        except InvalidRequestError as error:
+            if _SHAPELESS.lower() not in error.server_message.replace("_", "").lower():
+                raise
+            return self._create(deployment_id, fields, params)
+
+    def _create(self, deployment_id: str, fields: Mapping[str, Any], params: Mapping[str, str]) -> OnDemandDeployment:
         path, subject = f"/v1/accounts/{self.account}/deployments", f"endpoint {deployment_id}"
         return self.transport.ask(OnDemandDeployment, "POST", path, subject, dict(fields), params=params)
 
@@ -47,10 +72,14 @@ class OnDemandDeployments:
         """A deployment by id or full name, or None when there is none; a softly deleted one is still found."""
         return self.transport.find(OnDemandDeployment, self.full_name(name))
 
-    def list(self) -> Iterator[OnDemandDeployment]:
-        """All deployments of the account but the deleted ones."""
+    def list(self, *, deleted: bool = False) -> Iterator[OnDemandDeployment]:
+        """All deployments of the account.
+
+        Args:
+            deleted: Also those that were softly deleted within the last seven days.
+        """
         path, subject = f"/v1/accounts/{self.account}/deployments", f"the deployments of {self.account}"
-        for page in self.transport.pages(DeploymentPage, path, subject):
+        for page in self.transport.pages(DeploymentPage, path, subject, {"showDeleted": "true"} if deleted else {}):
             yield from page.deployments
 
     def update(self, deployment: OnDemandDeployment, fields: Mapping[str, Any]) -> OnDemandDeployment:
@@ -75,6 +104,11 @@ class OnDemandDeployments:
         params = {key: "true" for key, wanted in {"hard": hard, "ignoreChecks": ignore_checks}.items() if wanted}
         self.transport.delete(self.full_name(name), params)
 
+    def undelete(self, deployment: OnDemandDeployment) -> OnDemandDeployment:
+        """Bring a softly deleted deployment back; it starts again, and is billed again."""
+        name = deployment.name
+        return self.transport.ask(OnDemandDeployment, "POST", f"/v1/{name}:undelete", name, {})
+
     def match_shapes(self, model: str, *, addons: bool = False) -> tuple[ShapeVersion, ...]:
         """The validated shapes that a model can be deployed on; empty when Fireworks has tried none.
 
@@ -87,3 +121,15 @@ class OnDemandDeployments:
         body = {"createDeploymentRequest": request}
         answer = self.transport.ask(ShapeVersions, "POST", path, f"the shapes for {model}", body)
         return answer.deployment_shape_versions
+
+    def list_shapes(self) -> tuple[Shape, ...]:
+        """The shapes in Fireworks' catalogue; empty where this key may not see them."""
+        for account in (PUBLIC_CATALOGUE, _ALL_ACCOUNTS):
+            path = f"/v1/accounts/{account}/deploymentShapes"
+            try:
+                pages = self.transport.pages(ShapePage, path, "the deployment shapes")
+                if found := tuple(shape for page in pages for shape in page.deployment_shapes):
+                    return found
+            except RefusedError:
+                continue
+        return ()

@@ -1,5 +1,7 @@
 """What Fireworks means when it says no: the error for an answer outside 2xx, with its own words and the next step."""
 
+import re
+
 import httpx
 from pydantic import ValidationError
 
@@ -8,12 +10,16 @@ from mlflow_fireworks.errors import (
     BusyError,
     FailedPreconditionError,
     InvalidRequestError,
+    QuotaError,
     RefusedError,
 )
 from mlflow_fireworks.gateway.wire import ErrorBody
 from mlflow_fireworks.http import TRANSIENT_STATUSES
 
 _FAILED_PRECONDITION = 9
+_RESOURCE_EXHAUSTED = 8
+_TOO_MUCH = (httpx.codes.FORBIDDEN, httpx.codes.TOO_MANY_REQUESTS)
+_LOADING = re.compile(r"\b(lora|adapter|addon)\b", re.IGNORECASE)
 _KINDS: dict[int, type[RefusedError]] = {
     400: InvalidRequestError,
     409: AlreadyExistsError,
@@ -32,15 +38,26 @@ _NEXT_STEPS = {
 _NEXT_STEPS |= dict.fromkeys(
     TRANSIENT_STATUSES - set(_NEXT_STEPS), "every try got this answer; run the same command again in a few minutes"
 )
-_USED_UP = "free some of it, choose another accelerator, or ask Fireworks for more"
+_USED_UP = "the account's quota is used up; free some of it, choose another accelerator, or ask Fireworks for more"
+_SUSPENDED = "the account is suspended; see its billing page, then run the command again"
+_NOT_LOADED = "the adapter is not loaded there; unload it and load it again, or see its state on Fireworks"
 
 
 def is_about_quota(response: httpx.Response) -> bool:
-    """Whether a 429 is about how much the account may have, which no waiting changes.
+    """Whether a refusal is about how much the account may have, which no waiting changes.
 
-    Seen: `global--h200-count for account A, in use: 14, quota: 16, requesting: 4`; its status was not recorded.
+    Seen: `global--h200-count for account A, in use: 14, quota: 16, requesting: 4`, its status was not recorded; 429 and
+    code 8 for GPUs, 403 with `quota_required` and `quota_available` among its details for training.
     """
-    return response.status_code == httpx.codes.TOO_MANY_REQUESTS and "quota:" in response.text
+    if response.status_code not in _TOO_MUCH:
+        return False
+    text = response.text.lower()
+    if any(words in text for words in ("quota:", "in use:", "quota_required", "quota_available")):
+        return True
+    # A 429 may as well be about requests in a minute, which pass; a 403 never is.
+    return response.status_code == httpx.codes.FORBIDDEN and (
+        "quota" in text or _read_body(response).code == _RESOURCE_EXHAUSTED
+    )
 
 
 def refusal(response: httpx.Response, method: str, subject: str, host: str) -> RefusedError:
@@ -55,17 +72,18 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
         subject: What it was about.
         host: Who answered.
     """
-    try:
-        body = ErrorBody.model_validate_json(response.content)
-    except ValidationError:
-        body = ErrorBody(message=" ".join(response.text.split())[:300])
+    body = _read_body(response)
     message = body.message or response.reason_phrase or "no reason given"
-    next_step = _USED_UP if is_about_quota(response) else _NEXT_STEPS.get(response.status_code)
+    next_step = _NEXT_STEPS.get(response.status_code)
     kind = _KINDS.get(response.status_code, RefusedError)
-    if _is_not_yet(response, body):
+    if is_about_quota(response):
+        kind, next_step = QuotaError, _USED_UP
+    elif response.status_code == httpx.codes.PRECONDITION_FAILED and "suspended" in message.lower():
+        next_step = _SUSPENDED
+    elif _is_not_yet(response, body):
         kind = FailedPreconditionError
-    elif is_about_quota(response):
-        kind = RefusedError
+    elif response.status_code == httpx.codes.PRECONDITION_FAILED and _LOADING.search(message):
+        next_step = _NOT_LOADED
     return kind(
         f"{host} refused {method} {subject}: {message} ({response.status_code})"
         + (f"; {next_step}" if next_step else ""),
@@ -74,6 +92,13 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
         server_message=message,
         request_id=response.headers.get("x-request-id"),
     )
+
+
+def _read_body(response: httpx.Response) -> ErrorBody:
+    try:
+        return ErrorBody.model_validate_json(response.content)
+    except ValidationError:
+        return ErrorBody(message=" ".join(response.text.split())[:300])
 
 
 def _is_not_yet(response: httpx.Response, body: ErrorBody) -> bool:

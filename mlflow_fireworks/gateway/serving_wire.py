@@ -32,12 +32,18 @@ class Specified(Wire):
 
 
 class ReplicaStats(Wire):
-    """How far the replicas of a deployment are."""
+    """How far the replicas of a deployment are; all zero where it sleeps, and where the service does not tell."""
 
     pending_scheduling_replica_count: int = 0
     downloading_model_replica_count: int = 0
     initializing_replica_count: int = 0
     ready_replica_count: int = 0
+
+    @property
+    def is_starting(self) -> bool:
+        """Whether none is ready yet, and some are on the way."""
+        to_come = self.pending_scheduling_replica_count, self.downloading_model_replica_count
+        return not self.ready_replica_count and any((*to_come, self.initializing_replica_count))
 
 
 class AutoscalingPolicy(Wire):
@@ -65,6 +71,7 @@ class OnDemandDeployment(Specified):
     description: str = ""
     create_time: str = ""
     update_time: str = ""
+    delete_time: str = ""
     purge_time: str = ""
     state: str = "STATE_UNSPECIFIED"
     status: Status = Status()
@@ -116,6 +123,8 @@ class Shape(Specified):
 
     name: str = ""
     base_model: str = ""
+    model_type: str = ""
+    parameter_count: int = 0
     accelerator_type: str = ""
     accelerator_count: int = 0
     precision: str = ""
@@ -141,6 +150,12 @@ class DeployedModelPage(Page):
     """One page of a list."""
 
     deployed_models: tuple[DeployedModel, ...] = ()
+
+
+class ShapePage(Page):
+    """One page of a list."""
+
+    deployment_shapes: tuple[Shape, ...] = ()
 
 
 class ShapeVersions(Wire):

@@ -98,17 +98,20 @@ class Transport:
         if response.status_code != httpx.codes.NOT_FOUND:
             self._accept(response, "DELETE", name)
 
-    def pages(self, answer: type[PageT], path: str, subject: str) -> Iterator[PageT]:
+    def pages(
+        self, answer: type[PageT], path: str, subject: str, query: Mapping[str, str] | None = None
+    ) -> Iterator[PageT]:
         """A list, page by page.
 
         Args:
             answer: The shape of a page.
             path: Path of the collection, below the API's address.
             subject: What it is, for messages.
+            query: Query parameters of every page.
         """
         token = ""
         while True:
-            params = {"pageSize": str(_PAGE_SIZE)} | ({"pageToken": token} if token else {})
+            params = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"pageToken": token} if token else {})
             page = self.ask(answer, "GET", path, subject, params=params)
             yield page
             if not page.next_page_token or page.next_page_token == token:

@@ -12,6 +12,7 @@ from mlflow_fireworks.errors import (
     FireworksError,
     InvalidConfigError,
     InvalidRequestError,
+    QuotaError,
     RefusedError,
     SourceError,
     TransferError,
@@ -42,7 +43,7 @@ def most_tries(error: Exception) -> int | None:
 
 def _may_pass(error: Exception) -> bool:
     match error:
-        case FailedPreconditionError() | BusyError():
+        case FailedPreconditionError() | BusyError() | QuotaError():
             return True
         case RefusedError(api_code=code):
             return code in _AWAY_CODES

@@ -12,8 +12,8 @@ from mlflow_fireworks.gateway.wire import Model
 from mlflow_fireworks.names import DeploymentName, EndpointName, check_name
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.bringup import bring_up, finish
-from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints, pick_endpoint
-from mlflow_fireworks.serving.prices import dollars_per_hour
+from mlflow_fireworks.serving.places import Endpoint, Place, endpoint_of, list_endpoints, pick_endpoint
+from mlflow_fireworks.serving.prices import describe_cost, dollars_per_hour
 from mlflow_fireworks.serving.readiness import describe_replicas
 from mlflow_fireworks.serving.rollout import move_endpoint
 
@@ -87,6 +87,27 @@ def take_down(run: Run, deployment: OnDemandDeployment) -> None:
         run.reporter.note(f"{deployment.name}: {error.server_message}; deleting it as asked")
         run.gateway.deployments.delete(deployment.name, hard=run.endpoint_config.hard, ignore_checks=True)
     run.reporter.note(f"deleted {deployment.name}")
+
+
+def undelete_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
+    """Bring back the deployment of an endpoint that was deleted last; it is billed again while it is up.
+
+    It takes its old place: what failed to take over does not answer now, either, and a deleted endpoint does.
+
+    Raises:
+        NotFoundError: None was deleted within the last seven days.
+    """
+    gone = [item for item in run.gateway.deployments.list(deleted=True) if item.is_gone and endpoint_of(item) == name]
+    if not gone:
+        raise NotFoundError(
+            f"nothing of endpoint '{name}' can be brought back: nothing was deleted within seven days, or with "
+            f"-C hard=true; see what there is with: {run.commands.list_endpoints()}"
+        )
+    brought = run.gateway.deployments.undelete(max(gone, key=lambda item: item.delete_time or item.update_time))
+    run.reporter.note(f"brought back {brought.name} with {brought.base_model}")
+    if run.is_billed:
+        run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(brought)}")
+    return get_endpoint(run, name)
 
 
 def list_all(run: Run) -> list[dict[str, Any]]:

@@ -1,11 +1,11 @@
 """One question to a model, and its answer: Fireworks' OpenAI-style data plane.
 
-Rules of its own, unlike the control plane's: an endpoint that sleeps answers 503 at once and wakes up, one that has
-just become READY answers 404 for some minutes, and a busy one answers 429.
+Rules of its own, unlike the control plane's: an endpoint that sleeps answers 503 at once and wakes up, a busy one
+answers 429, and one that has just become READY may answer 404, 503 and the like, or nothing, for some minutes.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 
 from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
-from mlflow_fireworks.gateway.refusals import refusal
-from mlflow_fireworks.http import TransientError, describe_failure, is_transient, transient_status
+from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
+from mlflow_fireworks.http import TRANSIENT_STATUSES, TransientError, describe_failure, is_transient, transient_status
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending
@@ -27,6 +27,8 @@ _PREFIX = "/inference/v1/"
 # Fireworks docs, "autoscaling": the code of the 503 that a deployment scaled to zero answers at once.
 _SCALING_UP = "DEPLOYMENT_SCALING_UP"
 _CONNECT_SECONDS = 20.0
+# A model that answers 500 for so long is broken; 404, 502, 503 and the like come from what is in front of it.
+_LONGEST_500_SECONDS = 300.0
 _DATA = "data:"
 _END = "[DONE]"
 
@@ -46,15 +48,53 @@ class Question:
     rows: tuple[int, ...] = (0,)
 
 
-def ask(run: Run, address: str, question: Question, *, fresh: bool, patience: float | None = None) -> dict[str, Any]:
+@dataclass
+class _Early:
+    """A model that became READY a short while ago: which of its refusals are "not yet".
+
+    Args:
+        run: The account.
+        starting: For the first question of all: what its replicas still do; see `ask`.
+        broken_since: When it answered 500 first.
+    """
+
+    run: Run
+    starting: Callable[[], str] | None = None
+    broken_since: float | None = None
+
+    def excuse(self, response: httpx.Response) -> str:
+        """Why another answer may come later; empty when this one is final."""
+        if self.starting and (told := self.starting()):
+            return f"is READY, its replicas are not: {told}"
+        passes = {httpx.codes.NOT_FOUND, *TRANSIENT_STATUSES}
+        if response.status_code not in passes or is_about_quota(response):
+            return ""
+        if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
+            now = self.run.waiter.clock()
+            self.broken_since = now if self.broken_since is None else self.broken_since
+            return "is READY and answers errors" if now - self.broken_since < _LONGEST_500_SECONDS else ""
+        return "is READY and not routed yet"
+
+
+def ask(
+    run: Run,
+    address: str,
+    question: Question,
+    *,
+    fresh: bool,
+    patience: float | None = None,
+    starting: Callable[[], str] | None = None,
+) -> dict[str, Any]:
     """The whole answer to a question.
 
     Args:
         run: The account and the options.
         address: The fully qualified model, `accounts/A/models/M#accounts/A/deployments/D`.
         question: What is asked.
-        fresh: It became READY a short while ago, so 404 means "not routed yet".
+        fresh: It became READY a short while ago, so 404, 503 and the like mean "not routed yet".
         patience: Longest wait for a model that starts up, in seconds; the run's when None.
+        starting: For the first question to a fresh one: what its replicas still do, in words; empty when one is ready.
+            While they do something, any refusal is "not yet", and so is silence.
 
     Raises:
         RefusedError: The model or Fireworks refuses.
@@ -63,7 +103,8 @@ def ask(run: Run, address: str, question: Question, *, fresh: bool, patience: fl
         UnavailableError: No answer at all.
     """
     limit = run.total_timeout if patience is None else patience
-    response = _open(run, address, question, limit, fresh=fresh, in_pieces=False)
+    early = _Early(run, starting) if fresh else None
+    response = _open(run, address, question, limit, early, in_pieces=False)
     try:
         answer = json.loads(response.content)
     except ValueError:
@@ -79,33 +120,56 @@ def ask(run: Run, address: str, question: Question, *, fresh: bool, patience: fl
 def stream(run: Run, address: str, question: Question, *, fresh: bool) -> Iterator[dict[str, Any]]:
     """The answer piece by piece, as chunks of the OpenAI shape; see `ask`."""
     question = Question(question.operation, {**question.body, "stream": True}, question.rows)
-    with closing(_open(run, address, question, run.total_timeout, fresh=fresh, in_pieces=True)) as response:
+    early = _Early(run) if fresh else None
+    with closing(_open(run, address, question, run.total_timeout, early, in_pieces=True)) as response:
         try:
             yield from _read_events(response, address)
         except httpx.TransportError as error:
             raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
 
 
-def _open(run: Run, address: str, question: Question, limit: float, *, fresh: bool, in_pieces: bool) -> httpx.Response:
+def _open(
+    run: Run, address: str, question: Question, limit: float, early: _Early | None, *, in_pieces: bool
+) -> httpx.Response:
     """The first good response; waits for a model that starts up."""
+    silence_passes = early is not None and early.starting is not None
 
     def look() -> httpx.Response | Pending:
-        response = run.retry.call(lambda: _send(run, address, question, in_pieces=in_pieces), run.reporter.note)
-        if response.is_success:
-            return response
-        if _is_scaling_up(response):
-            return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
-        if fresh and response.status_code == httpx.codes.NOT_FOUND:
-            return Pending(f"{_short(address)} is READY and not routed yet (404)")
-        raise refusal(response, "POST", address, run.gateway.transport.host)
+        response = _send(run, address, question, in_pieces=in_pieces, silence_passes=silence_passes)
+        return response if response.is_success else _judge(run, address, response, early)
+
+    def look_early() -> httpx.Response | Pending:
+        try:
+            return look()
+        except TransientError as error:  # one loop waits for all of it
+            return Pending(f"{_short(address)} is READY and not reached yet ({error})")
+
+    def look_often() -> httpx.Response | Pending:
+        return run.retry.call(look, run.reporter.note)
 
     try:
-        return run.waiter.wait(look, limit, lambda reason: f"{reason} after {format_seconds(limit)}; ask again later")
+        return run.waiter.wait(
+            look_early if early else look_often,
+            limit,
+            lambda reason: f"{reason} after {format_seconds(limit)}; ask again later",
+        )
     except TransientError as error:
         raise UnavailableError(f"{address}: {error}, {run.retry.attempts} times; ask again later") from None
 
 
-def _send(run: Run, address: str, question: Question, *, in_pieces: bool) -> httpx.Response:
+def _judge(run: Run, address: str, response: httpx.Response, early: _Early | None) -> Pending:
+    """What an answer outside 2xx means: "not yet", or an error."""
+    if _is_scaling_up(response):
+        return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
+    if early and (excuse := early.excuse(response)):
+        return Pending(f"{_short(address)} {excuse} ({response.status_code})")
+    failure = None if early or is_about_quota(response) else transient_status(response)
+    if failure:
+        raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
+    raise refusal(response, "POST", address, run.gateway.transport.host)
+
+
+def _send(run: Run, address: str, question: Question, *, in_pieces: bool, silence_passes: bool) -> httpx.Response:
     http, host = run.gateway.transport.http, run.gateway.transport.host
     request = http.build_request(
         "POST",
@@ -118,18 +182,15 @@ def _send(run: Run, address: str, question: Question, *, in_pieces: bool) -> htt
         if in_pieces and not response.is_success:
             response.read()
             response.close()
-    except httpx.ReadTimeout:
-        raise UnavailableError(
-            f"{address} was silent for {format_seconds(run.request_timeout)}; "
-            "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
-        ) from None
     except httpx.TransportError as error:
+        if isinstance(error, httpx.ReadTimeout) and not silence_passes:
+            raise UnavailableError(
+                f"{address} was silent for {format_seconds(run.request_timeout)}; "
+                "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
+            ) from None
         if is_transient(error):
             raise TransientError(f"{host}: {describe_failure(error)}") from error
         raise UnavailableError(f"cannot talk to {host}: {describe_failure(error)}") from None
-    failure = None if response.is_success or _is_scaling_up(response) else transient_status(response)
-    if failure:
-        raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
     return response
 
 

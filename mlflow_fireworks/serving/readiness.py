@@ -1,9 +1,20 @@
 """Waiting for GPUs: until they are READY, until an adapter is DEPLOYED, and until there is a first real answer."""
 
+import math
+from collections.abc import Mapping
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import DeadlineError, FailedStateError, NotFoundError
+from mlflow_fireworks.errors import (
+    BusyError,
+    DeadlineError,
+    FailedStateError,
+    FireworksError,
+    NotFoundError,
+    UnavailableError,
+    UnexpectedAnswerError,
+)
 from mlflow_fireworks.gateway.serving_wire import (
     DEPLOYED,
     DEPLOYING,
@@ -20,6 +31,8 @@ from mlflow_fireworks.waiting import Pending
 
 # Users report first answers up to some minutes after READY, and adapters that take ten.
 _FRESH = timedelta(minutes=20)
+_OUTAGES = (BusyError, UnavailableError)
+_TEXTS = ("A quiet morning by the sea.", "Invoice 4711 is overdue!")
 
 
 def wait_until_ready(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
@@ -32,17 +45,16 @@ def wait_until_ready(run: Run, deployment: OnDemandDeployment) -> OnDemandDeploy
     """
 
     def look() -> OnDemandDeployment | Pending:
-        found = run.gateway.deployments.find(deployment.name)
-        if found is None or found.is_gone:
-            raise NotFoundError(f"{deployment.name} was deleted while it was starting")
-        if found.state == FAILED:
-            reason = found.status.message or "Fireworks gives no reason"
-            raise FailedStateError(f"{found.name} is FAILED: {reason}", server_message=found.status.message)
+        try:
+            found = _look_at(run, deployment)
+        except _OUTAGES as error:
+            return _unseen(deployment.deployment_id, error)
         if found.state == READY:
             return found
         return Pending(f"{found.deployment_id} is {found.state}: {describe_replicas(found)}")
 
-    return run.waiter.wait(look, run.endpoint_config.ready_timeout, lambda reason: _give_up(run, deployment, reason))
+    place = Place(deployment.base_model, deployment)
+    return run.waiter.wait(look, run.endpoint_config.ready_timeout, lambda reason: _give_up(run, place, reason))
 
 
 def wait_until_loaded(run: Run, loaded: DeployedModel) -> DeployedModel:
@@ -55,7 +67,10 @@ def wait_until_loaded(run: Run, loaded: DeployedModel) -> DeployedModel:
     """
 
     def look() -> DeployedModel | Pending:
-        found = run.gateway.adapters.find(loaded.name)
+        try:
+            found = run.gateway.adapters.find(loaded.name)
+        except _OUTAGES as error:
+            return _unseen(loaded.model, error)
         if found is None:
             raise NotFoundError(f"{loaded.model} was unloaded from {loaded.deployment} while it was loading")
         if found.state == DEPLOYED:
@@ -74,23 +89,39 @@ def wait_until_loaded(run: Run, loaded: DeployedModel) -> DeployedModel:
 
 
 def prove(run: Run, place: Place) -> None:
-    """Ask for a first real answer: READY is not yet routed, and a model that loads may still not answer.
+    """Ask for a first real answer: READY is not yet routed, and a model that loads may still not answer, or nonsense.
+
+    An answer counts whatever Fireworks says of the replicas; a refusal does not, while it says that they still start.
 
     Raises:
         RefusedError: It refuses to answer.
+        UnexpectedAnswerError: Its answer is empty, or its vectors cannot be right.
+        FailedStateError: The deployment is FAILED by now.
+        NotFoundError: Somebody deleted it.
         DeadlineError: It does not answer within `ready_timeout`.
     """
     model = run.gateway.models.find(place.model)
     embeds = model is not None and model.kind == Kind.EMBEDDING.value
     question = (
-        Question(EMBEDDINGS, {"input": "hello"})
+        Question(EMBEDDINGS, {"input": list(_TEXTS)})
         if embeds
         else Question(COMPLETIONS, {"prompt": "hello", "max_tokens": 1})
     )
+
+    def starting() -> str:
+        try:
+            found = _look_at(run, place.deployment)
+        except _OUTAGES:
+            return ""
+        return describe_replicas(found) if found.replica_stats.is_starting else ""
+
+    limit = run.endpoint_config.ready_timeout
     try:
-        ask(run, place.address, question, fresh=True, patience=run.endpoint_config.ready_timeout)
+        answer = ask(run, place.address, question, fresh=True, patience=limit, starting=starting)
     except DeadlineError as error:
-        raise DeadlineError(_give_up(run, place.deployment, error.message.partition(" after ")[0])) from None
+        raise DeadlineError(_give_up(run, place, error.message.rpartition(" after ")[0])) from None
+    if fault := _fault_of_vectors(answer) if embeds else _fault_of_text(answer):
+        raise UnexpectedAnswerError(f"{place.address} answers, but {fault}", server_message=str(answer)[:500])
     run.reporter.note(f"      {place.address} answers")
 
 
@@ -114,10 +145,56 @@ def describe_replicas(deployment: OnDemandDeployment) -> str:
     return told or "no replica yet"
 
 
-def _give_up(run: Run, deployment: OnDemandDeployment, reason: str) -> str:
-    name = endpoint_of(deployment)
+def _unseen(what: str, error: FireworksError) -> Pending:
+    """What cannot be seen may well be coming up; an outage of Fireworks' API is no reason to give it up."""
+    return Pending(f"{what} cannot be seen: {error.message.partition(';')[0]}")
+
+
+def _look_at(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
+    found = run.gateway.deployments.find(deployment.name)
+    if found is None or found.is_gone:
+        raise NotFoundError(f"{deployment.name} was deleted while it was starting")
+    if found.state == FAILED:
+        reason = found.status.message or "Fireworks gives no reason"
+        raise FailedStateError(f"{found.name} is FAILED: {reason}", server_message=found.status.message)
+    return found
+
+
+def _fault_of_text(answer: Mapping[str, Any]) -> str:
+    """What is wrong with a completion; its one token may well have no text."""
+    choices, usage = answer.get("choices"), answer.get("usage")
+    if isinstance(usage, Mapping) and usage.get("completion_tokens") and choices:
+        return ""
+    if isinstance(choices, list) and any(
+        isinstance(choice, Mapping) and (choice.get("text") or choice.get("finish_reason")) for choice in choices
+    ):
+        return ""
+    return "with nothing: no text and no tokens"
+
+
+def _fault_of_vectors(answer: Mapping[str, Any]) -> str:
+    """What is wrong with the vectors of two texts; Fireworks serves wrong ones from hardware meant for other models."""
+    hint = "; embedding models need an embedding shape: -C deployment_shape=accounts/fireworks/deploymentShapes/NAME"
+    items = answer.get("data") if isinstance(answer.get("data"), list) else None
+    vectors: list[Any] = [item.get("embedding") for item in items or () if isinstance(item, Mapping)]
+    if len(vectors) != len(_TEXTS) or not all(isinstance(vector, list) and vector for vector in vectors):
+        return f"not with a vector for each of {len(_TEXTS)} texts{hint}"
+    if len({len(vector) for vector in vectors}) > 1:
+        return f"its vectors differ in length ({' and '.join(str(len(vector)) for vector in vectors)}){hint}"
+    if not all(isinstance(number, int | float) and math.isfinite(number) for vector in vectors for number in vector):
+        return f"its vectors hold something that is no finite number{hint}"
+    if all(math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9) for one, other in zip(*vectors, strict=True)):
+        return f"two different texts get the same vector{hint}"
+    return ""
+
+
+def _give_up(run: Run, place: Place, reason: str) -> str:
+    waited = f"{reason} after {format_seconds(run.endpoint_config.ready_timeout)}"
+    if place.loaded:
+        return f"{waited}; run the same command again, or allow more time with -C ready_timeout="
+    name = endpoint_of(place.deployment)
     return (
-        f"{reason} after {format_seconds(run.endpoint_config.ready_timeout)}; it may still come up and be billed: look "
+        f"{waited}; it may still come up and be billed: look "
         f"with: {run.commands.get_endpoint(name)}; go on waiting with the same command, or take it down with: "
         + run.commands.delete_endpoint(name)
     )

@@ -9,7 +9,7 @@ from mlflow_fireworks.gateway.stamps import EndpointStamp
 from mlflow_fireworks.gateway.wire import FAILED, Model
 from mlflow_fireworks.names import EndpointName, check_name, enumerate_names
 from mlflow_fireworks.run import Run
-from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, start, timestamp
+from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, set_aside, start, timestamp
 from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints
 from mlflow_fireworks.serving.readiness import prove, wait_until_loaded
 
@@ -46,10 +46,10 @@ def move_endpoint(run: Run, endpoint: Endpoint, model: Model) -> Endpoint:
         raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
     if run.endpoint_config.dry_run:
         return endpoint
-    with _cleaned_up(run, None if found else new, endpoint):
-        new = finish(run, new)
-    # Asked once more, because nothing says that changing the description leaves Fireworks' routing alone.
-    new = finish(run, make_live(run, endpoint.name, new))
+    with _cleaned_up(run, new, endpoint, is_ours=not found):
+        finish(run, new)
+        # Asked once more, because nothing says that changing the description leaves Fireworks' routing alone.
+        new = finish(run, make_live(run, endpoint.name, new))
     run.reporter.note(f"endpoint {endpoint.name} now answers at {new.base_model}#{new.name}")
     old = [item for item in endpoint.deployments if item.name != new.name]
     _retire(run, old)
@@ -140,26 +140,33 @@ def _retire(run: Run, old: list[OnDemandDeployment]) -> None:
 
 
 @contextmanager
-def _cleaned_up(run: Run, new: OnDemandDeployment | None, endpoint: Endpoint) -> Iterator[None]:
+def _cleaned_up(run: Run, new: OnDemandDeployment, endpoint: Endpoint, *, is_ours: bool) -> Iterator[None]:
     """Take a new deployment down when it fails; one that was there before is left alone."""
     try:
         yield
     except KeyboardInterrupt:
-        if new:
+        if is_ours:
             run.reporter.warn(f"stopped; {new.name} may still come up and is billed then; the same command goes on")
         raise
     except FireworksError as error:
-        if new is None:
+        _take_back(run, new)
+        if not is_ours:
             raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
-        run.gateway.deployments.delete(new.name, hard=True, ignore_checks=True)
-        undone = f"{new.name} was taken down again; {_still_answers(endpoint)}"
+        reason, advice = error.message, "run the same command again, or with other GPUs (-C deployment_shape=)"
         if isinstance(error, DeadlineError):  # its message says what to do about GPUs that are not there any more
-            reason = error.message.partition(";")[0]
-            raise DeadlineError(f"{reason}; {undone}; allow more time with -C ready_timeout=") from None
-        raise error.reworded(
-            f"{error.message}; {undone}; run the same command again, or with other GPUs (-C deployment_shape=, "
-            "-C accelerator_type=)"
-        ) from None
+            reason, advice = reason.partition(";")[0], "allow more time with -C ready_timeout="
+        undone = set_aside(run, endpoint.name, new)
+        raise error.reworded(f"{reason}; {_still_answers(endpoint)}; {advice}; {undone}") from None
+
+
+def _take_back(run: Run, new: OnDemandDeployment) -> None:
+    """Let a deployment that failed after all not be the one that answers, also when it is brought back later."""
+    try:
+        found = run.gateway.deployments.find(new.name)
+        if found and found.description != new.description and not found.is_gone:
+            run.gateway.deployments.update(found, {"description": new.description})
+    except FireworksError as error:
+        run.reporter.warn(f"the description of {new.name} could not be changed back: {error.message}")
 
 
 def _still_answers(endpoint: Endpoint) -> str:

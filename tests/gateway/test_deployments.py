@@ -1,12 +1,16 @@
 """The serving half of the control plane, against the local Fireworks."""
 
+import json
+
+import httpx
 import pytest
 from emulator.raw_client import ADDON, Api, adapter_files
 from pydantic import SecretStr
 
 from mlflow_fireworks.emulator import Emulator
-from mlflow_fireworks.errors import ApiError, FailedPreconditionError
+from mlflow_fireworks.errors import ApiError, BusyError, FailedPreconditionError, QuotaError, RefusedError
 from mlflow_fireworks.gateway.gateway import Gateway
+from mlflow_fireworks.gateway.refusals import refusal
 from mlflow_fireworks.http import Retry
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
@@ -70,11 +74,89 @@ def test_recent_traffic_is_a_reason_to_refuse_a_delete(gateway, deployments):
 
 
 def test_a_quota_is_said_at_once_and_not_waited_for(deployments, told, fireworks):
-    with pytest.raises(ApiError, match=r"in use: 0, quota: 8, requesting: 9 \(429\); free some of it") as caught:
+    with pytest.raises(ApiError, match=r"in use: 0, quota: 8, requesting: 9 \(429\); the account's quota") as caught:
         deployments.create("prod", {**GPU, "acceleratorCount": 9})
     assert caught.value.error_code == "REQUEST_LIMIT_EXCEEDED"
     assert told == []
     assert len(fireworks.calls("create_deployment")) == 1
+
+
+@pytest.mark.parametrize("status", ["429", "403"])
+def test_a_quota_is_a_quota_whatever_its_status(deployments, told, fireworks, status):
+    fireworks.behave(f"quota-status={status}")
+    expected = rf"quota: 8, requesting: 9 \({status}\); the account's quota is used up; free some"
+    with pytest.raises(QuotaError, match=expected) as caught:
+        deployments.create("prod", {**GPU, "acceleratorCount": 9})
+    assert caught.value.error_code == "REQUEST_LIMIT_EXCEEDED"
+    assert (told, len(fireworks.calls("create_deployment"))) == ([], 1)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind"),
+    [
+        (403, {"code": 8, "message": "resource exhausted"}, QuotaError),
+        (403, {"code": 7, "message": "GPU quota exceeded"}, QuotaError),
+        (403, {"code": 7, "message": "no", "details": [{"metadata": {"quota_required": "8"}}]}, QuotaError),
+        (429, {"code": 8, "message": "no", "details": [{"metadata": {"quota_available": "0"}}]}, QuotaError),
+        (403, {"code": 7, "message": "caller does not have permission"}, RefusedError),
+        (429, {"code": 8, "message": "too many requests"}, BusyError),
+        (429, {"code": 8, "message": "request rate over the quota of 6000 a minute"}, BusyError),
+    ],
+)
+def test_refusals_about_quota_are_told_from_others(deployments, fireworks, status, body, kind):
+    fireworks.fault("create_deployment", status=status, body=json.dumps(body), times=9)
+    with pytest.raises(RefusedError) as caught:
+        deployments.create("prod", GPU)
+    assert type(caught.value) is kind
+    assert ("quota is used up" in caught.value.message) == (kind is QuotaError)
+
+
+@pytest.mark.parametrize(
+    ("body", "next_step"),
+    [
+        ({"code": 9, "message": "account acme is suspended"}, "the account is suspended; see its billing page"),
+        ({"error": {"message": "Account acme is suspended"}}, "the account is suspended; see its billing page"),
+        ({"error": {"message": "LoRA lora failed to load"}}, "the adapter is not loaded there"),
+        ({"error": {"message": "precondition failed"}}, "the account may be suspended"),
+    ],
+)
+def test_a_412_says_which_of_its_meanings_it_has(body, next_step):
+    refused = refusal(httpx.Response(412, json=body), "POST", "chat", "api.example")
+    assert next_step in refused.message
+    assert not isinstance(refused, FailedPreconditionError)
+
+
+def test_hardware_without_a_shape_says_that_the_risk_is_taken(deployments):
+    seen = []
+    deployments.transport.http.event_hooks["request"].append(seen.append)
+    deployments.create("prod", GPU)
+    deployments.create("tried", {"baseModel": QWEN, "deploymentShape": "default"})
+    assert [sent.url.params.get("acceptShapelessRisk") for sent in seen] == ["true", None]
+
+
+@pytest.mark.parametrize("word", ["accept_shapeless_risk", "acceptShapelessRisk"])
+def test_a_service_that_does_not_know_the_risk_is_asked_without_it(deployments, fireworks, word):
+    fireworks.fault("create_deployment", status=400, body=json.dumps({"code": 3, "message": f'unknown "{word}"'}))
+    assert deployments.create("prod", GPU).accelerator_count == 1
+    assert len(fireworks.calls("create_deployment")) == 2
+
+
+def test_what_was_deleted_softly_can_be_brought_back(deployments):
+    made = deployments.create("prod", GPU)
+    deployments.delete("prod")
+    deployments.find("prod")
+    assert [item.name for item in deployments.list(deleted=True)] == [made.name]
+    assert deployments.undelete(made).state == "CREATING"
+    assert [item.name for item in deployments.list()] == [made.name]
+
+
+def test_the_catalogue_of_shapes_is_asked_for_in_two_places(deployments, fireworks):
+    shapes = deployments.list_shapes()
+    assert any("embedding" in shape.name and shape.parameter_count for shape in shapes)
+    fireworks.fault("list_shapes", status=403)
+    assert deployments.list_shapes() == shapes
+    fireworks.fault("list_shapes", status=404, times=2)
+    assert deployments.list_shapes() == ()
 
 
 def test_shapes_that_fit(deployments):

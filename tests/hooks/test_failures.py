@@ -29,6 +29,7 @@ TRIES = {
     errors.RefusedError: FEW,
     errors.InvalidRequestError: 1,
     errors.AlreadyExistsError: FEW,
+    errors.QuotaError: AS_LONG_AS_ASKED,
     errors.FailedPreconditionError: AS_LONG_AS_ASKED,
     errors.FailedStateError: FEW,
     errors.UnexpectedAnswerError: FEW,
@@ -77,6 +78,10 @@ def test_tries_of_what_fireworks_refuses(status):
 def test_a_quota_that_is_used_up_may_be_raised_whatever_the_status():
     assert most_tries(errors.RefusedError("no", status=403, api_code=8)) is AS_LONG_AS_ASKED
     assert most_tries(errors.InvalidRequestError("no", status=400, api_code=8)) is AS_LONG_AS_ASKED
+    for status in (403, 429):
+        body = {"code": 7, "message": "global--h100-count for account acme, in use: 8, quota: 8, requesting: 1"}
+        refused = refusal(httpx.Response(status, json=body), "POST", "endpoint prod", "api.example")
+        assert most_tries(refused) is AS_LONG_AS_ASKED
 
 
 @pytest.mark.parametrize(

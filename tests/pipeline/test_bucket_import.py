@@ -104,7 +104,7 @@ def test_fireworks_fetches_a_model_itself(account, chat, caplog):
     assert account.waits == [1.0, 1.5, 2.25, 3.375]
     assert f"to be imported from {chat}, as {ROLE}" in caplog.text
     assert "[2/4] ask Fireworks to import s3://models/teams/chat" in caplog.text
-    assert "importing; asking again in 3s" in caplog.text
+    assert "importing; asking again in 1s" in caplog.text
 
 
 @pytest.fixture
