@@ -4,18 +4,25 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient
-from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.probe.probe import MOST_MODELS, open_session, run_probe
+from mlflow_fireworks.probe.report import Report, name_service
+from mlflow_fireworks.progress import format_bytes, make_reporter
 from mlflow_fireworks.promotion import promote as promote_model
+from mlflow_fireworks.run import utc_now
 from mlflow_fireworks.signals import stopped_by_sigterm
+from mlflow_fireworks.target import parse_target
 
 Command = Callable[..., None]
 
@@ -78,6 +85,35 @@ def promote(  # noqa: PLR0917 - click passes them by name
     with stopped_by_sigterm():
         result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=_read_pairs(pairs))
     _show(result, as_json)
+
+
+@main.command()
+@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask first.")
+@click.option("--json", "as_json", is_flag=True, help="Report as JSON instead of Markdown.")
+@click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
+def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
+    """Find out what Fireworks really does where its documentation is silent, and print a report for an issue.
+
+    It makes a few tiny models on the account, asks questions about them and deletes them again. No GPU is started and
+    nothing is billed. The report holds no key, no URL and no account id.
+    """
+    account = parse_target(target)
+    if not yes:
+        click.confirm(
+            f"On {target}: make up to {MOST_MODELS} models of a few KB, ask some questions about them and delete them "
+            "(no GPU is started, nothing is billed)?",
+            abort=True,
+            err=True,
+        )
+    with open_session(account, make_reporter("lines")) as session:
+        result = run_probe(session)
+    report = Report(result, name_service(account), utc_now())
+    _write(report.to_json() if as_json else report.to_markdown(), output)
+    for name in result.left:
+        click.echo(f"{name} could not be deleted; delete it with: {_deletion(Commands(target), name)}", err=True)
+    if result.interrupted or result.left:
+        sys.exit(1)
 
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
@@ -168,6 +204,26 @@ def options() -> None:
     """Show every option of -C."""
     for name, kind, default, text in option_table(EndpointConfig):
         click.echo(f"{name}  ({kind}, default {default})\n    {text}")
+
+
+def _write(report: str, output: Path | None) -> None:
+    if output:
+        try:
+            output.write_text(report, encoding="utf-8")
+        except OSError as error:
+            click.echo(f"cannot write {output} ({error.strerror}); this is the report:", err=True)
+        else:
+            click.echo(f"wrote {output}: read it, then paste it into an issue", err=True)
+            return
+    click.echo(report)
+
+
+def _deletion(commands: Commands, name: str) -> str:
+    """The command that deletes what a probe has left, by its full name."""
+    id_ = name.rpartition("/")[2]
+    if "/deployments/" in name:
+        return commands.delete_endpoint(EndpointName(id_), force="true", hard="true")
+    return commands.delete(DeploymentName(id_), force="true")
 
 
 def _show(found: Mapping[str, Any], as_json: bool) -> None:

@@ -115,6 +115,12 @@ class Commands:
         """Run the local Fireworks by itself, on a folder with its state."""
         return shlex.join([*_OWN, "emulator", "--state", state])
 
+    @staticmethod
+    def play(ways: Mapping[str, str]) -> str:
+        """Run the local Fireworks so that it behaves in these ways, by fact."""
+        chosen = [part for fact, way in sorted(ways.items()) for part in ("--behaviour", f"{fact}={way}")]
+        return shlex.join([*_OWN, "emulator", *chosen])
+
     def _write(
         self,
         *words: str,

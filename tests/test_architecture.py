@@ -21,7 +21,7 @@ FLOORS = (
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
     {"run"},
-    {"pipeline", "serving"},
+    {"pipeline", "probe", "serving"},
     {"deployments"},
     {"promotion"},
     {"hooks", "plugin"},
@@ -38,7 +38,7 @@ LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
     "huggingface_hub": {"artifacts", "registry", "hooks"},
-    "httpx": {"connections", "http", "gateway", "transfer", "serving", "hooks"},
+    "httpx": {"connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
 }
 
 

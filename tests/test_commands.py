@@ -42,6 +42,7 @@ WRITTEN = {
     "retry_job": HERE.retry_job("0123456789abcdef"),
     "start_worker": HERE.start_worker(),
     "start_emulator": HERE.start_emulator("/var/lib/fireworks"),
+    "play": HERE.play({"url-life": "15m", "names": "kept"}),
 }
 
 

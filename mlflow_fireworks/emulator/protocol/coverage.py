@@ -5,6 +5,7 @@ Run ``python -m mlflow_fireworks.emulator.protocol.coverage`` after changing the
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from mlflow_fireworks.emulator.behaviours import FACTS
@@ -12,6 +13,7 @@ from mlflow_fireworks.emulator.protocol.routes import INFERENCE, ROUTES, STORAGE
 
 FILE = Path(__file__).parents[1] / "COVERAGE.md"
 
+_BOTH_WAYS = re.compile(r"\n## Both ways\n.*<!-- end of both ways -->\n", re.DOTALL)
 _PARTIAL = {
     "import_model": "no bucket is read; the operation only takes its time",
     "get_operation": "operations of imports",
@@ -98,7 +100,13 @@ def table() -> str:
             f"`{way}`{'*' if way in fact.passing else ''}: {meaning}" for way, meaning in fact.ways.items()
         )
         lines.append(f"| `{fact.name}` | {fact.about} | {ways} | {fact.source} |\n")
-    return "".join(lines)
+    return "".join([*lines, _both_ways()])
+
+
+def _both_ways() -> str:
+    """The part that is written by a test of the client, of which nothing is known here: kept as it is."""
+    found = _BOTH_WAYS.search(FILE.read_text(encoding="utf-8"))
+    return found[0] if found else ""
 
 
 if __name__ == "__main__":
