@@ -328,6 +328,7 @@ def test_the_table_is_about_every_way():
     assert list(recorded()) == CELLS, "run: python tests/test_both_ways.py"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("fact", "way", "job"), CELLS)
 def test_a_job_ends_in_ready_or_in_one_line_that_says_what_to_do(fact, way, job):
     outcome = run_cell(fact, way, job)

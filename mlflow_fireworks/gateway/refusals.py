@@ -46,6 +46,9 @@ _NO_UPLOADS = (
     "accounts with Zero Data Retention take no uploads or imports of models; ask Fireworks, or use another account "
     "(-t fireworks:/ACCOUNT)"
 )
+# Seen of a model of about 37 files (2026-07); weeks later as many were taken.
+_TOO_LARGE = "request is too large"
+_FEWER_FILES = "the model may have too many files; save it again with fewer, larger shards (max_shard_size=)"
 _NOT_LOADED = "the adapter is not loaded there; unload it and load it again, or see its state on Fireworks"
 
 
@@ -84,6 +87,8 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
     kind = _KINDS.get(response.status_code, RefusedError)
     if is_about_quota(response):
         kind, next_step = QuotaError, _USED_UP
+    elif _TOO_LARGE in message:
+        next_step = _FEWER_FILES
     elif _ZERO_RETENTION.search(message):
         next_step = _NO_UPLOADS
     elif response.status_code == httpx.codes.PRECONDITION_FAILED and "suspended" in message.lower():
