@@ -22,7 +22,7 @@ from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.model_uri import version_in
-from mlflow_fireworks.run import Run
+from mlflow_fireworks.run import Permit, Run
 from mlflow_fireworks.serving.endpoints import find_endpoint
 from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
 from mlflow_fireworks.serving.predictions import Predictions, choose_place, predict, predict_stream
@@ -43,6 +43,7 @@ def open_deployments(
     reporter: Reporter | None = None,
     *,
     endpoint: EndpointName | None = None,
+    permit: Permit | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Iterator["Deployments"]:
     """The deployments of an account, while the block runs.
@@ -55,6 +56,7 @@ def open_deployments(
         endpoint_options: As well.
         reporter: Is told what happens; the one that the options ask for when None.
         endpoint: The endpoint that the run is also about, for commands in messages.
+        permit: Whether GPUs may be started; None allows it.
         is_wanted: Whether somebody still wants the result; asked while bytes move.
 
     Raises:
@@ -78,6 +80,7 @@ def open_deployments(
                 request_timeout=MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT.get(),
                 total_timeout=total.get() if total.is_set() else _COLD_START_SECONDS,
                 is_billed=not target.is_local,
+                permit=permit or Permit(),
                 is_wanted=is_wanted,
             )
         )

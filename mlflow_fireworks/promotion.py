@@ -22,6 +22,7 @@ from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import retag_versions, write_outcome
+from mlflow_fireworks.run import Permit
 from mlflow_fireworks.target import parse_target
 
 _MOST_MOVES = 5
@@ -99,6 +100,7 @@ def follow(
     config: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     look_every_seconds: float = 60.0,
+    permit: Permit | None = None,
 ) -> dict[str, Any] | NothingToPromote:
     """`promote`, for who reads the pointer in a way of its own, which may find that nothing is to be done.
 
@@ -111,6 +113,7 @@ def follow(
         config: As for `promote`.
         reporter: As for `promote`.
         look_every_seconds: As for `promote`.
+        permit: Whether GPUs may be started; None allows it.
 
     Returns:
         As `promote`; or what the pointer shows instead of something to promote.
@@ -131,7 +134,7 @@ def follow(
     reporter = reporter or make_reporter(options.progress)
     started = _now()
     with open_deployments(
-        parse_target(target), options, endpoint_options, reporter, is_wanted=watch.is_as_shown
+        parse_target(target), options, endpoint_options, reporter, permit=permit, is_wanted=watch.is_as_shown
     ) as deployments:
         goal = _Goal(
             deployments,

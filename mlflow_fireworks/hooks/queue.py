@@ -15,6 +15,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.approvals import Approvals
 from mlflow_fireworks.hooks.deliveries import Deliveries
 from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
@@ -23,6 +24,7 @@ from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
 _NAME = "mlflow-fireworks"
+_APPROVALS = f"{_NAME}-approvals"
 _REDIS_WRITERS = 10
 _REDIS_ANSWER_SECONDS = 10.0
 _REDIS_CONNECT_SECONDS = 5.0
@@ -37,6 +39,7 @@ class Queue:
         heartbeats: Tell which workers live.
         deliveries: Tell which webhooks came.
         locks: Keep two workers from one deployment.
+        approvals: Tell which rules may start GPUs.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
@@ -50,8 +53,9 @@ class Queue:
         ledger: Ledger,
         heartbeats: Heartbeats,
         deliveries: Deliveries,
-        locks: Locks,
         *,
+        locks: Locks,
+        approvals: Approvals,
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
@@ -61,6 +65,7 @@ class Queue:
         self.heartbeats = heartbeats
         self.deliveries = deliveries
         self.locks = locks
+        self.approvals = approvals
         self.writers = writers
         self.path = path
         self.work: Callable[[str], None] = _nobody_works
@@ -142,6 +147,7 @@ class Queue:
         self.ledger.close()
         self.heartbeats.close()
         self.deliveries.close()
+        self.approvals.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -193,11 +199,12 @@ def open_queue(url: str, max_waiting: int = MAX_WAITING, lease_seconds: float = 
         locks = FileLocks(path.with_name(f"{path.name}.locks"))
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=30)
         stores = _make_stores(storage, locks)
+        approvals = Approvals(storage(_APPROVALS))
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, path=str(path))
+    return Queue(huey, *stores, locks=locks, approvals=approvals, max_waiting=max_waiting, path=str(path))
 
 
 def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries]:
@@ -228,7 +235,8 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float) -> Queue:
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
     locks = RedisLocks(client, lease_seconds)
     stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
-    return Queue(huey, *stores, locks, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    approvals = Approvals(RedisStorage(_APPROVALS, connection_pool=pool))
+    return Queue(huey, *stores, locks=locks, approvals=approvals, max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _nobody_works(job_id: str) -> None:

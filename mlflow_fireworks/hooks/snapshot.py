@@ -6,6 +6,7 @@ from functools import cached_property
 from typing import Any
 
 from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
 from mlflow_fireworks.hooks.jobs import Comparison, Job, State
@@ -28,6 +29,7 @@ class Snapshot:
         workers: Those that live.
         comparison: How the last comparison with the registry went; None before the first.
         deliveries: The last webhooks, newest first.
+        held: What would start GPUs, and waits for an approval.
     """
 
     taken: float
@@ -36,6 +38,7 @@ class Snapshot:
     workers: tuple[Heartbeat, ...] = ()
     comparison: Comparison | None = None
     deliveries: tuple[Delivery, ...] = ()
+    held: tuple[Held, ...] = ()
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -100,9 +103,12 @@ class Snapshot:
         return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
 
     def describe_retried(self) -> str:
-        """How many of these there are; "" when none."""
-        count = len(self.retried)
-        return f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again" if count else ""
+        """How many of these there are, and how many rules wait for an approval; "" when none."""
+        count, rules = len(self.retried), len(self.held)
+        parts = [f"{rules} rule{'s wait' if rules > 1 else ' waits'} for an approval to start GPUs"] if rules else []
+        if count:
+            parts.append(f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again")
+        return "; ".join(parts)
 
     @property
     def troubles(self) -> list[str]:
@@ -165,6 +171,7 @@ class Snapshot:
             "reason": self.lack,
             "comparison": self.comparison.model_dump(mode="json") if self.comparison else None,
             "deliveries": [delivery.model_dump(mode="json") for delivery in self.deliveries],
+            "held": [held.tell() for held in self.held],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 
@@ -194,4 +201,5 @@ def take_snapshot(queue: Queue) -> Snapshot:
         tuple(queue.heartbeats.living()),
         ledger.comparison(),
         tuple(queue.deliveries.last()),
+        tuple(queue.approvals.held()),
     )

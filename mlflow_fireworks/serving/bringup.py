@@ -68,14 +68,23 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
 
     Raises:
         InvalidConfigError: The model is not READY, or the options contradict each other.
+        LimitError: The run may not start GPUs.
         RefusedError: Fireworks refuses; the shapes that fit are named.
     """
     if model.state != READY:
         raise InvalidConfigError(f"{model.name} is {model.state}, not READY, so it cannot be served yet")
     fields = _describe(run, name, model, previous)
     deployment_id = _free_id(run, name)
+
+    def ask(*, validate_only: bool) -> OnDemandDeployment:
+        return run.gateway.deployments.create(deployment_id, fields, validate_only=validate_only)
+
     try:
-        made = run.gateway.deployments.create(deployment_id, fields, validate_only=run.endpoint_config.dry_run)
+        if run.endpoint_config.dry_run:
+            made = ask(validate_only=True)
+        else:
+            with run.permit.hold(run, name, lambda: ask(validate_only=True)):
+                made = ask(validate_only=False)
     except AlreadyExistsError as error:
         made = _settle_conflict(run, name, deployment_id, model, error)
     except InvalidRequestError as error:
@@ -85,6 +94,12 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(made)}")
     return made
+
+
+def preview(run: Run, name: EndpointName, model: Model) -> OnDemandDeployment:
+    """What `start` would make; nothing is started."""
+    fields = _describe(run, name, model, None)
+    return run.gateway.deployments.create(_free_id(run, name), fields, validate_only=True)
 
 
 def finish(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
