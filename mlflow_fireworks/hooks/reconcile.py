@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import open_deployments
+from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY
@@ -18,6 +19,7 @@ from mlflow_fireworks.hooks.rules import Rule, Rules
 from mlflow_fireworks.hooks.subjects import find_subjects, has_home
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import logger
+from mlflow_fireworks.promotion import write_removal
 from mlflow_fireworks.serving.places import Endpoint, find_places
 from mlflow_fireworks.target import parse_target
 
@@ -31,6 +33,7 @@ class Finding:
         job: What would bring it there.
         missing: Why it is not there, for a person; "" when it is.
         endpoint: What the job's endpoint is now; None when it is not up.
+        was_deleted: Whether its deployment was there before, so that somebody deleted it.
         was_taken_down: Whether its endpoint was up for this very version before, so that somebody took it down.
     """
 
@@ -38,6 +41,7 @@ class Finding:
     job: Job
     missing: str = ""
     endpoint: Endpoint | None = None
+    was_deleted: bool = False
     was_taken_down: bool = False
 
     @property
@@ -175,6 +179,7 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool, approve: boo
         elif _needs_approval(finding, queue, approve=approve):
             held.setdefault(finding.rule.meaning, []).append(finding)
         else:
+            _correct_tags(finding)
             queue.put(finding.job)
             enqueued.append(finding.job)
     records = _hold(queue, held)
@@ -214,17 +219,35 @@ def _hold(queue: Queue, held: Mapping[str, Sequence[Finding]]) -> list[Held]:
     for meaning, findings in held.items():
         rule, jobs = findings[0].rule, tuple(finding.job for finding in findings)
         taken_down = {str(finding.job.endpoint) for finding in findings if finding.was_taken_down}
-        record = Held(meaning=meaning, rule=rule.title, jobs=jobs, taken_down=tuple(sorted(taken_down)))
+        record = Held(
+            meaning=meaning,
+            rule=rule.title,
+            jobs=jobs,
+            taken_down=tuple(sorted(taken_down)),
+            deleted=tuple(sorted(finding.job.deployment for finding in findings if finding.was_deleted)),
+        )
         known = queue.approvals.find_held(meaning)
         if known and known.asks_for_the_same_as(record):
             records.append(known)
             continue
+        for finding in findings:
+            _correct_tags(finding)
         command = Commands.approve(rule.title, queue.path)
         record = record.model_copy(update={"cost": describe_starts(rule, jobs), "command": command})
         queue.approvals.hold(record)
         logger.warning("%s; approve it with: %s", record.describe(), command)
         records.append(record)
     return records
+
+
+def _correct_tags(finding: Finding) -> None:
+    """Let the registry say what somebody deleted, or took down, by hand; once, when it is found out."""
+    options, _ = parse_both(finding.rule.config, finding.rule.endpoint)
+    job = finding.job
+    if not (finding.was_deleted or finding.was_taken_down) or job.subject.is_on_hub or not options.registry_tags:
+        return
+    if warning := write_removal(job.subject.name, job.deployment, deleted=finding.was_deleted):
+        logger.warning("%s", warning)
 
 
 def _newest_of_each(jobs: Iterable[Job]) -> dict[str, Job]:
@@ -258,6 +281,7 @@ def _compare(rule: Rule, job: Job, account: _Account, done: Job | None) -> Findi
         job,
         _describe_missing(job, account, done),
         endpoint if endpoint and is_up(endpoint) else None,
+        done is not None and done.action == "promote" and DeploymentName(job.deployment) not in account.deployments,
         bool(job.endpoint) and endpoint is None and was_up,
     )
 

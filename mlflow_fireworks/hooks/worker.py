@@ -192,7 +192,8 @@ class Worker:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
         name = DeploymentName(job.deployment)
         options, endpoint_options = parse_both({**rule.config, "cascade": True}, rule.endpoint)
-        with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
+        quiet = options.model_copy(update={"registry_tags": False})  # written below, also of what is gone already
+        with open_deployments(parse_target(job.target), quiet, endpoint_options, follower) as deployments:
             if rule.when_removed == "delete":
                 deployments.delete(name, None)
             elif rule.when_removed == "release" and job.endpoint:

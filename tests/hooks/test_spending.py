@@ -1,13 +1,17 @@
 """GPUs by rules: none start unasked, and none beyond what a rule allows."""
 
 import json
+import random
 import shutil
-from contextlib import closing
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 
 import mlflow
 import pytest
 from click.testing import CliRunner
 from support.checkpoints import make_llama
+from support.hooks_world import wait_until
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import NotFoundError
@@ -41,7 +45,7 @@ def filled_registry(tmp_path_factory):
 
 
 @pytest.fixture
-def registry(filled_registry, tmp_path, monkeypatch):
+def store(filled_registry, tmp_path, monkeypatch):
     shutil.copy(filled_registry, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return mlflow.MlflowClient()
@@ -76,7 +80,7 @@ def move(rules, model, version="1"):
     )
 
 
-def test_the_first_comparison_of_a_new_rule_waits_for_an_approval_and_is_told_once(fireworks, registry, queue, caplog):
+def test_the_first_comparison_of_a_new_rule_waits_for_an_approval_and_is_told_once(fireworks, store, queue, caplog):
     rules = make_rules(max_endpoints=3)
     found = reconcile(queue, rules, dead_too=True)
     assert found.enqueued == []
@@ -97,7 +101,7 @@ def test_the_first_comparison_of_a_new_rule_waits_for_an_approval_and_is_told_on
 
 @pytest.mark.parametrize("which", [None, "r"])
 def test_what_waited_is_done_once_it_is_approved_and_the_approval_outlives_a_restart(
-    fireworks, registry, queue, tmp_path, which
+    fireworks, store, queue, tmp_path, which
 ):
     rules = make_rules(max_endpoints=3)
     reconcile(queue, rules, dead_too=True)
@@ -110,12 +114,12 @@ def test_what_waited_is_done_once_it_is_approved_and_the_approval_outlives_a_res
         assert take_snapshot(later).held == ()
 
 
-def test_promotions_without_gpus_and_moves_of_endpoints_that_are_up_wait_for_nobody(fireworks, registry, queue):
+def test_promotions_without_gpus_and_moves_of_endpoints_that_are_up_wait_for_nobody(fireworks, store, queue):
     without = make_rules(endpoint=None, config={})
     assert len(reconcile(queue, without, dead_too=True).enqueued) == 3
     assert all(job.state is State.DONE for job in work(queue, without).values())
     FireworksDeploymentClient("fireworks").create_endpoint("chat-a-prod", {"model": "chat-a", **H100})
-    registry.set_registered_model_alias("chat-a", "champion", "2")
+    store.set_registered_model_alias("chat-a", "champion", "2")
     rules = make_rules()
     found = reconcile(queue, rules, dead_too=True)
     assert [job.deployment for job in found.enqueued] == ["chat-a"]
@@ -124,7 +128,7 @@ def test_promotions_without_gpus_and_moves_of_endpoints_that_are_up_wait_for_nob
     assert endpoints() == {"chat-a-prod": "accounts/acme/models/chat-a-r2"}
 
 
-def test_an_alias_that_somebody_moves_now_waits_for_no_approval(fireworks, registry, queue):
+def test_an_alias_that_somebody_moves_now_waits_for_no_approval(fireworks, store, queue):
     rules = make_rules()
     for job in move(rules, "chat-b"):
         queue.put(job)
@@ -133,7 +137,7 @@ def test_an_alias_that_somebody_moves_now_waits_for_no_approval(fireworks, regis
 
 
 def test_a_job_of_a_comparison_starts_nothing_that_is_not_approved_however_it_came_into_the_queue(
-    fireworks, registry, queue
+    fireworks, store, queue
 ):
     """As after a kill between two writes, by another release, or by a rule that was edited since."""
     rules = make_rules()
@@ -176,14 +180,14 @@ def test_a_rule_that_asks_for_the_same_gpus_needs_no_new_approval(change):
     assert next(iter(make_rules(**change))).meaning == next(iter(make_rules())).meaning
 
 
-def test_yes_approves_for_good(fireworks, registry, queue):
+def test_yes_approves_for_good(fireworks, store, queue):
     rules = make_rules()
     found = reconcile(queue, rules, dead_too=True, approve=True)
     assert (len(found.enqueued), found.held) == (3, [])
     assert queue.approvals.allow(next(iter(rules)).meaning)
 
 
-def test_an_endpoint_that_somebody_took_down_is_not_started_again_by_comparing(fireworks, registry, queue):
+def test_an_endpoint_that_somebody_took_down_is_not_started_again_by_comparing(fireworks, store, queue):
     rules = make_rules(model="chat-a")
     reconcile(queue, rules, dead_too=True, approve=True)
     work(queue, rules)
@@ -191,14 +195,14 @@ def test_an_endpoint_that_somebody_took_down_is_not_started_again_by_comparing(f
     client.delete_endpoint("chat-a-prod")
     for approve in (False, True):
         (held,) = reconcile(queue, rules, dead_too=True, approve=approve).held
-        assert held.describe().endswith("chat-a-prod was up before and was taken down")
+        assert held.describe().endswith("; taken down before: chat-a-prod")
     assert endpoints() == {}
     approve_rules(queue, "r", lambda: rules)
     work(queue, rules)
     assert list(endpoints()) == ["chat-a-prod"]
 
 
-def test_no_more_endpoints_than_a_rule_allows_and_the_rest_waits_for_room(fireworks, registry, queue):
+def test_no_more_endpoints_than_a_rule_allows_and_the_rest_waits_for_room(fireworks, store, queue):
     rules = make_rules(max_endpoints=2)
     reconcile(queue, rules, dead_too=True, approve=True)
     jobs = work(queue, rules).values()
@@ -218,7 +222,7 @@ def test_no_more_endpoints_than_a_rule_allows_and_the_rest_waits_for_room(firewo
     assert sorted(endpoints()) == sorted([left[1], waiting.endpoint])
 
 
-def test_one_endpoint_is_allowed_where_a_rule_says_nothing(fireworks, registry, queue):
+def test_one_endpoint_is_allowed_where_a_rule_says_nothing(fireworks, store, queue):
     rules = make_rules()
     for model in MODELS:
         for job in move(rules, model):
@@ -227,17 +231,17 @@ def test_one_endpoint_is_allowed_where_a_rule_says_nothing(fireworks, registry, 
     assert list(endpoints()) == ["chat-a-prod"]
 
 
-def test_an_endpoint_that_follows_its_alias_counts_once_while_it_moves(fireworks, registry, queue):
+def test_an_endpoint_that_follows_its_alias_counts_once_while_it_moves(fireworks, store, queue):
     rules = make_rules(max_price_per_hour=8)
     for version in ("1", "2"):
-        registry.set_registered_model_alias("chat-a", "champion", version)
+        store.set_registered_model_alias("chat-a", "champion", version)
         for job in move(rules, "chat-a", version):
             queue.put(job)
         assert work(queue, rules)["chat-a"].state is State.DONE
     assert endpoints() == {"chat-a-prod": "accounts/acme/models/chat-a-r2"}
 
 
-def test_no_dearer_endpoints_than_a_rule_allows(fireworks, registry, queue):
+def test_no_dearer_endpoints_than_a_rule_allows(fireworks, store, queue):
     rules = make_rules(max_endpoints=3, max_price_per_hour=20, config=H100)
     reconcile(queue, rules, dead_too=True, approve=True)
     (waiting,) = [job for job in work(queue, rules).values() if job.state is not State.DONE]
@@ -252,7 +256,7 @@ def test_no_dearer_endpoints_than_a_rule_allows(fireworks, registry, queue):
     assert len(fireworks.calls("create_model")) == 2
 
 
-def test_all_replicas_that_may_run_are_counted(fireworks, registry, queue):
+def test_all_replicas_that_may_run_are_counted(fireworks, store, queue):
     rules = make_rules(max_price_per_hour=20, config=H100 | {"max_replicas": 3})
     for job in move(rules, "chat-a"):
         queue.put(job)
@@ -261,7 +265,7 @@ def test_all_replicas_that_may_run_are_counted(fireworks, registry, queue):
 
 
 @pytest.mark.parametrize("config", [{"accelerator_type": "A10G", "accelerator_count": 1}, {"accelerator_type": "A10G"}])
-def test_a_price_that_nobody_knows_is_refused_where_there_is_a_ceiling(fireworks, registry, queue, config):
+def test_a_price_that_nobody_knows_is_refused_where_there_is_a_ceiling(fireworks, store, queue, config):
     rules = make_rules(max_price_per_hour=20, config=config)
     for job in move(rules, "chat-a"):
         queue.put(job)
@@ -278,7 +282,7 @@ def test_a_price_that_nobody_knows_is_refused_where_there_is_a_ceiling(fireworks
     assert list(endpoints()) == ["chat-a-prod"]
 
 
-def test_limits_hold_in_a_ci_job_which_needs_no_approval_and_ends_at_once(fireworks, registry):
+def test_limits_hold_in_a_ci_job_which_needs_no_approval_and_ends_at_once(fireworks, store):
     rules = make_rules()
     jobs = [job for model in ("chat-a", "chat-b") for job in move(rules, model)]
     first, second = work_now(rules, jobs)
@@ -287,7 +291,7 @@ def test_limits_hold_in_a_ci_job_which_needs_no_approval_and_ends_at_once(firewo
     assert list(endpoints()) == ["chat-a-prod"]
 
 
-def test_check_counts_endpoints_and_adds_up_prices(fireworks, registry, queue, tmp_path):
+def test_check_counts_endpoints_and_adds_up_prices(fireworks, store, queue, tmp_path):
     (tmp_path / "hooks.yaml").write_text(
         json.dumps(make_rules(max_price_per_hour=10).model_dump(mode="json", exclude_unset=True))
     )
@@ -324,7 +328,7 @@ def test_check_counts_endpoints_and_adds_up_prices(fireworks, registry, queue, t
     assert "approve" not in check()
 
 
-def test_check_asks_fireworks_what_it_would_choose(fireworks, registry, queue, tmp_path):
+def test_check_asks_fireworks_what_it_would_choose(fireworks, store, queue, tmp_path):
     work_now(make_rules(endpoint=None, config={}), move(make_rules(endpoint=None, config={}), "chat-a"))
     rules = make_rules(config={})
     (tmp_path / "hooks.yaml").write_text(json.dumps(rules.model_dump(mode="json", exclude_unset=True)))
@@ -344,7 +348,7 @@ def test_approving_what_is_not_there_names_what_is(queue):
         approve_rules(queue, None, lambda: make_rules(endpoint=None, config={}))
 
 
-def test_approve_and_jobs_as_commands(fireworks, registry, queue):
+def test_approve_and_jobs_as_commands(fireworks, store, queue):
     rules = make_rules(model="chat-a")
     reconcile(queue, rules, dead_too=True)
     listed = CliRunner().invoke(main, ["hooks", "jobs", "--queue", queue.path])
@@ -352,3 +356,68 @@ def test_approve_and_jobs_as_commands(fireworks, registry, queue):
     told = CliRunner().invoke(main, ["hooks", "approve", "r", "--queue", queue.path])
     assert told.stdout == "approved: rule 'r' may start GPUs within its limits; enqueued for: chat-a-prod\n"
     assert CliRunner().invoke(main, ["hooks", "jobs", "--queue", queue.path]).stderr == ""
+
+
+@pytest.fixture(params=["sqlite", "redis"])
+def url(request, tmp_path):
+    return request.getfixturevalue("redis_url") if request.param == "redis" else str(tmp_path / "queue.db")
+
+
+def test_workers_at_the_same_time_start_no_more_than_one_after_the_other_would(fireworks, store, url):
+    rules = make_rules()
+    fireworks.fault("create_deployment", stall_seconds=0.5, times=3)
+    with ExitStack() as stack:
+        queues = [stack.enter_context(closing(open_queue(url))) for _ in MODELS]
+        for model in MODELS:
+            for job in move(rules, model):
+                queues[0].put(job)
+        with ThreadPoolExecutor(len(MODELS)) as pool:
+            jobs = queues[0].ledger.jobs()
+            list(pool.map(lambda queue, job: Worker(queue, rules).work(job.id), queues, jobs))
+        states = sorted(job.state.value for job in queues[0].ledger.jobs())
+    assert states == ["done", "queued", "queued"]
+    assert len(endpoints()) == 1
+
+
+def test_approvals_and_what_waits_are_the_same_for_all_processes_on_one_queue(fireworks, store, url):
+    rules = make_rules(model="chat-a")
+    with closing(open_queue(url)) as one, closing(open_queue(url)) as other:
+        assert reconcile(one, rules, dead_too=True).held
+        assert [held.rule for held in take_snapshot(other).held] == ["r"]
+        assert reconcile(other, rules, dead_too=True).held[0].since == take_snapshot(one).held[0].since
+        approve_rules(other, "r", lambda: rules)
+        assert one.approvals.allow(next(iter(rules)).meaning)
+        assert take_snapshot(one).held == ()
+        assert [job.cause for job in one.ledger.jobs()] == ["approved"]
+
+
+@pytest.mark.slow
+def test_processes_that_are_killed_at_any_moment_start_nothing_unapproved_and_nothing_beyond_a_limit(
+    fireworks, registry, hooks, request
+):
+    chance = random.Random(7)
+    hooks.environ["MLFLOW_FIREWORKS_QUEUE"] = request.getfixturevalue("redis_url")
+    (hooks.folder / "hooks.yaml").write_text(
+        f"rules:\n- {{name: r, model: {registry.name}, alias: 'a*', deployment: 'd-{{alias}}', "
+        "endpoint: '{alias}-prod', max_endpoints: 2, config: {accelerator_type: H100, accelerator_count: 1}}\n"
+    )
+    for number in (1, 2, 3):
+        registry.promote(number, f"a{number}")
+    how = ("--reconcile-every", "0.5s", "--retry-after", "0.5s", "--lease", "2s")
+
+    def live_and_die(times):
+        for _ in range(times):
+            hooks.start(*how)
+            time.sleep(chance.uniform(0.1, 3))
+            hooks.kill()
+
+    live_and_die(3)
+    assert not fireworks.calls("create_deployment")
+    told = hooks.command("approve", "r")
+    assert told.stdout.startswith("approved: rule 'r' may start GPUs within its limits; enqueued for: a1-prod, a2-prod")
+    live_and_die(3)
+    hooks.start(*how)
+    wait_until(lambda: len(endpoints()) == 2, "as many endpoints as the rule allows are up")
+    wait_until(lambda: "(max_endpoints: 2), and 2 are up" in hooks.log, "the third is told to wait")
+    time.sleep(2)
+    assert len(endpoints()) == 2
