@@ -106,6 +106,11 @@ class Commands:
         return shlex.join([*_OWN, "hooks", "retry", job_id, *(["--queue", queue] if queue else [])])
 
     @staticmethod
+    def approve(rule: str, queue: str | None = None) -> str:
+        """Let a rule of the hooks start GPUs; `queue` as for `list_jobs`."""
+        return shlex.join([*_OWN, "hooks", "approve", rule, *(["--queue", queue] if queue else [])])
+
+    @staticmethod
     def start_worker() -> str:
         """Do the hooks' work, and look at the registry now and then."""
         return shlex.join([*_OWN, "hooks", "worker"])

@@ -1,6 +1,6 @@
 """An MLflow deployment from end to end: the pipeline's way to READY, joined with serving's way to an answer."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +12,7 @@ from mlflow_fireworks.config import Config, write_options
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.gateway import Gateway
-from mlflow_fireworks.gateway.revisions import Deployment
+from mlflow_fireworks.gateway.revisions import Deployment, Revision
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.http import Retry, Timeouts
@@ -23,8 +23,9 @@ from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.model_uri import version_in
-from mlflow_fireworks.run import Run
-from mlflow_fireworks.serving.endpoints import find_endpoint
+from mlflow_fireworks.registry.versions import DELETED, OFF_ENDPOINT, Tags, correct_versions
+from mlflow_fireworks.run import Permit, Run
+from mlflow_fireworks.serving.endpoints import delete_endpoint, find_endpoint
 from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
 from mlflow_fireworks.serving.predictions import Predictions, choose_place, predict, predict_stream
 from mlflow_fireworks.serving.removal import stop_serving, take_adapter_off
@@ -44,6 +45,7 @@ def open_deployments(
     reporter: Reporter | None = None,
     *,
     endpoint: EndpointName | None = None,
+    permit: Permit | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
     retry: Retry | None = None,
     timeouts: Timeouts | None = None,
@@ -58,6 +60,7 @@ def open_deployments(
         endpoint_options: As well.
         reporter: Is told what happens; the one that the options ask for when None.
         endpoint: The endpoint that the run is also about, for commands in messages.
+        permit: Whether GPUs may be started; None allows it.
         is_wanted: Whether somebody still wants the result; asked while bytes move.
         retry: How Fireworks is asked again; as for uploads when None.
         timeouts: How long it may take to answer; as for uploads when None.
@@ -83,6 +86,7 @@ def open_deployments(
                 request_timeout=MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT.get(),
                 total_timeout=total.get() if total.is_set() else _COLD_START_SECONDS,
                 is_billed=not target.is_local,
+                permit=permit or Permit(),
                 is_wanted=is_wanted,
             )
         )
@@ -159,7 +163,7 @@ class Deployments:
             return self._pipeline.update(name, model_uri)  # somebody was faster
 
     def delete(self, name: DeploymentName, endpoint: EndpointName | None) -> None:
-        """Delete all revisions; with an endpoint, only take its adapter off that.
+        """Delete all revisions; with an endpoint, only take its adapter off that. The registry's tags tell it.
 
         Raises:
             InUseError: Something serves it, and `cascade` is not set.
@@ -169,11 +173,27 @@ class Deployments:
         if endpoint:
             if existing:
                 take_adapter_off(self.run, name, existing.models, find_endpoint(self.run, endpoint))
+                self._correct_tags(existing.revisions, OFF_ENDPOINT, endpoint)
             return
         config = self.run.config
         if existing and (existing.is_managed or config.force):
             stop_serving(self.run, name, existing.models, cascade=config.cascade)
-        self._pipeline.delete(name)
+        if self._pipeline.delete(name) and existing:
+            self._correct_tags(existing.revisions, DELETED)
+
+    def delete_endpoint(self, name: EndpointName) -> bool:
+        """Take all GPUs of an endpoint down; False when there was nothing to take down. The registry's tags tell it.
+
+        Raises:
+            ConflictError: The plugin did not make it, and `force` is not set.
+        """
+        endpoint = self.list_endpoints().get(name)
+        deleted = delete_endpoint(self.run, name)
+        if deleted and endpoint and self.run.config.registry_tags:
+            served = {place.model for place in endpoint.places}
+            revisions = [revision for item in self.list_existing().values() for revision in item.revisions]
+            self._correct_tags([item for item in revisions if item.model.name in served], OFF_ENDPOINT, name)
+        return deleted
 
     def exists(self, name: DeploymentName) -> bool:
         """Whether there is a deployment of that name."""
@@ -256,6 +276,20 @@ class Deployments:
             "dry_run": self.run.endpoint_config.dry_run,
         }
         return describe_deployment(existing) | what | place
+
+    def _correct_tags(self, gone: Collection[Revision], tags: Tags, endpoint: EndpointName | None = None) -> None:
+        """Let the versions that revisions were made from say that these are gone, or are off an endpoint.
+
+        What is done on Fireworks is done: a registry that cannot be asked is worth a warning.
+        """
+        if not self.run.config.registry_tags:
+            return
+        marks = {"fireworks.model": {revision.model.name for revision in gone}}
+        marks |= {"fireworks.endpoint": {str(endpoint)}} if endpoint else {}
+        updated = {"fireworks.updated": self.run.now().isoformat(timespec="seconds")}
+        sources = [revision.stamp.source for revision in gone if revision.stamp]
+        for warning in correct_versions(sources, marks, {**tags, **updated}):
+            self.run.reporter.warn(warning)
 
     def _revision_of(self, name: DeploymentName, version: str) -> int:
         """The number of the revision that was made from a version of the registry; of several, the newest READY one."""

@@ -129,6 +129,9 @@ class EndpointConfig(BaseModel):
     hard: Bool = Field(
         default=False, description="for delete: free its name at once; else it can be brought back for seven days"
     )
+    registry_tags: Bool = Field(
+        default=True, description="for delete: take it off the fireworks.* tags of the registry's model versions"
+    )
     dry_run: Bool = Field(default=False, description="let Fireworks check it and show the price; start nothing")
     progress: Literal["auto", "bar", "lines", "none"] = Field(default="auto", description="as for deployments")
     force: Bool = Field(

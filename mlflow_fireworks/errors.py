@@ -24,6 +24,7 @@
     ├── UnavailableError            no answer at all, after all retries
     ├── TransferError               a file did not reach storage
     ├── DeadlineError               a wait reached its limit; says how to go on
+    ├── LimitError                  GPUs were not started: the rule's limit is reached, or nobody approved it
     ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
@@ -264,6 +265,21 @@ class DeadlineError(FireworksError):
     """A wait reached its limit."""
 
     code = mlflow_codes.DEADLINE_EXCEEDED
+
+
+class LimitError(FireworksError):
+    """GPUs were not started: the limit of a rule is reached, or nobody has approved that it starts any.
+
+    Args:
+        message: One line for a person, with the figures and the next step.
+        waits_for: What would let them start, in a few words.
+    """
+
+    code = mlflow_codes.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, waits_for: str = "") -> None:
+        super().__init__(message)
+        self.waits_for = waits_for
 
 
 class NotWantedError(FireworksError):

@@ -226,8 +226,10 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             ConflictError: It was not made by this plugin, and `force` is not set.
         """
-        with self._serving(config) as run, stopped_by_sigterm():
-            endpoints.delete_endpoint(run, EndpointName(endpoint))
+        options = parse_endpoint_config(config)
+        shared = Config(progress=options.progress, registry_tags=options.registry_tags)
+        with self._opened(shared, options) as deployments, stopped_by_sigterm():
+            deployments.delete_endpoint(EndpointName(endpoint))
 
     def undelete_endpoint(self, endpoint: str) -> AttrDict:
         """Bring back what was deleted of an endpoint last, within seven days; it is billed again while it is up.

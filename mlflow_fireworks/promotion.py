@@ -21,7 +21,8 @@ from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, sug
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, pin
-from mlflow_fireworks.registry.versions import retag_versions, write_outcome
+from mlflow_fireworks.registry.versions import DELETED, OFF_ENDPOINT, retag_versions, write_outcome
+from mlflow_fireworks.run import Permit
 from mlflow_fireworks.target import parse_target
 
 _MOST_MOVES = 5
@@ -99,6 +100,7 @@ def follow(
     config: Mapping[str, Any] | None = None,
     reporter: Reporter | None = None,
     look_every_seconds: float = 60.0,
+    permit: Permit | None = None,
 ) -> dict[str, Any] | NothingToPromote:
     """`promote`, for who reads the pointer in a way of its own, which may find that nothing is to be done.
 
@@ -111,6 +113,7 @@ def follow(
         config: As for `promote`.
         reporter: As for `promote`.
         look_every_seconds: As for `promote`.
+        permit: Whether GPUs may be started; None allows it.
 
     Returns:
         As `promote`; or what the pointer shows instead of something to promote.
@@ -131,7 +134,7 @@ def follow(
     reporter = reporter or make_reporter(options.progress)
     started = _now()
     with open_deployments(
-        parse_target(target), options, endpoint_options, reporter, is_wanted=watch.is_as_shown
+        parse_target(target), options, endpoint_options, reporter, permit=permit, is_wanted=watch.is_as_shown
     ) as deployments:
         goal = _Goal(
             deployments,
@@ -261,11 +264,10 @@ def write_removal(model: str, name: str, *, deleted: bool) -> str | None:
     Returns:
         As `write_failure`.
     """
-    tags = _OFF_ENDPOINT | ({"fireworks.updated": _now(), "fireworks.state": "DELETED"} if deleted else {})
+    tags = {**(DELETED if deleted else OFF_ENDPOINT), "fireworks.updated": _now()}
     return retag_versions(model, {"fireworks.deployment": name}, tags)
 
 
-_OFF_ENDPOINT: dict[str, str | None] = {"fireworks.endpoint": None, "fireworks.address": None}
 # MLflow 3.17, `utils/validation.py`: a model version tag holds up to 100,000 characters; a page should not.
 _TAG_MAX = 1000
 
@@ -285,7 +287,7 @@ def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], s
     warning = write_outcome(pinned.registered, tags)
     if endpoint and not warning:
         registered, marks = pinned.registered, {"fireworks.endpoint": endpoint}
-        warning = retag_versions(registered.name, marks, _OFF_ENDPOINT, registered.version, registered.workspace)
+        warning = retag_versions(registered.name, marks, OFF_ENDPOINT, registered.version, registered.workspace)
     return warning
 
 

@@ -1,6 +1,7 @@
 """One run of a command: on which account, with which options, and who is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -9,7 +10,9 @@ from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.gateway.gateway import Gateway
+from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.http import Retry, Timeouts
+from mlflow_fireworks.names import EndpointName
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.waiting import Waiter
 
@@ -17,6 +20,31 @@ from mlflow_fireworks.waiting import Waiter
 def utc_now() -> datetime:
     """The time of day."""
     return datetime.now(timezone.utc)
+
+
+class Permit:
+    """Whether a run may start GPUs. This one allows all: a person asked for them; rules have limits."""
+
+    def check(self, run: "Run", endpoint: EndpointName) -> None:
+        """Say before anything is sent that an endpoint may not be started, as far as that is known then.
+
+        Raises:
+            LimitError: It may not.
+        """
+
+    @contextmanager
+    def hold(self, run: "Run", endpoint: EndpointName, preview: Callable[[], OnDemandDeployment]) -> Iterator[None]:  # noqa: ARG002 - for those that derive from it
+        """Surround the call that asks for GPUs, so that nobody else asks between the look and the call.
+
+        Args:
+            run: The account and the options.
+            endpoint: What they are for; it may be up already, and about to move.
+            preview: What would be made, as Fireworks says it; makes nothing.
+
+        Raises:
+            LimitError: They may not be started.
+        """
+        yield
 
 
 @dataclass(frozen=True)
@@ -36,6 +64,7 @@ class Run:
         request_timeout: Longest silence within one question to a model, in seconds.
         total_timeout: Longest wait for a model that starts up when it is asked, in seconds.
         is_billed: Whether GPUs cost money; they do not on the local Fireworks.
+        permit: Whether GPUs may be started.
         is_wanted: Whether somebody still wants the result; asked while bytes move, and may take a while to answer.
         now: The time of day, in UTC.
     """
@@ -52,5 +81,6 @@ class Run:
     request_timeout: float = 120.0
     total_timeout: float = 1200.0
     is_billed: bool = True
+    permit: Permit = field(default_factory=Permit)
     is_wanted: Callable[[], bool] = lambda: True
     now: Callable[[], datetime] = utc_now

@@ -15,15 +15,15 @@ import mlflow
 
 from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.errors import InvalidConfigError
-from mlflow_fireworks.home import state_folder
-from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks import options
+from mlflow_fireworks.hooks.approvals import Held
+from mlflow_fireworks.hooks.checking import NOT_ABOUT_EVENT, approve, check, read_event
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS
 from mlflow_fireworks.hooks.jobs import Job, State, to_json
 from mlflow_fireworks.hooks.links import Links, find_mlflow_pages, read_mlflow_pages
 from mlflow_fireworks.hooks.logs import FORMATS, set_up_logs
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
-from mlflow_fireworks.hooks.reconcile import Finding, compare
 from mlflow_fireworks.hooks.reconcile import reconcile as enqueue_missing
 from mlflow_fireworks.hooks.registration import register_on_hub, register_on_mlflow
 from mlflow_fireworks.hooks.rule_file import RuleFile
@@ -36,7 +36,6 @@ from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.signals import stopped_by_sigterm
 
 Command = Callable[..., None]
-_NOT_ABOUT_EVENT = "nothing: no rule is about this event"
 _EVENTS_HINT = "no webhook came yet; does the sender have the receiver's address?"
 
 
@@ -53,23 +52,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know 
             self.fail(f"'{value}' {error}", param, ctx)
 
 
-_RULES = click.option(
-    "--rules",
-    "rules_path",
-    type=click.Path(path_type=Path),
-    default="hooks.yaml",
-    show_default=True,
-    envvar="MLFLOW_FIREWORKS_RULES",
-    help="The rule file.",
+_RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, options.JSON, options.locate_queue
+_YES = click.option(
+    "--yes", is_flag=True, help="Approve all rules: what they ask for may start GPUs, within their limits."
 )
-_QUEUE = click.option(
-    "--queue",
-    "queue_url",
-    envvar="MLFLOW_FIREWORKS_QUEUE",
-    help="SQLite file, or redis://… when several machines share the work. "
-    "[default: hooks.db in the plugin's state folder]",
-)
-_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 _WORKERS = click.option(
     "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Promotions at the same time."
 )
@@ -109,29 +95,8 @@ def hooks() -> None:
     """Promote by rules: when an alias or a tag is set in MLflow, or a branch moves on the Hugging Face Hub."""
 
 
-@hooks.command()
-@_RULES
-@click.option("--event", type=click.File("rb"), help="Body of a webhook, to see what would follow from it; - = stdin.")
-@_JSON
-def check(rules_path: Path, event: Any, as_json: bool) -> None:
-    """Explain what the rules would do to an event, or to the registry as it is now; change nothing."""
-    rules = load_rules(rules_path)
-    if event:
-        shown = [_describe_job(job) for one in _read_event(event.read()) for job in plan_jobs(rules, one)]
-    else:
-        shown = [_describe_finding(finding) for finding in compare(rules, ())]
-    if as_json:
-        click.echo(json.dumps(shown, indent=2))
-        return
-    for item in shown:
-        endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
-        about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
-        click.echo(
-            f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
-            f"on {item['target']}, by rule '{item['rule']}'{about}"
-        )
-    if not shown:
-        click.echo(_NOT_ABOUT_EVENT if event else "nothing: no rule is about anything that is in the registry now")
+hooks.add_command(check)
+hooks.add_command(approve)
 
 
 @hooks.command()
@@ -150,6 +115,7 @@ def check(rules_path: Path, event: Any, as_json: bool) -> None:
     envvar="MLFLOW_FIREWORKS_MLFLOW_UI",
     help="Address of MLflow's pages as your browser reaches it, for links. [default: the registry's address]",
 )
+@_YES
 @_LOG_FORMAT
 def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how: Any) -> None:
     """Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface."""
@@ -167,6 +133,7 @@ def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how
 @_RECONCILE
 @_FIRST_PAUSE
 @_LEASE
+@_YES
 @_LOG_FORMAT
 def worker(log_format: str, **how: Any) -> None:
     """Do the work that other processes take in; any number may run on one Redis."""
@@ -178,14 +145,16 @@ def worker(log_format: str, **how: Any) -> None:
 @hooks.command()
 @_RULES
 @_QUEUE
+@_YES
 @_JSON
-def reconcile(rules_path: Path, queue_url: str | None, as_json: bool) -> None:
+def reconcile(rules_path: Path, queue_url: str | None, yes: bool, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
     queue = _open_for_people(queue_url)
-    found = enqueue_missing(queue, load_rules(rules_path), dead_too=True)
+    found = enqueue_missing(queue, load_rules(rules_path), dead_too=True, approve=yes)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
         click.echo(found.describe(queue.path), err=True)
+    _tell_held(found.held)
 
 
 @hooks.command()
@@ -198,6 +167,7 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
     for told in (snapshot.lack, snapshot.describe_unreadable()):
         if told and not as_json:
             click.echo(told, err=True)
+    _tell_held(snapshot.held)
 
 
 @hooks.command()
@@ -277,32 +247,18 @@ def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: 
     if not body:
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
     rules = load_rules(rules_path)
-    done = work_now(rules, [job for one in _read_event(body) for job in plan_jobs(rules, one)])
+    done = work_now(rules, [job for one in read_event(body) for job in plan_jobs(rules, one)])
     if not done and not as_json:
-        click.echo(_NOT_ABOUT_EVENT)
+        click.echo(NOT_ABOUT_EVENT)
     _list_jobs(done, Snapshot(time.time(), 0, tuple(done)), as_json)
     if any(job.state is State.DEAD for job in done):
         sys.exit(1)
 
 
-def _describe_job(job: Job) -> dict[str, str | None]:
-    """What follows from an event; what is on Fireworks was not looked at."""
-    return {
-        "rule": job.rule,
-        "pointer": str(job.subject),
-        "version": job.version,
-        "action": job.action,
-        "deployment": job.deployment,
-        "endpoint": job.endpoint,
-        "target": job.target,
-        "missing": None,
-    }
-
-
-def _describe_finding(finding: Finding) -> dict[str, str | None]:
-    """What follows from a comparison."""
-    action = finding.job.action if finding.missing else "none"
-    return _describe_job(finding.job) | {"action": action, "missing": finding.missing}
+def _tell_held(found: Sequence[Held]) -> None:
+    """On stderr, so that what scripts read is left alone."""
+    for held in found:
+        click.echo(f"{held.describe()}; approve it with: {held.command}", err=True)
 
 
 def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
@@ -333,6 +289,7 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
     reconcile_every: float,
     retry_after: float,
     lease: float,
+    yes: bool,
     max_queue: int = 1000,
 ) -> Service:
     def check_all(rules: Rules) -> None:
@@ -352,22 +309,12 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         first_pause_seconds=retry_after,
         sweep_seconds=min(SWEEP_SECONDS, lease),
         beat_seconds=min(BEAT_SECONDS, lease),
+        approve=yes,
     )
 
 
 def _open_for_people(url: str | None) -> Queue:
     return open_queue(_queue(url), patience=OF_PEOPLE)
-
-
-def _queue(url: str | None) -> str:
-    return url or str(state_folder() / "hooks.db")
-
-
-def _read_event(body: bytes) -> list[Event]:
-    try:
-        return read_mlflow_event(body, "check")
-    except InvalidConfigError:
-        return list(read_hub_event(body))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from mlflow_fireworks.errors import (
     FireworksError,
     InvalidConfigError,
     InvalidRequestError,
+    LimitError,
     QuotaError,
     RefusedError,
     SourceError,
@@ -48,7 +49,8 @@ def _may_pass(error: Exception) -> bool:
         case RefusedError(api_code=code):
             return code in _AWAY_CODES
         # The files of a model may be missing, or their store away: the type does not tell, and waiting costs little.
-        case UnavailableError() | TransferError() | DeadlineError() | SourceError():
+        # The same holds for a limit: somebody may approve the rule, or take another endpoint down.
+        case UnavailableError() | TransferError() | DeadlineError() | SourceError() | LimitError():
             return True
         case FireworksError():
             return False
@@ -76,12 +78,12 @@ def describe_culprit(error: Exception) -> str:
     match error:
         case RefusedError(status=status):
             return f"Fireworks ({status})"
-        case TransferError():
-            return "storage"
+        case TransferError() | SourceError():
+            return "storage" if isinstance(error, TransferError) else "the model's files"
         case DeadlineError():
             return "Fireworks, which takes long"
-        case SourceError():
-            return "the model's files"
+        case LimitError(waits_for=what):
+            return what
         case UnavailableError() | MlflowException() | OSError() | httpx.TransportError() | TransientError():
             return (error.where if isinstance(error, UnavailableError) else "") or "an answer"
     return ""

@@ -30,6 +30,7 @@ from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
+_ASKED_FOR = frozenset({"webhook", "by hand", "approved"})
 _COMPARISON = "comparison"  # no job's key: those hold a space
 _KEPT_JOBS = 1000
 _KEPT_SECONDS = 24 * 3600.0
@@ -143,7 +144,7 @@ class Job(BaseModel):
         target: Deployment target, as for `mlflow deployments -t`.
         deployment: Name on Fireworks.
         endpoint: The endpoint to be moved, or None.
-        cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, …
+        cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, `approved`.
         recurs: Whether its id may come again for something new, as when a branch goes from A to B, back, and to B.
         state: How far it is.
         attempts: Tries that failed.
@@ -190,6 +191,11 @@ class Job(BaseModel):
     def key(self) -> str:
         """What only one job at a time may work on."""
         return f"{self.target} {self.deployment}"
+
+    @property
+    def is_asked_for(self) -> bool:
+        """Whether an event or a person asked for it, and not a comparison with what may have been there for years."""
+        return self.cause in _ASKED_FOR
 
     def asks_for_the_same_as(self, other: "Job") -> bool:
         """Whether both want one thing done with one version."""

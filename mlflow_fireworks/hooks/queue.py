@@ -18,6 +18,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.hooks.approvals import Approvals
 from mlflow_fireworks.hooks.deliveries import Deliveries
 from mlflow_fireworks.hooks.heartbeats import Heartbeats
 from mlflow_fireworks.hooks.jobs import Job, Ledger, State
@@ -28,6 +29,7 @@ from mlflow_fireworks.hooks.totals import Totals
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
 _NAME = "mlflow-fireworks"
+_APPROVALS = f"{_NAME}-approvals"
 _REDIS_WRITERS = 10
 _REDIS_PORT = 6379
 
@@ -62,6 +64,7 @@ class Queue:
         totals: Tell what became of all promotions.
         locks: Keep two workers from one deployment.
         outage: Knows whether the storage answers.
+        approvals: Tell which rules may start GPUs.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
@@ -79,6 +82,7 @@ class Queue:
         *,
         locks: Locks,
         outage: Outage,
+        approvals: Approvals,
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
@@ -90,6 +94,7 @@ class Queue:
         self.totals = totals
         self.locks = locks
         self.outage = outage
+        self.approvals = approvals
         self.writers = writers
         self.path = path
         self.work: Callable[[str], None] = _nobody_works
@@ -182,6 +187,7 @@ class Queue:
         self.heartbeats.close()
         self.deliveries.close()
         self.totals.close()
+        self.approvals.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -242,6 +248,7 @@ def open_queue(
         locks = FileLocks(path.with_name(f"{path.name}.locks"))
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=patience.sqlite_lock)
         stores = _make_stores(storage, locks)
+        approvals = Approvals(storage(_APPROVALS))
     except sqlite3.OperationalError as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; is another program busy with it?"
@@ -251,7 +258,9 @@ def open_queue(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
     outage = outage or Outage(f"the queue {path}", (sqlite3.Error,))
-    return Queue(huey, *stores, locks=locks, outage=outage, max_waiting=max_waiting, path=str(path))
+    return Queue(
+        huey, *stores, locks=locks, outage=outage, approvals=approvals, max_waiting=max_waiting, path=str(path)
+    )
 
 
 def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries, Totals]:
@@ -291,7 +300,16 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float, patience: Pati
     locks = RedisLocks(client, lease_seconds)
     stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
     outage = outage or Outage(where, (redis.RedisError,))
-    return Queue(huey, *stores, locks=locks, outage=outage, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    approvals = Approvals(RedisStorage(_APPROVALS, connection_pool=pool))
+    return Queue(
+        huey,
+        *stores,
+        locks=locks,
+        outage=outage,
+        approvals=approvals,
+        max_waiting=max_waiting,
+        writers=_REDIS_WRITERS,
+    )
 
 
 def _name_host(url: str) -> str:

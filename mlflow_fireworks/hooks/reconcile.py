@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import open_deployments
+from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.hooks.approvals import Held
+from mlflow_fireworks.hooks.costs import describe_starts, is_up
 from mlflow_fireworks.hooks.jobs import Job, State, Subject
 from mlflow_fireworks.hooks.queue import Queue, again
 from mlflow_fireworks.hooks.rules import Rule, Rules
@@ -17,6 +20,7 @@ from mlflow_fireworks.hooks.subjects import find_subjects, has_home
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import logger
+from mlflow_fireworks.promotion import write_removal
 from mlflow_fireworks.serving.places import Endpoint, find_places
 from mlflow_fireworks.target import parse_target
 
@@ -32,11 +36,23 @@ class Finding:
         rule: The rule that is about it.
         job: What would bring it there.
         missing: Why it is not there, for a person; "" when it is.
+        endpoint: What the job's endpoint is now; None when it is not up.
+        was_deleted: Whether its deployment was there before, so that somebody deleted it.
+        was_taken_down: Whether its endpoint was up for this very version before, so that somebody took it down.
     """
 
     rule: Rule
     job: Job
     missing: str = ""
+    endpoint: Endpoint | None = None
+    was_deleted: bool = False
+    was_taken_down: bool = False
+
+    @property
+    def starts_endpoint(self) -> bool:
+        """Whether what is missing would start GPUs that are not up now."""
+        is_promotion = self.job.action == "promote"
+        return bool(self.missing and self.job.endpoint and is_promotion and self.endpoint is None)
 
 
 @dataclass(frozen=True)
@@ -71,7 +87,7 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
                 there.add(job.subject)
                 if job.key not in taken:
                     taken.add(job.key)
-                    yield Finding(rule, job, _describe_missing(job, account, done.get(job.key)))
+                    yield _compare(rule, job, account, done.get(job.key))
         except FireworksError as error:  # noqa: PERF203 - each rule for itself
             unanswered.append((rule, error))
     if unanswered:
@@ -94,11 +110,13 @@ class Compared:
         enqueued: Jobs for what is missing.
         waiting: Deployments that are missing something too, and have a job that runs or waits.
         given_up: The jobs that failed at what is still missing, or were dismissed.
+        held: What would start GPUs, and waits for an approval.
     """
 
     enqueued: Sequence[Job]
     waiting: Sequence[str]
     given_up: Sequence[Job]
+    held: Sequence[Held] = ()
 
     def describe(self, queue: str | None) -> str:
         """All of it in one line, for people.
@@ -111,6 +129,8 @@ class Compared:
             f"{words[job.state]}: {job.deployment} (retry with {Commands.retry_job(job.id, queue)})"
             for job in self.given_up
         ]
+        if self.held:
+            parts.append(f"not approved yet: {', '.join(held.rule for held in self.held)}")
         if self.waiting:
             parts.insert(0, f"in work or waiting: {', '.join(self.waiting)}")
         if self.enqueued:
@@ -118,14 +138,15 @@ class Compared:
         return "; ".join(parts) or "nothing to do"
 
 
-def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
-    """Enqueue what is missing, as far as the registries answer.
+def reconcile(queue: Queue, rules: Rules, *, dead_too: bool, approve: bool = False) -> Compared:
+    """Enqueue what is missing, as far as the registries answer. What would start GPUs by a new rule waits.
 
     Args:
         queue: Takes the jobs.
         rules: The rules.
         dead_too: Also try again what was given up on for the version that is still asked for; but not what
             somebody dismissed.
+        approve: Approve all rules (`--yes`).
 
     Returns:
         What was enqueued, and what is missing nevertheless.
@@ -134,7 +155,7 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
         UnavailableError: As `compare`; what was found missing for the other rules is enqueued.
     """
     try:
-        found = _enqueue_missing(queue, rules, dead_too=dead_too)
+        found = _enqueue_missing(queue, rules, dead_too=dead_too, approve=approve)
     except Exception as error:
         message = error.message if isinstance(error, FireworksError) else type(error).__name__
         queue.ledger.save_comparison(message, error.where if isinstance(error, UnavailableError) else "")
@@ -143,7 +164,7 @@ def reconcile(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
     return found
 
 
-def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
+def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool, approve: bool) -> Compared:
     passed_over = {State.DISMISSED} if dead_too else {State.DISMISSED, State.DEAD}
     queue.ledger.prune()
     jobs = queue.ledger.jobs()
@@ -152,7 +173,8 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
     waiting: list[str] = []
     given_up: list[Job] = []
     wanted: dict[str, Finding] = {}
-    for finding in compare(rules, jobs):
+    held: dict[str, list[Finding]] = {}
+    for finding in _holding_on_error(queue, compare(rules, jobs), held):
         wanted[finding.job.key] = finding
         if not finding.missing:
             continue
@@ -161,11 +183,79 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool) -> Compared:
             waiting.append(finding.job.deployment)
         elif newest is not None and newest.asks_for_the_same_as(finding.job) and newest.state in passed_over:
             given_up.append(newest)
+        elif _needs_approval(finding, queue, approve=approve):
+            held.setdefault(finding.rule.meaning, []).append(finding)
         else:
+            _correct_tags(finding)
             queue.put(finding.job)
             enqueued.append(finding.job)
     _clear_failures(queue, jobs, wanted)  # only now, when every registry and account has answered
-    return Compared(enqueued, waiting, given_up)
+    records = _hold(queue, held)
+    queue.approvals.keep_held(held)
+    return Compared(enqueued, waiting, given_up, records)
+
+
+def _holding_on_error(
+    queue: Queue, findings: Iterator[Finding], held: Mapping[str, list[Finding]]
+) -> Iterator[Finding]:
+    """What waits is told also when some registry does not answer."""
+    try:
+        yield from findings
+    except UnavailableError:
+        _hold(queue, held)
+        raise
+
+
+def _needs_approval(finding: Finding, queue: Queue, *, approve: bool) -> bool:
+    """Whether a promotion would start GPUs that nobody has asked for; what somebody took down is asked for again."""
+    if not finding.starts_endpoint:
+        return False
+    if finding.was_taken_down:
+        return True
+    rule = finding.rule
+    if queue.approvals.allow(rule.meaning):
+        return False
+    if approve:
+        queue.approvals.approve(rule.meaning, rule.title, "--yes")
+        logger.info("rule '%s' may start GPUs: approved with --yes", rule.title)
+    return not approve
+
+
+def _hold(queue: Queue, held: Mapping[str, Sequence[Finding]]) -> list[Held]:
+    """Write down what waits for an approval; what is new is logged, once, with what it would cost."""
+    records = []
+    for meaning, findings in held.items():
+        rule, jobs = findings[0].rule, tuple(finding.job for finding in findings)
+        taken_down = {str(finding.job.endpoint) for finding in findings if finding.was_taken_down}
+        record = Held(
+            meaning=meaning,
+            rule=rule.title,
+            jobs=jobs,
+            taken_down=tuple(sorted(taken_down)),
+            deleted=tuple(sorted(finding.job.deployment for finding in findings if finding.was_deleted)),
+        )
+        known = queue.approvals.find_held(meaning)
+        if known and known.asks_for_the_same_as(record):
+            records.append(known)
+            continue
+        for finding in findings:
+            _correct_tags(finding)
+        command = Commands.approve(rule.title, queue.path)
+        record = record.model_copy(update={"cost": describe_starts(rule, jobs), "command": command})
+        queue.approvals.hold(record)
+        logger.warning("%s; approve it with: %s", record.describe(), command)
+        records.append(record)
+    return records
+
+
+def _correct_tags(finding: Finding) -> None:
+    """Let the registry say what somebody deleted, or took down, by hand; once, when it is found out."""
+    options, _ = parse_both(finding.rule.config, finding.rule.endpoint)
+    job = finding.job
+    if not (finding.was_deleted or finding.was_taken_down) or job.subject.is_on_hub or not options.registry_tags:
+        return
+    if warning := write_removal(job.subject.name, job.deployment, deleted=finding.was_deleted):
+        logger.warning("%s", warning)
 
 
 def _clear_failures(queue: Queue, jobs: Iterable[Job], wanted: Mapping[str, Finding]) -> None:
@@ -230,6 +320,19 @@ def _look_at(target: str) -> _Account:
     options = Config(progress="lines")  # tells when Fireworks does not answer
     with open_deployments(parse_target(target), options, retry=_RETRY, timeouts=_TIMEOUTS) as deployments:
         return _Account(deployments.list_existing(), deployments.list_endpoints())
+
+
+def _compare(rule: Rule, job: Job, account: _Account, done: Job | None) -> Finding:
+    endpoint = account.endpoints.get(EndpointName(job.endpoint)) if job.endpoint else None
+    was_up = done is not None and done.version == job.version and done.result.get("endpoint") == job.endpoint
+    return Finding(
+        rule,
+        job,
+        _describe_missing(job, account, done),
+        endpoint if endpoint and is_up(endpoint) else None,
+        done is not None and done.action == "promote" and DeploymentName(job.deployment) not in account.deployments,
+        bool(job.endpoint) and endpoint is None and was_up,
+    )
 
 
 def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:

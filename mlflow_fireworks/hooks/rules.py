@@ -8,7 +8,9 @@
         alias: champion            # … and its alias (glob), or  tag: stage=prod  or  version: created
         target: fireworks:/acme    # as for mlflow deployments -t
         deployment: "{model}"      # template of the name on Fireworks
-        endpoint: "{model}-prod"   # also move this endpoint; the same template
+        endpoint: "{model}-prod"   # also move this endpoint (GPUs, billed); the same template
+        max_endpoints: 3           # how many such endpoints may be up at once; 1 when left out
+        max_price_per_hour: 30     # US dollars (list prices) that they may cost together
         config: {watch_tunable: true}
         when_removed: keep         # or release (take it off the endpoint), or delete
         concurrency: 2             # of this rule at the same time
@@ -16,6 +18,7 @@
         branch: main               # … and its branch, or  tag: "prod-*"
 """
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
@@ -26,15 +29,18 @@ from typing import Any, Literal, Protocol
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from mlflow_fireworks.endpoint_config import parse_both
+from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS, parse_both
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError
 from mlflow_fireworks.hooks.events import OWN_TAGS, Event
-from mlflow_fireworks.hooks.jobs import Job, Subject
-from mlflow_fireworks.names import check_name, did_you_mean, suggest_name
+from mlflow_fireworks.hooks.jobs import Job, Subject, name_job
+from mlflow_fireworks.names import EndpointName, check_name, did_you_mean, suggest_name
 from mlflow_fireworks.target import parse_target
 
 _FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
 _EXPLAINED = 5  # rules that one line has room for
+_LIMITS = {"max_endpoints", "max_price_per_hour"}
+_ASKS_FOR_GPUS = ("model", "hub", "alias", "tag", "version", "branch", "target", "endpoint")
+_COSTS = HARDWARE_OPTIONS | {"min_replicas", "max_replicas"}
 _NOT_IN_RULES = ("dry_run", "synchronous", "revision", "version", "cascade", "force", "progress")
 
 
@@ -60,7 +66,11 @@ class Rule(BaseModel):
         target: Deployment target, as for `mlflow deployments -t`.
         deployment: Template of the deployment's name; `{model}`, `{version}`, `{alias}`, `{tag}`, `{value}`,
             `{owner}`, `{repo}`, `{branch}` are filled in, and the whole is made a legal name.
-        endpoint: Is moved to the model once that is READY; a template too; None leaves endpoints alone.
+        endpoint: Is moved to the model once that is READY, and started (GPUs, billed) when there is none; a template
+            too; None leaves endpoints alone.
+        max_endpoints: How many endpoints of this rule may be up at once. Only 1 by default, since a glob may match any
+            number of models, and each endpoint costs dollars an hour.
+        max_price_per_hour: What they may cost together in an hour, in US dollars at list prices; None sets no bound.
         config: Options as for `mlflow deployments -C`.
         when_removed: What follows when the alias, tag or branch goes: `keep` everything, `release` the endpoint
             (its GPUs go), or `delete` the deployment.
@@ -79,6 +89,8 @@ class Rule(BaseModel):
     target: str = "fireworks"
     deployment: str = ""
     endpoint: str | None = None
+    max_endpoints: int = Field(default=1, ge=1)
+    max_price_per_hour: float | None = Field(default=None, gt=0, allow_inf_nan=False)
     config: dict[str, Any] = {}
     when_removed: Literal["keep", "release", "delete"] = "keep"
     concurrency: int | None = Field(default=None, ge=1)
@@ -92,6 +104,8 @@ class Rule(BaseModel):
             )
         if self.when_removed == "release" and not self.endpoint:
             raise ValueError("when_removed: release needs endpoint:")
+        if not self.endpoint and (idle := sorted(_LIMITS & self.model_fields_set)):
+            raise ValueError(f"{idle[0]}: needs endpoint:, since only endpoints cost by the hour")
         self._check_template()
         try:
             parse_target(self.target, environ={})
@@ -166,6 +180,17 @@ class Rule(BaseModel):
         """Whether each version is a deployment of its own."""
         return "{version}" in self.template
 
+    @property
+    def meaning(self) -> str:
+        """Names what GPUs this rule asks for, for approvals: whose, where, and which.
+
+        Its name, its place in the file and its limits are no part of it: a renamed rule starts nothing new.
+        """
+        _, options = parse_both(self.config, self.endpoint)
+        asked = self.model_dump(mode="json", include={*_ASKS_FOR_GPUS})
+        hardware = options.model_dump(mode="json", include={*_COSTS}, exclude_unset=True)
+        return name_job("approval", json.dumps([asked, hardware], sort_keys=True))
+
     def matches(self, subject: Subject) -> bool:
         """Whether a pointer is one that this rule is about."""
         return self._is_about_name_of(subject) and self._is_about_ref_of(subject)
@@ -208,6 +233,10 @@ class Rule(BaseModel):
         """
         return suggest_name(_fill(self.template, subject, version))
 
+    def name_endpoint(self, subject: Subject) -> EndpointName | None:
+        """The name of the endpoint for what a pointer shows; None when the rule has none."""
+        return EndpointName(suggest_name(_fill(self.endpoint, subject, ""))) if self.endpoint else None
+
     def outline(self) -> str:
         """Target and name on Fireworks with the globs left in: rules of one outline would overwrite each other."""
         kind = "alias" if self.alias else "version" if self.version else "branch" if self.branch else "tag"
@@ -229,7 +258,7 @@ class Rule(BaseModel):
             version=version,
             target=self.target,
             deployment=self.name_deployment(subject, version),
-            endpoint=suggest_name(_fill(self.endpoint, subject, "")) if self.endpoint else None,
+            endpoint=self.name_endpoint(subject),
             cause=cause,
         )
 

@@ -90,6 +90,7 @@ class Service:
         reconcile_seconds: Between looks at the registry; 0 never looks.
         first_pause_seconds: Before a failed promotion's second try.
         sweep_seconds: Between looks for work whose worker died.
+        approve: Let all rules start GPUs, without `hooks approve`.
         beat_seconds: Between two signs of life.
     """
 
@@ -103,6 +104,7 @@ class Service:
         reconcile_seconds: float,
         first_pause_seconds: float,
         sweep_seconds: float = SWEEP_SECONDS,
+        approve: bool = False,
         beat_seconds: float = BEAT_SECONDS,
     ) -> None:
         self._queue = queue
@@ -116,6 +118,7 @@ class Service:
         self._pool = WorkerPool(worker, workers) if workers else None
         self._reconcile_seconds = reconcile_seconds
         self._sweep_seconds = sweep_seconds
+        self._approve = approve
 
     def start(self) -> None:
         """Start the workers and the clock; what an earlier run left undone is taken up at once."""
@@ -218,7 +221,7 @@ class Service:
     def _reconcile(self, *, dead_too: bool) -> None:
         with self._queue.locks.hold("reconcile") as held:
             if held:
-                found = reconcile(self._queue, self._rules.current, dead_too=dead_too)
+                found = reconcile(self._queue, self._rules.current, dead_too=dead_too, approve=self._approve)
                 logger.info("looked at the registry: %s", found.describe(self._queue.path))
 
     def _every(self, seconds: float, action: Callable[[], object]) -> None:

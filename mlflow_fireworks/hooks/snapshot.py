@@ -9,6 +9,7 @@ from typing import Any
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
 from mlflow_fireworks.hooks.jobs import Comparison, Job, State, format_time, to_json
@@ -40,6 +41,7 @@ class Snapshot:
         openings: In how many seconds a worker can take up the jobs whose worker is gone, by id.
         away: The storage, if it does not answer: then all else is what was read last, or nothing.
         rules_fault: Why the rule file as it is now cannot be used; "" when it is in force.
+        held: What would start GPUs, and waits for an approval.
     """
 
     taken: float
@@ -52,6 +54,7 @@ class Snapshot:
     openings: Mapping[str, float] = field(default_factory=dict)
     away: Away | None = None
     rules_fault: str = ""
+    held: tuple[Held, ...] = ()
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -116,9 +119,12 @@ class Snapshot:
         return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
 
     def describe_retried(self) -> str:
-        """How many of these there are; "" when none."""
-        count = len(self.retried)
-        return f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again" if count else ""
+        """How many of these there are, and how many rules wait for an approval; "" when none."""
+        count, rules = len(self.retried), len(self.held)
+        parts = [f"{rules} rule{'s wait' if rules > 1 else ' waits'} for an approval to start GPUs"] if rules else []
+        if count:
+            parts.append(f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again")
+        return "; ".join(parts)
 
     def describe_unreadable(self) -> str:
         """Which jobs cannot be read, and what to expect; "" when all can."""
@@ -222,6 +228,7 @@ class Snapshot:
             "unreadable": self.unreadable,
             "comparison": to_json(self.comparison) if self.comparison else None,
             "deliveries": [to_json(delivery) for delivery in self.deliveries],
+            "held": [held.tell() for held in self.held],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 
@@ -258,6 +265,7 @@ def take_snapshot(queue: Queue) -> Snapshot:
             ledger.comparison(),
             tuple(queue.deliveries.last()),
             tuple(unreadable),
+            held=tuple(queue.approvals.held()),
         )
         gone = [job for job in snapshot.unfinished if snapshot.is_abandoned(job)]
         return replace(snapshot, openings={job.id: queue.locks.opens_in(job.key) for job in gone})

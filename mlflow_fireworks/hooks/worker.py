@@ -14,9 +14,10 @@ from huey.consumer import Consumer
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
-from mlflow_fireworks.errors import FireworksError, NotFoundError
+from mlflow_fireworks.errors import FireworksError, LimitError, NotFoundError
 from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
 from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
+from mlflow_fireworks.hooks.limits import Limits
 from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.rules import CurrentRules, Rule, Rules
@@ -202,6 +203,7 @@ class Worker:
             endpoint=job.endpoint,
             config=rule.config,
             reporter=follower,
+            permit=Limits(rule, job, self.queue),
         )
 
     def _give_way(self, job: Job) -> NothingToPromote:
@@ -211,7 +213,8 @@ class Worker:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
         name = DeploymentName(job.deployment)
         options, endpoint_options = parse_both({**rule.config, "cascade": True}, rule.endpoint)
-        with open_deployments(parse_target(job.target), options, endpoint_options, follower) as deployments:
+        quiet = options.model_copy(update={"registry_tags": False})  # written below, also of what is gone already
+        with open_deployments(parse_target(job.target), quiet, endpoint_options, follower) as deployments:
             if rule.when_removed == "delete":
                 deployments.delete(name, None)
             elif rule.when_removed == "release" and job.endpoint:
@@ -227,7 +230,8 @@ class Worker:
         message = " ".join(message.split())[:1000]
         attempts, most = job.attempts + 1, most_tries(error)
         strikes = job.strikes + (most is not None)
-        if (most and strikes >= most) or (self.most_tries and attempts >= self.most_tries):
+        is_over = self.most_tries and (attempts >= self.most_tries or isinstance(error, LimitError))
+        if (most and strikes >= most) or is_over:
             self._bury(job, message, attempts)
             return
         slower = _SLOWER_EACH_TIME ** min(attempts - 1, _MAX_SLOWER)  # a float holds no more after weeks of tries

@@ -1,13 +1,17 @@
 """Whom to ask: MLflow's current servers, or those of the Databricks workspace that a URI names."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.utils.uri import is_databricks_unity_catalog_uri
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_databricks_unity_catalog_uri, is_local_uri
 
 from mlflow_fireworks.registry.reach import require_mlflow
 from mlflow_fireworks.registry.uri_types import Workspace
+
+_SQLITE = "sqlite:///"
 
 
 def open_client(workspace: Workspace | None = None, *, patient: bool = False) -> MlflowClient:
@@ -41,3 +45,11 @@ def find_registry(workspace: Workspace | None) -> str:
     if is_databricks_unity_catalog_uri(current) and ":" not in workspace.profile:
         workspace = replace(workspace, unity_catalog=True)
     return workspace.registry_uri
+
+
+def is_made(workspace: Workspace | None) -> bool:
+    """Whether a registry is there, as far as that is a matter of a file here: MLflow makes one that is not."""
+    uri = find_registry(workspace)
+    if uri.startswith(_SQLITE):
+        return Path(uri.removeprefix(_SQLITE).partition("?")[0]).exists()
+    return not is_local_uri(uri) or Path(local_file_uri_to_path(uri)).exists()

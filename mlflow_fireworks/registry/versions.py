@@ -1,6 +1,6 @@
 """The versions of a registered model, and the tags that say what became of them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from mlflow import MlflowClient
@@ -8,14 +8,17 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
-from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy, is_about_workspace
-from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.clients import is_made, open_client
+from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.uri_types import RegisteredUri, Workspace
 
 Tags = Mapping[str, str | None]
 """Names and values; one that is None is taken away."""
+OFF_ENDPOINT: Tags = {"fireworks.endpoint": None, "fireworks.address": None}
+DELETED: Tags = {**OFF_ENDPOINT, "fireworks.state": "DELETED"}
 
 
 @dataclass(frozen=True)
@@ -171,6 +174,43 @@ def retag_versions(
     except Exception as error:  # noqa: BLE001 - as above
         return f"the registry did not take the tags for the versions of '{name}': {brief(error)}"
     return None
+
+
+def correct_versions(sources: Iterable[str], marks: Mapping[str, Collection[str]], tags: Tags) -> list[str]:
+    """Put tags on the versions that something on Fireworks was made from, since what they say is not true any more.
+
+    A registry whose local file is not there is left alone: MLflow would make it.
+
+    Args:
+        sources: Model URIs as they are written on Fireworks; those of other places than a registry do not count.
+        marks: Tags that a version has to carry, with the values that each may have.
+        tags: The tags.
+
+    Returns:
+        One line for a warning for each registry or model that could not be asked.
+    """
+    warnings = []
+    for name, workspace in dict.fromkeys(_registered_in(sources)):
+        if not is_made(workspace):
+            continue
+        try:
+            client = open_client(workspace)
+            for version in list_tagged_versions(name, workspace):
+                if all(version.tags.get(key) in values for key, values in marks.items()):
+                    _tag(client, version, tags)
+        except Exception as error:  # noqa: BLE001 - whatever a registry raises, what was done on Fireworks is done
+            warnings.append(f"the tags of the versions of '{name}' were not corrected in the registry: {brief(error)}")
+    return warnings
+
+
+def _registered_in(sources: Iterable[str]) -> Iterator[tuple[str, Workspace | None]]:
+    for source in sources:
+        try:
+            uri = parse_model_uri(source)
+        except FireworksError:  # it was written down shortened
+            continue
+        if isinstance(uri, RegisteredUri):
+            yield uri.name, uri.home
 
 
 def _tag(client: MlflowClient, version: ModelVersion, tags: Tags) -> None:

@@ -82,6 +82,7 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
 
     Raises:
         InvalidConfigError: The model is not READY, or the options contradict each other.
+        LimitError: The run may not start GPUs.
         RefusedError: Fireworks refuses; the shapes that fit are named.
         UnexpectedAnswerError: Fireworks left out the shape that the model needs; the deployment was taken down.
     """
@@ -89,7 +90,11 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
         raise InvalidConfigError(f"{model.name} is {model.state}, not READY, so it cannot be served yet")
     fields = _describe(run, name, model, previous)
     try:
-        made = _create(run, name, model, fields)
+        if run.endpoint_config.dry_run:
+            made = _create(run, name, model, fields, validate_only=True)
+        else:
+            with run.permit.hold(run, name, lambda: _create(run, name, model, fields, validate_only=True)):
+                made = _create(run, name, model, fields)
     except InvalidRequestError as error:
         raise _with_shapes(run, model, error) from None
     made = _check_shape(run, name, model, fields, made)
@@ -98,6 +103,12 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(made)}")
     return made
+
+
+def preview(run: Run, name: EndpointName, model: Model) -> OnDemandDeployment:
+    """What `start` would make; nothing is started."""
+    fields = _describe(run, name, model, None)
+    return _create(run, name, model, fields, validate_only=True)
 
 
 def finish(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
@@ -158,14 +169,16 @@ def _describe(run: Run, name: EndpointName, model: Model, previous: OnDemandDepl
     }
 
 
-def _create(run: Run, name: EndpointName, model: Model, fields: Mapping[str, Any]) -> OnDemandDeployment:
+def _create(
+    run: Run, name: EndpointName, model: Model, fields: Mapping[str, Any], *, validate_only: bool = False
+) -> OnDemandDeployment:
     """Make it under the first free one of `prod`, `prod-2`, …; a softly deleted one keeps its id for seven days."""
     gateway = run.gateway.deployments
     for deployment_id in islice((name if number == 1 else f"{name}-{number}" for number in count(1)), _MOST_IDS):
         if gateway.find(deployment_id) is not None:
             continue
         try:
-            return gateway.create(deployment_id, fields, validate_only=run.endpoint_config.dry_run)
+            return gateway.create(deployment_id, fields, validate_only=validate_only)
         except AlreadyExistsError as error:
             found = gateway.find(deployment_id)
             if found is None or found.is_gone:  # softly deleted, and not shown by every service

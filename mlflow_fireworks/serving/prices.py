@@ -5,7 +5,11 @@ users; https://fireworks.ai/pricing is what counts. Start-up time is not billed,
 are restricted to a region cost half as much again.
 """
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
+from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_seconds
 
 PRICES_OF = "2026-09-01"
@@ -17,6 +21,7 @@ DOLLARS_PER_GPU_HOUR = {
     "NVIDIA_GB300": 20.0,
 }
 _PRICE_PAGE = "https://fireworks.ai/pricing"
+LIST_PRICES = f"list prices of {PRICES_OF}, see {_PRICE_PAGE}"
 _RESTRICTED_FACTOR = 1.5
 _HOURS_PER_DAY = 24
 
@@ -29,6 +34,58 @@ def dollars_per_hour(deployment: OnDemandDeployment) -> float | None:
     restricted = deployment.placement.multi_region not in ("", "GLOBAL") or deployment.placement.region
     factor = _RESTRICTED_FACTOR if restricted or deployment.placement.regions else 1.0
     return price * deployment.accelerator_count * factor
+
+
+def most_dollars_per_hour(deployment: OnDemandDeployment) -> float | None:
+    """What all replicas that it may have cost in an hour, in US dollars; None when that is not known here."""
+    price = dollars_per_hour(deployment)
+    return None if price is None else price * count_replicas(deployment)
+
+
+def count_replicas(deployment: OnDemandDeployment) -> int:
+    """How many replicas it may have at most; 0 when it is switched off."""
+    return max(
+        deployment.max_replica_count,
+        deployment.min_replica_count,
+        deployment.desired_replica_count,
+        deployment.replica_count,
+    )
+
+
+@dataclass(frozen=True)
+class Bill:
+    """What several endpoints cost together.
+
+    Args:
+        prices: By the name of each, what it costs at most in an hour, in US dollars; None when that is not known here.
+    """
+
+    prices: Mapping[str, float | None]
+
+    @property
+    def dollars(self) -> float:
+        """What is known of the sum, in US dollars for an hour."""
+        return sum(price for price in self.prices.values() if price is not None)
+
+    @property
+    def unknown(self) -> list[str]:
+        """The endpoints whose price is not known."""
+        return [name for name, price in self.prices.items() if price is None]
+
+    def describe(self) -> str:
+        """`2 endpoints (chat-prod, sum-prod), up to $16.00 an hour`, with how many have no known price."""
+        count = len(self.prices)
+        if not count:
+            return "no endpoint"
+        about = f"{count} endpoint{'s' if count > 1 else ''} ({enumerate_names(self.prices)})"
+        parts = [f"up to {format_dollars(self.dollars)} an hour"] if len(self.unknown) < count else []
+        parts += [f"{len(self.unknown)} of unknown price"] if self.unknown else []
+        return f"{about}, {' and '.join(parts)}"
+
+
+def format_dollars(dollars: float) -> str:
+    """`$1,234.50`."""
+    return f"${dollars:,.2f}"
 
 
 def describe_cost(deployment: OnDemandDeployment) -> str:

@@ -216,10 +216,12 @@ def check_endpoint(run: Run, name: EndpointName, siblings: Collection[str]) -> N
     Raises:
         InvalidConfigError: Its name cannot be one.
         ConflictError: It serves something else and takes no adapters, so nothing of this deployment could go there.
+        LimitError: It is not up, and the run may not start it.
     """
     check_name(name)
     endpoint = list_endpoints(run.gateway).get(name)
     if endpoint is None or endpoint.current.state == FAILED:
+        run.permit.check(run, name)
         return
     if not (endpoint.current.enable_addons or endpoint.current.enable_hot_reload_latest_addon):
         _refuse_to_move(run, endpoint, siblings, moving=True)

@@ -36,6 +36,7 @@ TRIES = {
     errors.UnavailableError: AS_LONG_AS_ASKED,
     errors.TransferError: AS_LONG_AS_ASKED,
     errors.DeadlineError: AS_LONG_AS_ASKED,
+    errors.LimitError: AS_LONG_AS_ASKED,
     errors.NotWantedError: FEW,
     errors.UnsupportedError: 1,
 }

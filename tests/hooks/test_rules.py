@@ -1,5 +1,8 @@
 """The rule file: what it means, and what its faults are called."""
 
+import re
+from pathlib import Path
+
 import pytest
 
 from mlflow_fireworks.errors import InvalidConfigError
@@ -51,6 +54,10 @@ def load(tmp_path):
         ("{hub: gpt2, branch: main}", "write OWNER/REPO"),
         ("{hub: '*/chat', branch: main, deployment: '{owner}'}", "only REPO may be a glob"),
         ("{model: chat, alias: a, concurrency: 0}", "concurrency"),
+        ("{model: chat, alias: a, max_endpoints: 2}", "max_endpoints: needs endpoint:"),
+        ("{model: chat, alias: a, max_price_per_hour: 20}", "max_price_per_hour: needs endpoint:"),
+        ("{model: chat, alias: a, endpoint: prod, max_endpoints: 0}", "max_endpoints"),
+        ("{model: chat, alias: a, endpoint: prod, max_price_per_hour: .inf}", "max_price_per_hour"),
     ],
 )
 def test_faults_are_named(load, rule, told):
@@ -136,3 +143,33 @@ def test_tags_that_promotions_write_are_no_events():
     body = b'{"entity":"model_version_tag","action":"set","data":{"name":"m","version":"1","key":"%s","value":"x"}}'
     assert read_mlflow_event(body % b"fireworks.state", "d") == []
     assert read_mlflow_event(body % b"stage", "d")[0].subject.ref == "stage=x"
+
+
+def rule_files():
+    """What the documentation shows: the README's first rules, those with GPUs, and the examples."""
+    root = Path(__file__).parents[2]
+    first, gpus = re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)[:2]
+    examples = {
+        str(path.relative_to(root)): path.read_text(encoding="utf-8")
+        for path in root.glob("examples/hooks/**/hooks.yaml")
+    }
+    with_gpus = first.replace(
+        "    when_removed: keep ", f"{gpus.replace('config: {', 'config: {timeout: 1h, ')}    when_removed: keep "
+    )
+    return {"README": first, **examples}, {
+        "README": with_gpus.replace("    config: {timeout: 1h}", "    # config: {timeout: 1h}"),
+        "examples": re.sub(
+            r"^    # (endpoint|max_\w+):", r"    \1:", examples["examples/hooks/hooks.yaml"], flags=re.MULTILINE
+        ),
+    }
+
+
+@pytest.mark.parametrize("text", rule_files()[0].values(), ids=rule_files()[0])
+def test_rules_that_are_copied_from_the_documentation_start_no_gpus(load, text):
+    assert [rule.endpoint for rule in load(text)] == [None] * len(load(text).rules)
+
+
+@pytest.mark.parametrize("text", rule_files()[1].values(), ids=rule_files()[1])
+def test_rules_of_the_documentation_that_start_gpus_have_limits(load, text):
+    rule = next(iter(load(text)))
+    assert (rule.endpoint, rule.max_endpoints, rule.max_price_per_hour) == ("{model}-prod", 3, 30)

@@ -87,7 +87,7 @@ def test_aliases_tags_and_new_versions_are_followed(catalog, hooks):
 def test_moved_endpoint_is_taken_off_the_tags_of_the_version_that_had_it(catalog, hooks, fireworks):
     write_rules(hooks, f"{{name: champions, model: {CHAT}, alias: champion, deployment: chat, endpoint: prod}}")
     catalog.point(CHAT, "champion", 1)
-    hooks.start("--reconcile-every", "1s", "--retry-after", "0.5s")
+    hooks.start("--yes", "--reconcile-every", "1s", "--retry-after", "0.5s")
     wait_until(lambda: catalog.tags(CHAT, 1).get("fireworks.endpoint") == "prod", "version 1 is served")
     catalog.point(CHAT, "champion", 2)
     wait_until(lambda: catalog.tags(CHAT, 2).get("fireworks.endpoint") == "prod", "version 2 is served")

@@ -1,0 +1,127 @@
+"""`mlflow-fireworks hooks check` and `approve`: what the rules would do and cost, and a person's word that they may."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
+from mlflow_fireworks.hooks.consent import approve_rules
+from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks.forecast import Item, make_forecast
+from mlflow_fireworks.hooks.jobs import Job
+from mlflow_fireworks.hooks.options import JSON, QUEUE, RULES, locate_queue
+from mlflow_fireworks.hooks.queue import Queue, open_queue
+from mlflow_fireworks.hooks.receiver import plan_jobs
+from mlflow_fireworks.hooks.reconcile import compare
+from mlflow_fireworks.hooks.rules import load_rules
+
+NOT_ABOUT_EVENT = "nothing: no rule is about this event"
+
+
+@click.command()
+@RULES
+@QUEUE
+@click.option("--event", type=click.File("rb"), help="Body of a webhook, to see what would follow from it; - = stdin.")
+@JSON
+def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) -> None:
+    """Explain what the rules would do to an event, or to the registry as it is now, and what the GPUs would cost.
+
+    Nothing is changed.
+    """
+    rules = load_rules(rules_path)
+    if event:
+        planned = [_describe_job(job) for one in read_event(event.read()) for job in plan_jobs(rules, one)]
+        _show_check(planned, as_json, NOT_ABOUT_EVENT)
+        return
+    queue = _open_if_there(queue_url)
+    forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue.approvals if queue else None)
+    found = [_describe_finding(item) for item in forecast.items]
+    if as_json:
+        click.echo(json.dumps({"findings": found, "gpus": forecast.tell()}, indent=2))
+        return
+    _show_check(found, as_json, "nothing: no rule is about anything that is in the registry now")
+    for line in forecast.describe(queue.path if queue else None):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("rule", required=False)
+@RULES
+@QUEUE
+@JSON
+def approve(rule: str | None, rules_path: Path, queue_url: str | None, as_json: bool) -> None:
+    """Let RULE start GPUs, within its limits; without RULE, all rules that wait for it.
+
+    A comparison starts no GPUs by a new rule before that. `hooks check` tells what it would start, and what that costs.
+    """
+    queue = open_queue(locate_queue(queue_url))
+    approved = approve_rules(queue, rule, lambda: load_rules(rules_path))
+    if as_json:
+        click.echo(json.dumps([item.tell() for item in approved], indent=2))
+        return
+    for item in approved:
+        click.echo(item.describe())
+
+
+def read_event(body: bytes) -> list[Event]:
+    """The events in a body, whoever would send it.
+
+    Raises:
+        InvalidConfigError: It is none of MLflow's nor of the Hub's.
+    """
+    try:
+        return read_mlflow_event(body, "check")
+    except InvalidConfigError:
+        return list(read_hub_event(body))
+
+
+def _describe_job(job: Job) -> dict[str, str | None]:
+    """What follows from an event; what is on Fireworks was not looked at."""
+    return {
+        "rule": job.rule,
+        "pointer": str(job.subject),
+        "version": job.version,
+        "action": job.action,
+        "deployment": job.deployment,
+        "endpoint": job.endpoint,
+        "target": job.target,
+        "missing": None,
+    }
+
+
+def _describe_finding(item: Item) -> dict[str, Any]:
+    """What follows from a comparison."""
+    finding = item.finding
+    action = finding.job.action if finding.missing else "none"
+    return _describe_job(finding.job) | {"action": action, "missing": finding.missing} | item.tell()
+
+
+def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str) -> None:
+    if as_json:
+        click.echo(json.dumps({"findings": found}, indent=2))
+        return
+    for item in found:
+        endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
+        about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
+        gpus = f"; starts GPUs: {item['gpus']}" if item.get("gpus") else ""
+        click.echo(
+            f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
+            f"on {item['target']}, by rule '{item['rule']}'{about}{gpus}"
+        )
+    if not found:
+        click.echo(nothing)
+
+
+def _open_if_there(url: str | None) -> Queue | None:
+    """The queue, for those who only look; None when there is none yet, or it does not answer."""
+    path = locate_queue(url)
+    if "://" not in path and not Path(path).expanduser().exists():
+        return None
+    try:
+        return open_queue(path)
+    except UnavailableError as error:
+        click.echo(f"{error.message}; which rules are approved is not known", err=True)
+        return None

@@ -1,0 +1,34 @@
+"""The options that commands of the hooks share."""
+
+from pathlib import Path
+
+import click
+
+from mlflow_fireworks.home import state_folder
+
+RULES = click.option(
+    "--rules",
+    "rules_path",
+    type=click.Path(path_type=Path),
+    default="hooks.yaml",
+    show_default=True,
+    envvar="MLFLOW_FIREWORKS_RULES",
+    help="The rule file.",
+)
+QUEUE = click.option(
+    "--queue",
+    "queue_url",
+    envvar="MLFLOW_FIREWORKS_QUEUE",
+    help="SQLite file, or redis://… when several machines share the work. "
+    "[default: hooks.db in the plugin's state folder]",
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def locate_queue(url: str | None) -> str:
+    """The queue that is meant.
+
+    Args:
+        url: As given; None means the default one.
+    """
+    return url or str(state_folder() / "hooks.db")
