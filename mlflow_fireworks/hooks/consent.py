@@ -68,6 +68,6 @@ def _approve_held(queue: Queue, held: Held) -> Approved:
     """In this order: whoever dies between leaves something approved that the next comparison finds."""
     queue.approvals.approve(held.meaning, held.rule, _BY)
     for job in held.jobs:
-        queue.put(again(job, "approved"))
+        queue.put(again(job, "approval"))
     queue.approvals.release(held.meaning)
     return Approved(held.rule, tuple(held.endpoints))

@@ -30,7 +30,7 @@ from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
-_ASKED_FOR = frozenset({"webhook", "by hand", "approved"})
+_ASKED_FOR = frozenset({"webhook", "by hand", "approval"})
 _COMPARISON = "comparison"  # no job's key: those hold a space
 _KEPT_JOBS = 1000
 _KEPT_SECONDS = 24 * 3600.0
@@ -144,7 +144,7 @@ class Job(BaseModel):
         target: Deployment target, as for `mlflow deployments -t`.
         deployment: Name on Fireworks.
         endpoint: The endpoint to be moved, or None.
-        cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, `approved`.
+        cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, `approval`.
         recurs: Whether its id may come again for something new, as when a branch goes from A to B, back, and to B.
         state: How far it is.
         attempts: Tries that failed.

@@ -99,7 +99,7 @@ def test_the_first_comparison_of_a_new_rule_waits_for_an_approval_and_is_told_on
     assert not fireworks.calls("create_deployment")
 
 
-@pytest.mark.parametrize("which", [None, "r"])
+@pytest.mark.parametrize("which", [pytest.param(None, marks=pytest.mark.slow), "r"])
 def test_what_waited_is_done_once_it_is_approved_and_the_approval_outlives_a_restart(
     fireworks, store, queue, tmp_path, which
 ):
@@ -358,7 +358,7 @@ def test_approve_and_jobs_as_commands(fireworks, store, queue):
     assert CliRunner().invoke(main, ["hooks", "jobs", "--queue", queue.path]).stderr == ""
 
 
-@pytest.fixture(params=["sqlite", "redis"])
+@pytest.fixture(params=["sqlite", pytest.param("redis", marks=pytest.mark.slow)])
 def url(request, tmp_path):
     return request.getfixturevalue("redis_url") if request.param == "redis" else str(tmp_path / "queue.db")
 
@@ -388,7 +388,7 @@ def test_approvals_and_what_waits_are_the_same_for_all_processes_on_one_queue(fi
         approve_rules(other, "r", lambda: rules)
         assert one.approvals.allow(next(iter(rules)).meaning)
         assert take_snapshot(one).held == ()
-        assert [job.cause for job in one.ledger.jobs()] == ["approved"]
+        assert [job.cause for job in one.ledger.jobs()] == ["approval"]
 
 
 @pytest.mark.slow
