@@ -15,7 +15,7 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import Job, read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import Job, UnixTime, read_record, to_bytes, to_json
 from mlflow_fireworks.names import enumerate_names
 
 _APPROVED = "approved "
@@ -35,7 +35,7 @@ class Approval(BaseModel):
 
     rule: str
     by: str
-    given: float = Field(default_factory=time.time)
+    given: UnixTime = Field(default_factory=time.time)
 
 
 class Held(BaseModel):
@@ -61,7 +61,7 @@ class Held(BaseModel):
     deleted: tuple[str, ...] = ()
     cost: str = ""
     command: str = ""
-    since: float = Field(default_factory=time.time)
+    since: UnixTime = Field(default_factory=time.time)
 
     @property
     def endpoints(self) -> list[str]:
@@ -75,7 +75,9 @@ class Held(BaseModel):
 
     def tell(self) -> dict[str, Any]:
         """For scripts."""
-        return self.model_dump(mode="json", exclude={"jobs"}) | {"endpoints": self.endpoints}
+        told = to_json(self) | {"endpoints": self.endpoints}
+        del told["jobs"]
+        return told
 
     def describe(self) -> str:
         """What waits, in one line."""

@@ -13,7 +13,7 @@ from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_eve
 from mlflow_fireworks.hooks.forecast import Item, make_forecast
 from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.options import JSON, QUEUE, RULES, locate_queue
-from mlflow_fireworks.hooks.queue import Queue, open_queue
+from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.rules import load_rules
@@ -57,7 +57,7 @@ def approve(rule: str | None, rules_path: Path, queue_url: str | None, as_json: 
 
     A comparison starts no GPUs by a new rule before that. `hooks check` tells what it would start, and what that costs.
     """
-    queue = open_queue(locate_queue(queue_url))
+    queue = open_queue(locate_queue(queue_url), patience=OF_PEOPLE)
     approved = approve_rules(queue, rule, lambda: load_rules(rules_path))
     if as_json:
         click.echo(json.dumps([item.tell() for item in approved], indent=2))
@@ -121,7 +121,7 @@ def _open_if_there(url: str | None) -> Queue | None:
     if "://" not in path and not Path(path).expanduser().exists():
         return None
     try:
-        return open_queue(path)
+        return open_queue(path, patience=OF_PEOPLE)
     except UnavailableError as error:
         click.echo(f"{error.message}; which rules are approved is not known", err=True)
         return None

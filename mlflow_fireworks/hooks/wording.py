@@ -58,6 +58,7 @@ def describe_cause(job: Job) -> str:
         "webhook": "asked for by a webhook",
         "reconcile": "found by comparing with the registry",
         "by hand": "retried by hand",
+        "approval": "approved by hand",
     }.get(job.cause, job.cause)
 
 
