@@ -125,7 +125,9 @@ def test_a_failure_that_no_rule_asks_for_any_more_ends_by_comparing(fireworks, r
     queue.put(job)
     reconcile(queue, rules, dead_too=False)
     assert take_snapshot(queue).dead == [queue.ledger.find(job.id)]  # it is still asked for
-    elsewhere = Rules.model_validate({"rules": [rules.rules[0].model_dump() | {"deployment": "elsewhere"}]})
+    elsewhere = Rules.model_validate(
+        {"rules": [rules.rules[0].model_dump(exclude_unset=True) | {"deployment": "elsewhere"}]}
+    )
     reconcile(queue, elsewhere, dead_too=False)
     found = queue.ledger.find(job.id)
     assert (found.state, found.error) == (State.SUPERSEDED, "no rule asks for it any more (why)")
