@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TextIO, cast
 
 from tqdm import tqdm
 
@@ -172,6 +172,32 @@ class Lines(Silent):
         )
 
 
+class _Forgiving:
+    """A stream that takes everything: should writing fail inside tqdm, its lock would be held for ever.
+
+    tqdm 4.67 releases the lock that all bars of a process share only after a write that succeeded (`refresh`).
+
+    Args:
+        stream: Where it goes, if that works.
+    """
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> None:
+        """Write, or not."""
+        with suppress(Exception):
+            self._stream.write(text)
+
+    def flush(self) -> None:
+        """Flush, or not."""
+        with suppress(Exception):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 class Bar(Lines):
     """Lines, and a moving bar while bytes move; for a terminal."""
 
@@ -189,7 +215,7 @@ class Bar(Lines):
                 dynamic_ncols=True,
                 leave=False,
                 desc=f"      {doing}",
-                file=sys.stderr,
+                file=cast("TextIO", _Forgiving(sys.stderr)),
             )
 
     def bytes_moved(self, count: int) -> None:

@@ -6,9 +6,11 @@ import pty
 import struct
 import sys
 import termios
+import threading
 from types import SimpleNamespace
 
 import pytest
+from tqdm import tqdm
 
 from mlflow_fireworks.progress import Bar, Lines, Silent, format_bytes, format_seconds, make_reporter
 
@@ -153,6 +155,11 @@ def test_no_stream_that_cannot_be_written_ends_the_work(monkeypatch, how, stream
         reporter.transfer_ends()
     finally:
         logging.getLogger("mlflow").removeHandler(handler)
+    # All bars of a process share a lock, which a write that fails would leave locked.
+    other = threading.Thread(target=lambda: tqdm(total=1, file=io.StringIO()).close(), daemon=True)
+    other.start()
+    other.join(5)
+    assert not other.is_alive()
 
 
 @pytest.mark.parametrize(
