@@ -26,6 +26,7 @@ from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.worker import Worker, work_now
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
+pytestmark = pytest.mark.slow
 H100 = {"accelerator_type": "H100", "accelerator_count": 1}
 MODELS = ("chat-a", "chat-b", "chat-c")
 

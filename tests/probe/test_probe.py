@@ -195,11 +195,21 @@ def test_ctrl_c_deletes_everything_and_what_is_known_is_reported(world, step):
     assert world.left() == []
 
 
+PROGRAM = """
+import signal
+from mlflow_fireworks.cli import main
+signal.signal(signal.SIGINT, signal.default_int_handler)
+main()
+"""
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("signal_", [signal.SIGINT, signal.SIGTERM])
 def test_the_program_deletes_everything_when_it_is_stopped(world, signal_):
     world.emulator.fault("put_object", stall_seconds=2, skip=3)
     program = subprocess.Popen(
-        [sys.executable, "-c", "from mlflow_fireworks.cli import main; main()", "probe", "--yes"],
+        # A shell's background jobs ignore SIGINT, this test among them.
+        [sys.executable, "-c", PROGRAM, "probe", "--yes"],
         env=dict(os.environ), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
