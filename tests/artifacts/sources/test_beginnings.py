@@ -185,7 +185,6 @@ def bucket(s3, monkeypatch, folder, latency=0.0):
         yield proxy
     for path in folder.iterdir():
         client.delete_object(Bucket="models", Key=f"chat/{path.name}")
-    client.delete_bucket(Bucket="models")
 
 
 def test_bucket_sends_no_more_than_the_header(s3, monkeypatch, tmp_path):
