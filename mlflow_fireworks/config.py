@@ -210,7 +210,10 @@ class Config(BaseModel):
         description="send files through resumable sessions, so that a broken one goes on from the last byte; auto = "
         "when a file is larger than 8 GiB (how Fireworks offers them is not documented; false = one PUT for each file)",
     )
-    resend: Bool = Field(default=False, description="send all files again, those too that landed in an earlier run")
+    resend: Bool = Field(
+        default=False,
+        description="send all files again, those too that landed in an earlier run; after FAILED, as the next revision",
+    )
     shard_size: ShardSize = Field(
         default="auto",
         description="large safetensors files go up as several of about this size (500MB, 5GB), made on the fly, since "

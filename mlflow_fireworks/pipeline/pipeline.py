@@ -84,7 +84,8 @@ class Pipeline:
         existing = self._pick(name, deployments)
         taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
-            plan = plan_update(_stamp(name, source, manifest), existing, taken, self.run.commands)
+            stamp, resend = _stamp(name, source, manifest), self.run.config.resend
+            plan = plan_update(stamp, existing, taken, self.run.commands, resend=resend)
             self._refuse_immutable(plan, existing)
             if plan.action in {Action.RESUME, Action.RESTORE} and not self.run.config.dry_run:
                 self._ask_for_last(plan)

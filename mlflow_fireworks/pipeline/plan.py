@@ -70,7 +70,9 @@ def plan_create(
     )
 
 
-def plan_update(stamp: RevisionStamp, existing: Deployment, taken: set[str], commands: Commands) -> Plan:
+def plan_update(
+    stamp: RevisionStamp, existing: Deployment, taken: set[str], commands: Commands, *, resend: bool = False
+) -> Plan:
     """Decide what `update` with a model does.
 
     Nothing, go back to an earlier revision, go on with an unfinished one, or make the next one.
@@ -80,13 +82,18 @@ def plan_update(stamp: RevisionStamp, existing: Deployment, taken: set[str], com
         existing: The deployment as it is.
         taken: All model ids of the account.
         commands: For messages.
+        resend: Content that FAILED becomes the next revision; else the newest one that did is looked at again, which
+            quotes Fireworks' reason.
 
     Raises:
         ConflictError: The plugin did not make it.
     """
     _refuse_unmanaged(existing, commands)
-    newest = existing.newest  # only a newest one that is FAILED is tried again, which quotes the reason
-    same = _find_same((item for item in existing.revisions if item is newest or item.model.state != FAILED), stamp)
+    newest = existing.newest
+    is_open = {
+        item.number: item.model.state != FAILED or (item is newest and not resend) for item in existing.revisions
+    }
+    same = _find_same((item for item in existing.revisions if is_open[item.number]), stamp)
     if same:
         return _plan_same(existing, same, stamp)
     number = newest.number + 1

@@ -66,17 +66,18 @@ def validate(
         if model and model.state == READY:
             return warnings or ()
         waited = run.waiter.clock() - began
-        _raise_if_final(model, refusal, settling=waited < SETTLING_SECONDS)
+        if model and model.state == FAILED:
+            raise _describe_failure(run.commands, plan, model)
+        _raise_if_final(refusal, settling=waited < SETTLING_SECONDS)
         if refusal:
             check(words_of(refusal), waited)
         return Pending(f"not yet: {words_of(refusal)}" if refusal else f"state {model.state if model else 'unknown'}")
 
     def give_up(reason: str) -> str:
-        resend = replace(run.commands, options={**run.commands.options, "resend": "true"})
         limit = format_seconds(limit_seconds)
         return (
             f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or send its files "
-            "again with: " + send_again(resend, plan.stamp)
+            "again with: " + send_again(_resending(run.commands), plan.stamp)
         )
 
     if run.config.synchronous or timeout is not None:
@@ -88,11 +89,16 @@ def validate(
     return found
 
 
-def _raise_if_final(model: Model | None, refusal: FireworksError | None, *, settling: bool) -> None:
+def _describe_failure(commands: Commands, plan: Plan, model: Model) -> FailedStateError:
+    reason = model.status.message or "Fireworks gives no reason"
+    next_one = send_again(_resending(commands), replace(plan.stamp, revision=plan.stamp.revision + 1))
+    return FailedStateError(
+        f"{model.name} is FAILED: {reason}; to try it as the next revision: {next_one}", server_message=reason
+    )
+
+
+def _raise_if_final(refusal: FireworksError | None, *, settling: bool) -> None:
     """Raise what waiting does not change; a refusal that misses files may pass while they settle."""
-    if model and model.state == FAILED:
-        reason = model.status.message or "Fireworks gives no reason"
-        raise FailedStateError(f"{model.name} is FAILED: {reason}; delete it and try again", server_message=reason)
     may_pass = settling and refusal is not None and _MISSES_FILES.search(words_of(refusal))
     if isinstance(refusal, InvalidRequestError) and not may_pass:
         raise refusal
@@ -101,6 +107,10 @@ def _raise_if_final(model: Model | None, refusal: FireworksError | None, *, sett
 def send_again(commands: Commands, stamp: RevisionStamp) -> str:
     """The command that sends what is missing of a revision."""
     return commands.again(stamp.deployment, stamp.model_uri or "MODEL_URI", revision=stamp.revision)
+
+
+def _resending(commands: Commands) -> Commands:
+    return replace(commands, options={**commands.options, "resend": "true"})
 
 
 def words_of(error: FireworksError) -> str:

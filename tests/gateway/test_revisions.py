@@ -106,14 +106,24 @@ def test_the_first_revision_has_the_bare_name():
         ("ab:UPLOADING cd:READY ab:UPLOADING", "resumed", 3),
         ("ab:FAILED cd:READY", "updated", 3),
         ("cd:READY ab:FAILED", "resumed", 2),
+        ("cd:READY ab:FAILED resend", "updated", 3),
+        ("ab:FAILED resend", "updated", 2),
+        ("ab:READY cd:READY ab:FAILED resend", "restored", 1),
+        ("cd:READY ab:UPLOADING resend", "resumed", 2),
     ],
 )
 def test_what_an_update_to_the_content_ab_does(held, action, number):
+    resend = held.endswith(" resend")
+    held = held.removesuffix(" resend")
     models = []
     for index, (content, state) in enumerate((item.split(":") for item in held.split()), 1):
         models.append(make_model(model_id_of("chat", index), RevisionStamp("chat", index, "s", "f", content), state))
     plan = plan_update(
-        RevisionStamp("chat", 1, "s", "f", "ab"), group_deployments(models)["chat"], set(), Commands("fireworks")
+        RevisionStamp("chat", 1, "s", "f", "ab"),
+        group_deployments(models)["chat"],
+        set(),
+        Commands("fireworks"),
+        resend=resend,
     )
     assert (plan.action.value, plan.stamp.revision) == (action, number)
 

@@ -7,7 +7,7 @@ from mlflow.deployments import get_deploy_client
 from support.advice import find_commands, parse, run
 from support.checkpoints import make_llama
 
-from mlflow_fireworks.errors import DeadlineError, TransferError
+from mlflow_fireworks.errors import DeadlineError, FailedStateError, TransferError
 
 QUIET = {"progress": "none"}
 LANDING = '{"code": 9, "details": [], "message": "files are landing"}'
@@ -84,3 +84,18 @@ def test_another_machine_does_not_claim_that_all_was_sent(client, fireworks, lla
     fireworks.clear_faults()
     run(command.replace("timeout=0.01", "timeout=60"))
     assert client.get_deployment("chat")["state"] == "READY"
+
+
+@pytest.mark.parametrize("earlier", [0, 1], ids=["the first revision", "a later revision"])
+def test_a_failed_model_is_tried_as_the_next_revision(client, fireworks, llama, tmp_path, earlier):
+    if earlier:
+        client.create_deployment("chat", str(make_llama(tmp_path / "first", seed=5)), config=QUIET)
+    fireworks.behave("states=failed")
+    deploy = client.update_deployment if earlier else client.create_deployment
+    with pytest.raises(FailedStateError, match=r"chat.* is FAILED: .*; to try it as the next revision:") as caught:
+        deploy("chat", llama, config=QUIET)
+    [command] = find_commands(caught.value.message)
+    fireworks.behave("states=plain")
+    run(command)
+    now = client.get_deployment("chat")
+    assert (now["state"], now["revision"]) == ("READY", earlier + 2)
