@@ -209,6 +209,7 @@ def test_a_dry_run_does_not_read_as_if_it_were_done(fireworks, registry):
     assert get_deploy_client("fireworks").list_deployments() == []
 
 
+@pytest.mark.slow
 def test_the_local_fireworks_remembers_between_commands(registry):
     """Two real `mlflow` processes, each with its own local Fireworks."""
 

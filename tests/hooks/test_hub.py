@@ -259,6 +259,7 @@ def test_a_token_that_may_read_nothing_any_more_is_a_failure_that_is_told_and_de
     assert deployed("chat")
 
 
+@pytest.mark.slow
 def test_a_job_that_the_hub_starts_itself_needs_no_receiver(fireworks, hub, hooks, contents):
     sha = hub.push(REPO, contents[2])
     moved = {"ref": "refs/heads/main", "oldSha": None, "newSha": "f" * 40}  # main has moved on since

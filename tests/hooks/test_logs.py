@@ -142,7 +142,8 @@ def test_a_promotion_that_is_done_is_one_line(fields, told):
     assert describe_end(job) == told
 
 
-@pytest.mark.parametrize("log_format", [pytest.param("text", marks=pytest.mark.slow), "json"])
+@pytest.mark.slow
+@pytest.mark.parametrize("log_format", ["text", "json"])
 def test_every_line_of_a_receiver_is_in_the_format_that_was_asked_for(tmp_path, log_format):
     port = free_port()
     (tmp_path / "hooks.yaml").write_text("rules:\n- {model: chat, alias: champion}\n")

@@ -131,6 +131,7 @@ def test_counters_do_not_go_down_when_jobs_are_forgotten_or_retried(queue, monke
     assert told["promotions_total", "chat", "dead", "champions"] == 5
 
 
+@pytest.mark.slow
 def test_a_worker_counts_what_becomes_of_its_jobs(queue):
     rules = Rules.model_validate({"rules": [{"name": "other", "model": "chat", "alias": "champion"}]})
     queue.put(make_job("gone"))

@@ -34,6 +34,7 @@ def models_made(fireworks):
     return [call for call in fireworks.calls("create_model") if call.status == 200]
 
 
+@pytest.mark.slow
 def test_moving_an_alias_ends_in_a_ready_model_and_keeps_the_old_version(fireworks, registry, hooks):
     hooks.start("--reconcile-every", "0")
     webhook = registry.client.create_webhook("promote", hooks.url, events=[ALIAS_SET, TAG_SET], secret=SECRET)

@@ -420,8 +420,9 @@ def click(driver, css):
     wait_until(clicked, f"{css} is clicked")
 
 
+@pytest.mark.slow
 @needs_browser
-@pytest.mark.parametrize("size", [(360, 740, False), pytest.param((1280, 900, True), marks=pytest.mark.slow)])
+@pytest.mark.parametrize("size", [(360, 740, False), (1280, 900, True)])
 def test_page_fits_phone_and_desk_without_an_error(site, browse, size, tmp_path):
     width, height, dark = size
     fill(site)

@@ -93,6 +93,7 @@ def test_redis_that_went_away_is_named_everywhere_with_what_was_known_and_is_bac
     assert "a-password" not in caplog.text
 
 
+@pytest.mark.slow
 def test_redis_that_accepts_and_then_stands_still_keeps_nobody_waiting(redis_url):
     with closing(open_queue(redis_url, patience=OF_PEOPLE)) as queue, site_on(queue) as client:
         server = redis.Redis.from_url(redis_url).info("server")["process_id"]
@@ -151,6 +152,7 @@ def test_commands_say_in_one_line_that_redis_is_away(command):
     assert_told(command, free_port())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", [["jobs"], ["dismiss", "0123"]])
 def test_commands_say_within_seconds_that_redis_accepts_and_never_answers(command):
     with silent_server() as port:

@@ -102,6 +102,7 @@ def test_another_version_counts_as_none(tmp_path):
         assert journal.landed() == {}
 
 
+@pytest.mark.slow
 def test_a_killed_process_leaves_its_records_and_no_lock(tmp_path):
     code = (
         "import os, signal, sys; from pathlib import Path; from mlflow_fireworks.transfer.journal import Journal\n"
@@ -154,6 +155,7 @@ def run_on_full_disk(folder, end):
     return result.stdout.splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are for POSIX")
 def test_a_disk_that_becomes_full_costs_a_warning_and_what_is_not_yet_recorded(tmp_path):
     warning, landed = run_on_full_disk(tmp_path, "keep")
@@ -164,6 +166,7 @@ def test_a_disk_that_becomes_full_costs_a_warning_and_what_is_not_yet_recorded(t
         assert journal.landed() == {"before": 1}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of a process are for POSIX")
 def test_forgetting_works_on_a_full_disk_too(tmp_path):
     run_on_full_disk(tmp_path, "forget")

@@ -255,6 +255,7 @@ def test_closed_store_has_left_nothing_and_says_so(source, tmp_path):
         source.store.read(SHARD)
 
 
+@pytest.mark.slow
 def test_nothing_stays_when_the_program_dies_of_an_exception(store, tmp_path):
     program = f"""
 import sys
@@ -281,6 +282,7 @@ with source.store.staged({SHARD!r}) as path:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_folder_left_by_a_killed_process_is_removed_and_one_in_use_is_not(store, tmp_path):
     program = f"""
 import os, signal

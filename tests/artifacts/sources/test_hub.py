@@ -242,6 +242,7 @@ def test_malformed_uri_is_a_configuration_error(look_up, uri):
         look_up(uri)
 
 
+@pytest.mark.slow
 def test_offline_mode_of_the_environment_is_honoured(tmp_path):
     fill_cache(tmp_path / "hub", "org/name", FILES)
     program = """
