@@ -14,6 +14,7 @@ from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.options import JSON, TARGET
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.probe.probe import MOST_MODELS, open_session, run_probe
@@ -30,7 +31,10 @@ Command = Callable[..., None]
 class LazyGroup(click.Group):
     """A group some of whose commands are imported when they are asked for: the hooks bring a web server and a queue."""
 
-    lazy: ClassVar = {"hooks": ("mlflow_fireworks.hooks.commands", "hooks")}
+    lazy: ClassVar = {
+        "doctor": ("mlflow_fireworks.doctor.commands", "doctor"),
+        "hooks": ("mlflow_fireworks.hooks.commands", "hooks"),
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """All names, in the order of the alphabet."""
@@ -55,7 +59,7 @@ def main() -> None:
 
 
 @main.command()
-@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@TARGET
 @click.option("-m", "--model-uri", required=True, help="The model, as for mlflow deployments.")
 @click.option("--name", required=True, help="Name of the deployment.")
 @click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
@@ -69,7 +73,7 @@ def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json
 
 @main.command()
 @click.argument("model_uri")
-@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@TARGET
 @click.option("--name", help="Name of the deployment; made from the model's name when not given.")
 @click.option("--endpoint", help="Also move this endpoint to it; started when there is none (and billed).")
 @click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
@@ -88,7 +92,7 @@ def promote(  # noqa: PLR0917 - click passes them by name
 
 
 @main.command()
-@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
+@TARGET
 @click.option("-y", "--yes", is_flag=True, help="Do not ask first.")
 @click.option("--json", "as_json", is_flag=True, help="Report as JSON instead of Markdown.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
@@ -135,15 +139,13 @@ def endpoint() -> None:
 
 def _endpoint_options(*, config: bool) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
-        command = click.option("--json", "as_json", is_flag=True, help="Print JSON.")(command)
+        command = JSON(command)
         if config:
             command = click.option(
                 "-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated."
             )(command)
         command = click.option("--name", required=True, help="Name of the endpoint.")(command)
-        return click.option(
-            "-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments."
-        )(command)
+        return TARGET(command)
 
     return decorate
 
@@ -187,8 +189,8 @@ def get(target: str, name: str, as_json: bool) -> None:
 
 
 @endpoint.command(name="list")
-@click.option("-t", "--target", default="fireworks", show_default=True, help="Target URI, as for mlflow deployments.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@TARGET
+@JSON
 def list_endpoints(target: str, as_json: bool) -> None:
     """Show all endpoints of the account."""
     found = FireworksDeploymentClient(target).list_endpoints()

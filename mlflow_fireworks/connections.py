@@ -51,6 +51,27 @@ def name_proxy() -> str:
     return f"{url.host}:{url.port} ({name})" if url.port else f"{url.host} ({name})"
 
 
+def describe_proxy() -> str | None:
+    """The proxy that a connection to Fireworks goes through, as `name_proxy` names it; None when there is none.
+
+    Raises:
+        InvalidConfigError: It cannot be used; names the variable.
+    """
+    is_direct = "*" in getproxies().get("no", "").split(",")
+    return name_proxy() if not is_direct and _find_proxy() else None
+
+
+def describe_certificates() -> str:
+    """Which certificates are trusted, and what says so.
+
+    Raises:
+        InvalidConfigError: They cannot be used; names the variable.
+    """
+    _load_certificates()
+    name = next((name for name in ("SSL_CERT_FILE", "SSL_CERT_DIR") if os.environ.get(name)), None)
+    return f"{os.environ[name]} ({name})" if name else "those of certifi"
+
+
 def _load_certificates() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if folder and not file and not Path(folder).is_dir():

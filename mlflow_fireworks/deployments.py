@@ -199,6 +199,14 @@ class Deployments:
         """Whether there is a deployment of that name."""
         return name in self.list_existing()
 
+    def find(self, name: DeploymentName) -> Deployment:
+        """One deployment with its revisions.
+
+        Raises:
+            NotFoundError: There is none of that name.
+        """
+        return self._pipeline.deployment(name)
+
     def list_existing(self) -> dict[DeploymentName, Deployment]:
         """All deployments with their revisions, by name."""
         return self._pipeline.deployments()

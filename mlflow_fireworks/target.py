@@ -97,13 +97,20 @@ def load_api_key(target: Target, environ: Mapping[str, str] = os.environ, home: 
     Raises:
         CredentialsError: There is no key, or the file cannot be read.
     """
+    return locate_api_key(target, environ, home)[0]
+
+
+def locate_api_key(
+    target: Target, environ: Mapping[str, str] = os.environ, home: Path | None = None
+) -> tuple[SecretStr, str]:
+    """The API key as of `load_api_key`, and where it was found: a variable or a file."""
     if target.is_local:
-        return SecretStr("local")
+        return SecretStr("local"), "the local Fireworks takes any key"
     if key := environ.get("FIREWORKS_API_KEY", "").strip():
-        return _checked_key(key, "FIREWORKS_API_KEY")
+        return _checked_key(key, "FIREWORKS_API_KEY"), "FIREWORKS_API_KEY"
     path = (home or Path.home()) / ".fireworks" / "auth.ini"
     if key := _read_auth_ini(path):
-        return _checked_key(key, str(path))
+        return _checked_key(key, str(path)), str(path)
     raise CredentialsError(
         "no Fireworks API key: set FIREWORKS_API_KEY (make one at https://app.fireworks.ai/settings/users/api-keys), "
         "or try everything without an account with -t fireworks://local"

@@ -14,7 +14,7 @@ ROOT = Path(mlflow_fireworks.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "emulator")
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
-    {"redaction", "home"},
+    {"redaction", "home", "options"},
     {"errors", "names", "progress"},
     {"commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
@@ -25,6 +25,7 @@ FLOORS = (
     {"deployments"},
     {"promotion"},
     {"hooks", "plugin"},
+    {"doctor"},
     {"cli"},
 )
 ARROWS = {
@@ -34,10 +35,10 @@ ARROWS = {
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.
-LAZY = {("", "errors"), ("", "promotion"), ("cli", "emulator"), ("cli", "hooks")}
+LAZY = {("", "errors"), ("", "promotion"), ("cli", "doctor"), ("cli", "emulator"), ("cli", "hooks")}
 LIBRARIES = {
-    "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks"},
-    "huggingface_hub": {"artifacts", "registry", "hooks"},
+    "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks", "doctor"},
+    "huggingface_hub": {"artifacts", "registry", "hooks", "doctor"},
     "httpx": {"connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
 }
 

@@ -1,6 +1,6 @@
 """One account of Fireworks' control plane: the clients of its resources, over one connection."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cached_property
 
 import httpx
@@ -12,7 +12,7 @@ from mlflow_fireworks.gateway.adapters import LoadedAdapters
 from mlflow_fireworks.gateway.deployments import OnDemandDeployments
 from mlflow_fireworks.gateway.models import Models
 from mlflow_fireworks.gateway.transport import Transport
-from mlflow_fireworks.gateway.wire import AccountPage
+from mlflow_fireworks.gateway.wire import Account, AccountPage, Quota, QuotaPage
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.names import enumerate_names
 
@@ -68,6 +68,20 @@ class Gateway:
     def adapters(self) -> LoadedAdapters:
         """What is loaded on those."""
         return LoadedAdapters(self.transport, self.account)
+
+    def describe_account(self) -> tuple[Account, Mapping[str, str]]:
+        """The account as Fireworks describes it, and the headers of that answer.
+
+        Raises:
+            UnexpectedAnswerError: What answers is not Fireworks' API.
+        """
+        response = self.transport.send("GET", f"/v1/accounts/{self.account}", f"account {self.account}")
+        return self.transport.read(Account, response, f"account {self.account}"), response.headers
+
+    def list_quotas(self) -> list[Quota]:
+        """How much of everything the account may use, and how much it does."""
+        pages = self.transport.pages(QuotaPage, f"/v1/accounts/{self.account}/quotas", "the quotas")
+        return [quota for page in pages for quota in page.quotas]
 
     def __enter__(self) -> Self:
         return self

@@ -83,14 +83,14 @@ class Transport:
         Raises:
             UnexpectedAnswerError: The answer has another one.
         """
-        return self._read(answer, self.send(method, path, subject, body, params=params, timeout=timeout), subject)
+        return self.read(answer, self.send(method, path, subject, body, params=params, timeout=timeout), subject)
 
     def find(self, answer: type[AnswerT], name: str) -> AnswerT | None:
         """A resource by its full name, or None when there is none."""
         response = self._send("GET", f"/v1/{name}")
         if response.status_code == httpx.codes.NOT_FOUND:
             return None
-        return self._read(answer, self._accept(response, "GET", name), name)
+        return self.read(answer, self._accept(response, "GET", name), name)
 
     def delete(self, name: str, params: Mapping[str, str] | None = None) -> None:
         """Delete a resource by its full name; one that is already gone is fine."""
@@ -192,7 +192,12 @@ class Transport:
             raise refusal(response, method, subject, self.host)
         return response
 
-    def _read(self, answer: type[AnswerT], response: httpx.Response, subject: str) -> AnswerT:
+    def read(self, answer: type[AnswerT], response: httpx.Response, subject: str) -> AnswerT:
+        """An answer as what it should be.
+
+        Raises:
+            UnexpectedAnswerError: It has another shape.
+        """
         try:
             return answer.model_validate_json(response.content or b"{}")
         except ValidationError:

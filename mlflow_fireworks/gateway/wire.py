@@ -93,9 +93,41 @@ class Model(Wire):
 
 
 class Account(Wire):
-    """An account resource, `accounts/ID`."""
+    """An account resource, `accounts/ID`.
+
+    `suspend_state` is `UNSUSPENDED`, or why it is not: `FAILED_PAYMENTS`, `CREDIT_DEPLETED`, … (official SDK 1.2).
+    """
 
     name: str
+    suspend_state: str = ""
+
+    @property
+    def is_suspended(self) -> bool:
+        """Whether Fireworks says so; one that says nothing is taken to be active."""
+        return self.suspend_state not in ("", "UNSUSPENDED", "SUSPEND_STATE_UNSPECIFIED")
+
+
+class Quota(Wire):
+    """How much of something an account may use, `accounts/ID/quotas/global--h100-count`, and how much it does."""
+
+    name: str
+    value: float = 0
+    usage: float = 0
+
+    @property
+    def is_used_up(self) -> bool:
+        """Whether there is some, and none of it is left."""
+        return 0 < self.value <= self.usage
+
+    def describe(self) -> str:
+        """For people: `global--h100-count (8 of 8)`."""
+        return f"{self.name.rpartition('/')[2]} ({self.usage:g} of {self.value:g})"
+
+
+class QuotaPage(Page):
+    """One page of a list."""
+
+    quotas: tuple[Quota, ...] = ()
 
 
 class AccountPage(Page):

@@ -12,11 +12,12 @@ from mlflow_fireworks.hooks.consent import approve_rules
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
 from mlflow_fireworks.hooks.forecast import Item, make_forecast
 from mlflow_fireworks.hooks.jobs import Job
-from mlflow_fireworks.hooks.options import JSON, QUEUE, RULES, locate_queue
+from mlflow_fireworks.hooks.options import QUEUE, RULES, locate_queue
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.rules import load_rules
+from mlflow_fireworks.options import JSON
 
 NOT_ABOUT_EVENT = "nothing: no rule is about this event"
 

@@ -32,6 +32,7 @@ from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_keys, lo
 from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
 from mlflow_fireworks.hooks.wording import describe_revision
 from mlflow_fireworks.hooks.worker import work_now
+from mlflow_fireworks.options import JSON
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.signals import stopped_by_sigterm
 
@@ -52,7 +53,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know 
             self.fail(f"'{value}' {error}", param, ctx)
 
 
-_RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, options.JSON, options.locate_queue
+_RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, JSON, options.locate_queue
 _YES = click.option(
     "--yes", is_flag=True, help="Approve all rules: what they ask for may start GPUs, within their limits."
 )

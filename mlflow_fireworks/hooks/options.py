@@ -22,7 +22,6 @@ QUEUE = click.option(
     help="SQLite file, or redis://… when several machines share the work. "
     "[default: hooks.db in the plugin's state folder]",
 )
-JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
 def locate_queue(url: str | None) -> str:

@@ -70,7 +70,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
     require_mlflow(where)
     client = MlflowClient()
     try:
-        existing = next((item for item in _list_webhooks(client) if item.url == url), None)
+        existing = next((item for item in list_webhooks(client) if item.url == url), None)
         text = secret.get_secret_value()
         if existing:
             webhook = client.update_webhook(existing.webhook_id, events=[*events], secret=text, status="ACTIVE")
@@ -171,7 +171,8 @@ def _events(rules: Rules) -> list[WebhookEvent]:
     return [event for event, needed in wanted.items() if needed]
 
 
-def _list_webhooks(client: MlflowClient) -> Sequence[Webhook]:
+def list_webhooks(client: MlflowClient) -> Sequence[Webhook]:
+    """All webhooks of a server."""
     found: list[Webhook] = []
     token = None
     while True:

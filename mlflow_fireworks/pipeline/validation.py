@@ -67,7 +67,7 @@ def validate(
             return warnings or ()
         waited = run.waiter.clock() - began
         if model and model.state == FAILED:
-            raise _describe_failure(run.commands, plan, model)
+            raise describe_failure(run.commands, plan.stamp, model)
         _raise_if_final(refusal, settling=waited < SETTLING_SECONDS)
         if refusal:
             check(words_of(refusal), waited)
@@ -89,9 +89,16 @@ def validate(
     return found
 
 
-def _describe_failure(commands: Commands, plan: Plan, model: Model) -> FailedStateError:
+def describe_failure(commands: Commands, stamp: RevisionStamp, model: Model) -> FailedStateError:
+    """What a model in state FAILED means to whoever wants it.
+
+    Args:
+        commands: For the message.
+        stamp: Which revision it is.
+        model: As Fireworks describes it.
+    """
     reason = model.status.message or "Fireworks gives no reason"
-    next_one = send_again(_resending(commands), replace(plan.stamp, revision=plan.stamp.revision + 1))
+    next_one = send_again(_resending(commands), replace(stamp, revision=stamp.revision + 1))
     return FailedStateError(
         f"{model.name} is FAILED: {reason}; to try it as the next revision: {next_one}", server_message=reason
     )

@@ -130,6 +130,29 @@ def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Itera
                 raise UnavailableError(f"the registry does not show the tags of {uri}: {brief(error)}") from None
 
 
+def find_version(source: str) -> ModelVersion | None:
+    """The registry's version that something on Fireworks was made from, with its tags and aliases.
+
+    Args:
+        source: A model URI as it is written there.
+
+    Returns:
+        None when the source names none, it is gone, or its registry is a local file that is not there.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    uri = _read_registered(source)
+    if uri is None or uri.version is None or not is_made(uri.home):
+        return None
+    try:
+        return open_client(uri.home).get_model_version(uri.name, uri.version)
+    except MlflowException as error:
+        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+            return None
+        raise UnavailableError(f"the registry does not show {uri}: {brief(error)}") from None
+
+
 def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
     """Put tags on a registered version, to say what became of it.
 
@@ -204,13 +227,16 @@ def correct_versions(sources: Iterable[str], marks: Mapping[str, Collection[str]
 
 
 def _registered_in(sources: Iterable[str]) -> Iterator[tuple[str, Workspace | None]]:
-    for source in sources:
-        try:
-            uri = parse_model_uri(source)
-        except FireworksError:  # it was written down shortened
-            continue
-        if isinstance(uri, RegisteredUri):
-            yield uri.name, uri.home
+    for uri in filter(None, map(_read_registered, sources)):
+        yield uri.name, uri.home
+
+
+def _read_registered(source: str) -> RegisteredUri | None:
+    try:
+        uri = parse_model_uri(source)
+    except FireworksError:  # it was written down shortened
+        return None
+    return uri if isinstance(uri, RegisteredUri) else None
 
 
 def _tag(client: MlflowClient, version: ModelVersion, tags: Tags) -> None:

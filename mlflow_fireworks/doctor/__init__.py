@@ -1,0 +1,1 @@
+"""Why something does not work: this machine, the account, the registries, one deployment, the hooks."""

@@ -1,0 +1,87 @@
+"""`mlflow-fireworks doctor`."""
+
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from mlflow_fireworks.deployments import open_deployments
+from mlflow_fireworks.doctor.account import check_account, check_key
+from mlflow_fireworks.doctor.check import Check, Verdict, problem
+from mlflow_fireworks.doctor.deployment import check_deployment
+from mlflow_fireworks.doctor.hooks import check_hooks, check_jobs
+from mlflow_fireworks.doctor.machine import check_machine
+from mlflow_fireworks.doctor.registries import check_registries
+from mlflow_fireworks.errors import FireworksError
+from mlflow_fireworks.hooks.options import QUEUE, RULES
+from mlflow_fireworks.http import Retry
+from mlflow_fireworks.names import DeploymentName
+from mlflow_fireworks.options import JSON, TARGET
+from mlflow_fireworks.progress import make_reporter
+from mlflow_fireworks.target import Target, parse_target
+
+_QUICK = Retry(attempts=2, wait_initial=0.5, wait_max=1.0)
+_MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
+
+
+@click.command()
+@click.argument("name", required=False)
+@TARGET
+@click.option("--hooks", "about_hooks", is_flag=True, help="Look at the hooks: rules, webhooks, queue and workers.")
+@RULES
+@QUEUE
+@JSON
+def doctor(  # noqa: PLR0917 - click passes them by name
+    name: str | None, target: str, about_hooks: bool, rules_path: Path, queue_url: str | None, as_json: bool
+) -> None:
+    """Find out why something does not work: the account, this machine and the registries, or the deployment NAME.
+
+    Nothing is changed, and no key is shown. Exits with 1 when there is a problem.
+    """
+    account = parse_target(target)
+    found = []
+    for check in _checks(account, name, about_hooks, rules_path, queue_url):
+        found.append(check)
+        if not as_json:
+            click.echo("\n".join(_lines(check)))
+    problems = sum(check.verdict is Verdict.PROBLEM for check in found)
+    if as_json:
+        click.echo(json.dumps({"problems": problems, "checks": [check.to_dict() for check in found]}, indent=2))
+    elif not problems:
+        click.echo("no problem found")
+    if problems:
+        sys.exit(1)
+
+
+def _checks(
+    account: Target, name: str | None, about_hooks: bool, rules_path: Path, queue_url: str | None
+) -> Iterator[Check]:
+    if about_hooks:
+        yield from check_hooks(rules_path, queue_url)
+    elif name is not None:
+        with open_deployments(account, reporter=make_reporter("none"), retry=_QUICK) as deployments:
+            yield from check_deployment(deployments, DeploymentName(name))
+        yield from check_jobs(name, queue_url)
+    else:
+        yield from check_machine()
+        key = check_key(account)
+        yield key
+        if key.verdict is Verdict.OK:
+            yield from _check_fireworks(account)
+        yield from check_registries()
+
+
+def _check_fireworks(account: Target) -> Iterator[Check]:
+    try:
+        with open_deployments(account, reporter=make_reporter("none"), retry=_QUICK) as deployments:
+            yield from check_account(deployments.run)
+    except FireworksError as error:  # no connection can be opened
+        yield problem("Fireworks", error.message)
+
+
+def _lines(check: Check) -> Iterator[str]:
+    yield f"{_MARKS[check.verdict]:<8} {check.subject}: {check.text}"
+    if check.command:
+        yield f"{'':<8} {check.command}"

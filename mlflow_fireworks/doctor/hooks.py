@@ -1,0 +1,152 @@
+"""Whether promotions with nobody at the keyboard would happen."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import mlflow
+from mlflow import MlflowClient
+
+from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
+from mlflow_fireworks.errors import FireworksError
+from mlflow_fireworks.hooks.jobs import Job, format_time
+from mlflow_fireworks.hooks.options import locate_queue
+from mlflow_fireworks.hooks.queue import OF_PEOPLE, open_queue
+from mlflow_fireworks.hooks.reconcile import compare
+from mlflow_fireworks.hooks.registration import NAME, list_webhooks
+from mlflow_fireworks.hooks.rules import Rules, load_rules
+from mlflow_fireworks.hooks.service import load_keys, load_secrets
+from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
+from mlflow_fireworks.names import enumerate_names
+from mlflow_fireworks.progress import format_seconds
+from mlflow_fireworks.redaction import hide_credentials
+from mlflow_fireworks.registry.reach import require_mlflow
+
+
+def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
+    """Look at the rules, what they need, the webhooks and the queue.
+
+    Args:
+        rules_path: The rule file.
+        queue_url: The queue; None means the default one.
+    """
+    try:
+        rules = load_rules(rules_path)
+    except FireworksError as error:
+        yield problem("rules", error.message)
+        return
+    yield ok("rules", f"{rules_path} has {len(rules.rules)}: {enumerate_names(rule.title for rule in rules)}")
+    yield _need("secrets", "those that the rules need are set", lambda: load_secrets(rules))
+    yield _need("API keys", "there is one for each target", lambda: load_keys(rules))
+    if any(rule.model for rule in rules):
+        yield look("webhook", _check_webhook)
+    snapshot = read_queue(queue_url)
+    if isinstance(snapshot, Check):
+        yield snapshot
+    else:
+        yield from _check_queue(snapshot)
+    yield look("matches", lambda: _check_matches(rules, () if isinstance(snapshot, Check) else snapshot.jobs))
+
+
+def read_queue(queue_url: str | None) -> Snapshot | Check:
+    """The queue as it is, or why it cannot be seen.
+
+    Args:
+        queue_url: The queue; None means the default one.
+    """
+    path = locate_queue(queue_url)
+    if "://" not in path and not Path(path).expanduser().exists():
+        return note("queue", f"{path} does not exist yet; a worker makes it", Commands.start_worker())
+    try:
+        return take_snapshot(open_queue(path, patience=OF_PEOPLE))
+    except FireworksError as error:
+        return problem("queue", error.message)
+
+
+def check_jobs(deployment: str, queue_url: str | None) -> Iterator[Check]:
+    """What the hooks do about one deployment; nothing where there is no queue.
+
+    Args:
+        deployment: Its name.
+        queue_url: The queue; None means the default one.
+    """
+    snapshot = read_queue(queue_url)
+    if isinstance(snapshot, Check):
+        return
+    jobs = [job for job in snapshot.jobs if job.deployment == deployment]
+    if not jobs:
+        return
+    last = jobs[0]
+    told = f"{last.subject} = {last.version or '-'} is {snapshot.describe(last)}"
+    if last in snapshot.dead:
+        yield problem("hooks", f"{told}: {last.error}", Commands.retry_job(last.id))
+    else:
+        yield ok("hooks", told) if last.state.is_final else note("hooks", f"{told}: {last.progress.text or last.error}")
+    for held in snapshot.held:
+        if any(job.deployment == deployment for job in held.jobs):
+            yield note("hooks", held.describe(), held.command)
+
+
+def _need(subject: str, text: str, load: Callable[[], object]) -> Check:
+    def question() -> Check:
+        load()
+        return ok(subject, text)
+
+    return look(subject, question)
+
+
+def _check_webhook() -> Check:
+    """Whether the MLflow server has a webhook of ours, and gets an answer where it leads: it sends a test event."""
+    where = mlflow.get_registry_uri()
+    if not where.startswith(("http://", "https://")):
+        return note("webhook", "only an MLflow server sends webhooks; comparing with the registry does the work")
+    require_mlflow(where)
+    client = MlflowClient()
+    found = [webhook for webhook in list_webhooks(client) if webhook.name == NAME]
+    if not found:
+        return problem(
+            "webhook",
+            f"{hide_credentials(where)} has none that leads to a receiver; make one with `hooks register`, or rely on "
+            "comparing",
+        )
+    for webhook in found:
+        tested = client.test_webhook(webhook.webhook_id)
+        if not tested.success:
+            why = tested.response_status or tested.error_message
+            return problem("webhook", f"{webhook.url} does not take MLflow's test event ({why}); is `hooks serve` up?")
+    return ok("webhook", f"MLflow's test event arrives at {enumerate_names(webhook.url for webhook in found)}")
+
+
+def _check_queue(snapshot: Snapshot) -> Iterator[Check]:
+    told = f"{len(snapshot.unfinished)} unfinished jobs, {len(snapshot.workers)} workers alive"
+    if snapshot.lack:
+        yield problem("queue", snapshot.lack)
+    else:
+        yield ok("queue", told) if snapshot.workers else note("queue", told, Commands.start_worker())
+    for job in snapshot.dead:
+        yield problem(
+            "job", f"{job.id}: {job.subject} -> {job.deployment} failed: {job.error}", Commands.retry_job(job.id)
+        )
+    for held in snapshot.held:
+        yield note("approval", held.describe(), held.command)
+    yield _check_comparison(snapshot)
+
+
+def _check_comparison(snapshot: Snapshot) -> Check:
+    last = snapshot.comparison
+    if last is None:
+        return note("comparison", "the registry was not compared with Fireworks yet; a worker does that")
+    if last.error:
+        return problem("comparison", f"fails since {format_time(last.failing_since)}: {last.error}")
+    return ok(
+        "comparison", f"the registry was compared with Fireworks {format_seconds(time.time() - last.succeeded)} ago"
+    )
+
+
+def _check_matches(rules: Rules, jobs: Sequence[Job]) -> Check:
+    """Which rules match nothing in the registry; a typo in one is seen here."""
+    matched = {finding.job.rule for finding in compare(rules, jobs)}
+    if idle := [rule.title for rule in rules if rule.title not in matched]:
+        return note("matches", f"nothing in the registry matches {enumerate_names(idle)}; check their names")
+    return ok("matches", "every rule matches something in the registry")
