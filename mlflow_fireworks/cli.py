@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
@@ -12,9 +12,8 @@ import click
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
-from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.names import DeploymentName, EndpointName
-from mlflow_fireworks.options import JSON, TARGET
+from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.probe.probe import MOST_MODELS, open_session, run_probe
@@ -34,6 +33,10 @@ class LazyGroup(click.Group):
     lazy: ClassVar = {
         "doctor": ("mlflow_fireworks.doctor.commands", "doctor"),
         "hooks": ("mlflow_fireworks.hooks.commands", "hooks"),
+        **{
+            name: ("mlflow_fireworks.overview.commands", name)
+            for name in ("logs", "resume", "revisions", "rollback", "status")
+        },
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -62,11 +65,11 @@ def main() -> None:
 @TARGET
 @click.option("-m", "--model-uri", required=True, help="The model, as for mlflow deployments.")
 @click.option("--name", required=True, help="Name of the deployment.")
-@click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
+@PAIRS
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Show what a create or update would do, and every file it would send; change nothing."""
-    options = parse_config(_read_pairs(pairs) | {"dry_run": True})
+    options = parse_config(read_pairs(pairs) | {"dry_run": True})
     outcome = FireworksDeploymentClient(target).plan_deployment(name, model_uri, options)
     click.echo(json.dumps(_plan_as_json(outcome), indent=2) if as_json else "\n".join(_plan_as_text(outcome)))
 
@@ -76,7 +79,7 @@ def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json
 @TARGET
 @click.option("--name", help="Name of the deployment; made from the model's name when not given.")
 @click.option("--endpoint", help="Also move this endpoint to it; started when there is none (and billed).")
-@click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
+@PAIRS
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def promote(  # noqa: PLR0917 - click passes them by name
     model_uri: str, target: str, name: str | None, endpoint: str | None, pairs: tuple[str, ...], as_json: bool
@@ -87,8 +90,8 @@ def promote(  # noqa: PLR0917 - click passes them by name
     pointer is read again before the endpoint moves.
     """
     with stopped_by_sigterm():
-        result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=_read_pairs(pairs))
-    _show(result, as_json)
+        result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=read_pairs(pairs))
+    show(result, as_json)
 
 
 @main.command()
@@ -141,9 +144,7 @@ def _endpoint_options(*, config: bool) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         command = JSON(command)
         if config:
-            command = click.option(
-                "-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated."
-            )(command)
+            command = PAIRS(command)
         command = click.option("--name", required=True, help="Name of the endpoint.")(command)
         return TARGET(command)
 
@@ -154,14 +155,14 @@ def _endpoint_options(*, config: bool) -> Callable[[Command], Command]:
 @_endpoint_options(config=True)
 def create(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Start GPUs that serve a model, and wait until it answers: -C model=DEPLOYMENT."""
-    _show(FireworksDeploymentClient(target).create_endpoint(name, _read_pairs(pairs)), as_json)
+    show(FireworksDeploymentClient(target).create_endpoint(name, read_pairs(pairs)), as_json)
 
 
 @endpoint.command()
 @_endpoint_options(config=True)
 def update(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
     """Change replicas in place, or move to another model or other GPUs with no gap."""
-    _show(FireworksDeploymentClient(target).update_endpoint(name, _read_pairs(pairs)), as_json)
+    show(FireworksDeploymentClient(target).update_endpoint(name, read_pairs(pairs)), as_json)
 
 
 @endpoint.command()
@@ -170,22 +171,22 @@ def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
     """Take the GPUs of an endpoint down; a name that there is not is an error."""
     client = FireworksDeploymentClient(target)
     client.get_endpoint(name)  # a typo must not read as if the billing had ended
-    client.delete_endpoint(name, _read_pairs(pairs))
-    _show({"name": name, "state": "DELETED"}, as_json)
+    client.delete_endpoint(name, read_pairs(pairs))
+    show({"name": name, "state": "DELETED"}, as_json)
 
 
 @endpoint.command()
 @_endpoint_options(config=False)
 def undelete(target: str, name: str, as_json: bool) -> None:
     """Bring back what was deleted of an endpoint last, within seven days; it is billed again while it is up."""
-    _show(FireworksDeploymentClient(target).undelete_endpoint(name), as_json)
+    show(FireworksDeploymentClient(target).undelete_endpoint(name), as_json)
 
 
 @endpoint.command()
 @_endpoint_options(config=False)
 def get(target: str, name: str, as_json: bool) -> None:
     """Show one endpoint."""
-    _show(FireworksDeploymentClient(target).get_endpoint(name), as_json)
+    show(FireworksDeploymentClient(target).get_endpoint(name), as_json)
 
 
 @endpoint.command(name="list")
@@ -226,28 +227,6 @@ def _deletion(commands: Commands, name: str) -> str:
     if "/deployments/" in name:
         return commands.delete_endpoint(EndpointName(id_), force="true", hard="true")
     return commands.delete(DeploymentName(id_), force="true")
-
-
-def _show(found: Mapping[str, Any], as_json: bool) -> None:
-    if as_json:
-        click.echo(json.dumps(found, indent=2))
-        return
-    width = max(map(len, found))
-    for name, value in found.items():
-        if value not in (None, [], ""):
-            click.echo(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
-
-
-def _read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:
-    options: dict[str, Any] = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise InvalidConfigError(f"-C {pair}: write NAME=VALUE")
-        if key in options:
-            raise InvalidConfigError(f"option -C {key} was given twice")
-        options[key] = value
-    return options
 
 
 def _plan_as_json(outcome: Outcome) -> dict[str, Any]:

@@ -234,7 +234,7 @@ class Deployments:
     def list(self, endpoint: EndpointName | None) -> list[dict[str, Any]]:
         """All deployments, or those that an endpoint serves."""
         endpoints = {endpoint: find_endpoint(self.run, endpoint)} if endpoint else self.list_endpoints()
-        found = [_describe(item, endpoints) for item in self.list_existing().values()]
+        found = [describe_serving(item, endpoints) for item in self.list_existing().values()]
         return [item for item in found if item["endpoints"]] if endpoint else found
 
     def get(self, name: DeploymentName, endpoint: EndpointName | None) -> dict[str, Any]:
@@ -243,7 +243,7 @@ class Deployments:
         Raises:
             NotFoundError: There is none of that name, or that endpoint does not serve it.
         """
-        found = _describe(self._pipeline.deployment(name), self.list_endpoints())
+        found = describe_serving(self._pipeline.deployment(name), self.list_endpoints())
         if endpoint and endpoint not in found["endpoints"]:
             raise NotFoundError(f"endpoint '{endpoint}' does not serve '{name}'")
         return found
@@ -355,7 +355,7 @@ class Deployments:
                 )
 
 
-def _describe(deployment: Deployment, endpoints: Mapping[EndpointName, Endpoint]) -> dict[str, Any]:
+def describe_serving(deployment: Deployment, endpoints: Mapping[EndpointName, Endpoint]) -> dict[str, Any]:
     """A deployment as `list` and `get` show it, with who serves it and whether it can be fine-tuned."""
     found = {name: find_places([endpoint], deployment.models) for name, endpoint in endpoints.items()}
     serving = {name: places[0] for name, places in found.items() if places}

@@ -14,9 +14,9 @@ ROOT = Path(mlflow_fireworks.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "emulator")
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
-    {"redaction", "home", "options"},
+    {"redaction", "home"},
     {"errors", "names", "progress"},
-    {"commands", "connections", "http", "waiting", "signals"},
+    {"options", "commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
@@ -25,7 +25,7 @@ FLOORS = (
     {"deployments"},
     {"promotion"},
     {"hooks", "plugin"},
-    {"doctor"},
+    {"doctor", "overview"},
     {"cli"},
 )
 ARROWS = {
@@ -35,7 +35,14 @@ ARROWS = {
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.
-LAZY = {("", "errors"), ("", "promotion"), ("cli", "doctor"), ("cli", "emulator"), ("cli", "hooks")}
+LAZY = {
+    ("", "errors"),
+    ("", "promotion"),
+    ("cli", "doctor"),
+    ("cli", "emulator"),
+    ("cli", "hooks"),
+    ("cli", "overview"),
+}
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks", "doctor"},
     "huggingface_hub": {"artifacts", "registry", "hooks", "doctor"},

@@ -12,12 +12,11 @@ from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.hooks.jobs import Job, format_time
 from mlflow_fireworks.hooks.options import locate_queue
-from mlflow_fireworks.hooks.queue import OF_PEOPLE, open_queue
 from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.registration import NAME, list_webhooks
 from mlflow_fireworks.hooks.rules import Rules, load_rules
 from mlflow_fireworks.hooks.service import load_keys, load_secrets
-from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
+from mlflow_fireworks.hooks.snapshot import Snapshot, read_snapshot
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.redaction import hide_credentials
@@ -41,7 +40,7 @@ def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
     yield _need("API keys", "there is one for each target", lambda: load_keys(rules))
     if any(rule.model for rule in rules):
         yield look("webhook", _check_webhook)
-    snapshot = read_queue(queue_url)
+    snapshot = _read_queue(queue_url)
     if isinstance(snapshot, Check):
         yield snapshot
     else:
@@ -49,19 +48,21 @@ def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
     yield look("matches", lambda: _check_matches(rules, () if isinstance(snapshot, Check) else snapshot.jobs))
 
 
-def read_queue(queue_url: str | None) -> Snapshot | Check:
+def _read_queue(queue_url: str | None) -> Snapshot | Check:
     """The queue as it is, or why it cannot be seen.
 
     Args:
         queue_url: The queue; None means the default one.
     """
-    path = locate_queue(queue_url)
-    if "://" not in path and not Path(path).expanduser().exists():
-        return note("queue", f"{path} does not exist yet; a worker makes it", Commands.start_worker())
     try:
-        return take_snapshot(open_queue(path, patience=OF_PEOPLE))
+        found = read_snapshot(queue_url)
     except FireworksError as error:
         return problem("queue", error.message)
+    if found is None:
+        return note(
+            "queue", f"{locate_queue(queue_url)} does not exist yet; a worker makes it", Commands.start_worker()
+        )
+    return found
 
 
 def check_jobs(deployment: str, queue_url: str | None) -> Iterator[Check]:
@@ -71,7 +72,7 @@ def check_jobs(deployment: str, queue_url: str | None) -> Iterator[Check]:
         deployment: Its name.
         queue_url: The queue; None means the default one.
     """
-    snapshot = read_queue(queue_url)
+    snapshot = _read_queue(queue_url)
     if isinstance(snapshot, Check):
         return
     jobs = [job for job in snapshot.jobs if job.deployment == deployment]

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from mlflow_fireworks.commands import Commands
@@ -13,8 +14,9 @@ from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
 from mlflow_fireworks.hooks.jobs import Comparison, Job, State, format_time, to_json
+from mlflow_fireworks.hooks.options import locate_queue
 from mlflow_fireworks.hooks.outage import Away, name_minute
-from mlflow_fireworks.hooks.queue import Queue
+from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_seconds
 
@@ -269,6 +271,21 @@ def take_snapshot(queue: Queue) -> Snapshot:
         )
         gone = [job for job in snapshot.unfinished if snapshot.is_abandoned(job)]
         return replace(snapshot, openings={job.id: queue.locks.opens_in(job.key) for job in gone})
+
+
+def read_snapshot(queue_url: str | None) -> Snapshot | None:
+    """The queue that a person means; None when its file does not exist yet, since nothing was ever asked of it.
+
+    Args:
+        queue_url: As given; None means the default one.
+
+    Raises:
+        UnavailableError: The storage does not answer.
+    """
+    path = locate_queue(queue_url)
+    if "://" not in path and not Path(path).expanduser().exists():
+        return None
+    return take_snapshot(open_queue(path, patience=OF_PEOPLE))
 
 
 class View:

@@ -1,0 +1,210 @@
+"""`mlflow-fireworks status`, `logs`, `resume`, `revisions` and `rollback`."""
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any
+
+import click
+
+from mlflow_fireworks.config import parse_config
+from mlflow_fireworks.deployments import Deployments, open_deployments
+from mlflow_fireworks.errors import ConflictError, FireworksError, NotFoundError
+from mlflow_fireworks.gateway.revisions import Deployment, Revision
+from mlflow_fireworks.gateway.wire import FAILED
+from mlflow_fireworks.hooks.options import QUEUE
+from mlflow_fireworks.hooks.snapshot import Snapshot, read_snapshot
+from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
+from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
+from mlflow_fireworks.overview.history import tell_history
+from mlflow_fireworks.overview.rows import HEAD, Row, collect_rows
+from mlflow_fireworks.overview.table import write_table
+from mlflow_fireworks.pipeline.delivery import open_journal
+from mlflow_fireworks.pipeline.validation import describe_failure
+from mlflow_fireworks.plugin import FireworksDeploymentClient
+from mlflow_fireworks.progress import make_reporter
+from mlflow_fireworks.registry.model_uri import version_in
+from mlflow_fireworks.target import parse_target
+
+_SECONDS_BETWEEN_LOOKS = 5.0
+_REVISION_HEAD = ("REVISION", "STATE", "MODEL", "SOURCE", "CREATED", "")
+
+
+@click.command()
+@click.argument("name", required=False)
+@TARGET
+@QUEUE
+@click.option("--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
+@click.option("--all", "others", is_flag=True, help="Show models too that this plugin did not make.")
+@JSON
+def status(  # noqa: PLR0917 - click passes them by name
+    name: str | None, target: str, queue_url: str | None, watch: bool, others: bool, as_json: bool
+) -> None:
+    """Show all deployments, or NAME, in one line each: what is there, what serves it, and what happens to it now."""
+    while True:
+        rows = list(_collect(target, name, _read_queue(queue_url), others=others))
+        if watch:
+            click.clear()  # does nothing where stdout is no terminal
+        _show_rows(rows, as_json)
+        if not watch:
+            return
+        time.sleep(_SECONDS_BETWEEN_LOOKS)
+
+
+@click.command()
+@click.argument("name")
+@TARGET
+@QUEUE
+@JSON
+def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
+    """Show what happened to the deployment NAME, oldest first: on Fireworks, and in the hooks' queue."""
+    with _opened(target) as deployments:
+        found = deployments.find(DeploymentName(name))
+    told = tell_history(found, _read_queue(queue_url))
+    if as_json:
+        click.echo(json.dumps([item.to_dict() for item in told], indent=2))
+        return
+    for item in told:
+        click.echo(f"{item.time:<24}  {item.where:<9}  {item.text}")
+
+
+@click.command()
+@click.argument("name")
+@TARGET
+@JSON
+def revisions(name: str, target: str, as_json: bool) -> None:
+    """Show every revision of the deployment NAME; `rollback` puts one of them back on an endpoint."""
+    with _opened(target) as deployments:
+        found = deployments.find(DeploymentName(name))
+    if as_json:
+        click.echo(json.dumps([_describe_revision(found, item) for item in found.revisions], indent=2))
+        return
+    rows = []
+    for item in found.revisions:
+        told = _describe_revision(found, item)
+        mark = "current" if told["current"] else ""
+        rows.append((str(item.number), told["state"], told["model"], told["source"] or "", told["created"] or "", mark))
+    for line in write_table(_REVISION_HEAD, rows):
+        click.echo(line)
+
+
+@click.command()
+@click.argument("name")
+@click.argument("revision", type=click.IntRange(min=1))
+@TARGET
+@click.option("--endpoint", help="Where to put it; the endpoint that serves NAME when there is one.")
+@PAIRS
+@JSON
+def rollback(  # noqa: PLR0917 - click passes them by name
+    name: str, revision: int, target: str, endpoint: str | None, pairs: tuple[str, ...], as_json: bool
+) -> None:
+    """Put an earlier REVISION of the deployment NAME back on its endpoint, with no gap; see `revisions`."""
+    if endpoint is None:
+        endpoint = _find_only_endpoint(target, DeploymentName(name))
+    options = read_pairs(pairs) | {"revision": revision}
+    show(FireworksDeploymentClient(target).update_deployment(name, endpoint=endpoint, config=options), as_json)
+
+
+@click.command()
+@click.argument("name")
+@TARGET
+@PAIRS
+@JSON
+def resume(name: str, target: str, pairs: tuple[str, ...], as_json: bool) -> None:
+    """Finish what was interrupted of the deployment NAME: send the files that are missing, and validate.
+
+    The model is read again from where it came from, unless this machine knows that all of it was sent.
+    """
+    options = read_pairs(pairs)
+    parse_config(options)
+    rest = _find_rest(target, DeploymentName(name))
+    if rest is None:
+        click.echo(f"nothing to resume: '{name}' is READY", err=True)
+        return
+    show(FireworksDeploymentClient(target).update_deployment(name, rest.model_uri, config=options), as_json)
+
+
+@dataclass(frozen=True)
+class _Rest:
+    """What is missing of a deployment.
+
+    Args:
+        model_uri: Where its files come from; None when all of them were sent.
+    """
+
+    model_uri: str | None
+
+
+def _find_rest(target: str, name: DeploymentName) -> _Rest | None:
+    with _opened(target) as deployments:
+        run, found = deployments.run, deployments.find(name)
+        revision = found.latest
+        if revision.is_ready:
+            return None
+        model, stamp = revision.model, revision.stamp
+        if stamp is None:
+            raise ConflictError(f"{model.name} is {model.state}, and this plugin did not make it; its maker must go on")
+        if model.state == FAILED:
+            raise describe_failure(run.commands, stamp, model)
+        with open_journal(run, model.name) as journal:
+            missing = journal.missing(stamp.fingerprint, model.create_time)
+        return _Rest(None if missing == [] else stamp.model_uri)
+
+
+def _find_only_endpoint(target: str, name: DeploymentName) -> str:
+    with _opened(target) as deployments:
+        serving = list(deployments.get(name, None)["endpoints"])
+    if not serving:
+        raise NotFoundError(f"nothing serves '{name}', so there is nothing to roll back; name one with --endpoint")
+    if len(serving) > 1:
+        raise ConflictError(f"'{name}' is on {enumerate_names(serving)}; say which with --endpoint")
+    return str(EndpointName(serving[0]))
+
+
+def _opened(target: str) -> AbstractContextManager[Deployments]:
+    return open_deployments(parse_target(target), reporter=make_reporter("none"))
+
+
+def _collect(target: str, name: str | None, snapshot: Snapshot | None, *, others: bool) -> Iterator[Row]:
+    with _opened(target) as deployments:
+        if name is not None:
+            deployments.find(DeploymentName(name))  # with its words for a name that there is not
+        for row in collect_rows(deployments, snapshot, others=others or name is not None):
+            if name in (None, row.name):
+                yield row
+
+
+def _read_queue(queue_url: str | None) -> Snapshot | None:
+    """The hooks' queue; one that does not answer is worth a line, and the rest is shown."""
+    try:
+        return read_snapshot(queue_url)
+    except FireworksError as error:
+        click.echo(f"{error.message}; what the hooks do is not shown", err=True)
+        return None
+
+
+def _show_rows(rows: list[Row], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps([row.to_dict() for row in rows], indent=2))
+        return
+    if not rows:
+        click.echo("no deployment yet", err=True)
+        return
+    for line in write_table(HEAD, [row.cells() for row in rows]):
+        click.echo(line)
+
+
+def _describe_revision(deployment: Deployment, revision: Revision) -> dict[str, Any]:
+    stamp = revision.stamp
+    return {
+        "revision": revision.number,
+        "model": revision.model.model_id,
+        "state": revision.model.state,
+        "current": revision is deployment.current,
+        "source": stamp.source if stamp else None,
+        "version": version_in(stamp.source) if stamp else None,
+        "bytes": stamp.size if stamp else None,
+        "created": revision.model.create_time or None,
+    }

@@ -1,0 +1,58 @@
+"""What happened to a deployment, oldest first: on Fireworks and in the hooks' queue."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from mlflow_fireworks.gateway.revisions import Deployment
+from mlflow_fireworks.hooks.jobs import format_time
+from mlflow_fireworks.hooks.snapshot import Snapshot
+
+
+@dataclass(frozen=True, order=True)
+class Happening:
+    """One line.
+
+    Args:
+        time: RFC 3339, in UTC.
+        where: `fireworks` or `hooks`.
+        text: What happened.
+    """
+
+    time: str
+    where: str
+    text: str
+
+    def to_dict(self) -> dict[str, Any]:
+        """For scripts."""
+        return asdict(self)
+
+
+def tell_history(deployment: Deployment, snapshot: Snapshot | None) -> list[Happening]:
+    """All that is known of a deployment's past.
+
+    Args:
+        deployment: With its revisions.
+        snapshot: The hooks' queue; None where there is none.
+    """
+    return sorted([*_tell_models(deployment), *(_tell_jobs(deployment.name, snapshot) if snapshot else ())])
+
+
+def _tell_models(deployment: Deployment) -> Iterator[Happening]:
+    for revision in deployment.revisions:
+        model, source = revision.model, revision.stamp.source if revision.stamp else "unknown source"
+        yield Happening(model.create_time, "fireworks", f"{model.model_id} was created from {source}")
+        if model.update_time and model.update_time != model.create_time:
+            reason = f": {model.status.message}" if model.status.message else ""
+            yield Happening(
+                model.update_time, "fireworks", f"{model.model_id} changed last; it is {model.state}{reason}"
+            )
+
+
+def _tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:
+    for job in snapshot.jobs:
+        if job.deployment == name:
+            about = f"{job.action} {job.subject} = {job.version or '-'}, by rule '{job.rule}'"
+            yield Happening(format_time(job.created), "hooks", f"job {job.id} was asked for ({job.cause}): {about}")
+            end = f"{snapshot.describe(job)}" + (f": {job.error}" if job.error else "")
+            yield Happening(format_time(job.updated), "hooks", f"job {job.id} is {end}")
