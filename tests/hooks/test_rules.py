@@ -146,18 +146,21 @@ def test_tags_that_promotions_write_are_no_events():
 
 
 def rule_files():
-    """What the documentation shows: the README's first rules, those with GPUs, and the examples."""
+    """What the documentation shows: rules without GPUs, and those that start some."""
     root = Path(__file__).parents[2]
-    first, gpus = re.findall(r"```yaml\n(.*?)```", (root / "README.md").read_text(encoding="utf-8"), re.DOTALL)[:2]
+    pages = {name: root / name for name in ("README.md", "examples/hooks/README.md")}
+    blocks = {
+        f"{name} {number}": block
+        for name, page in pages.items()
+        for number, block in enumerate(re.findall(r"```yaml\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL))
+    }
     examples = {
         str(path.relative_to(root)): path.read_text(encoding="utf-8")
         for path in root.glob("examples/hooks/**/hooks.yaml")
     }
-    with_gpus = first.replace(
-        "    when_removed: keep ", f"{gpus.replace('config: {', 'config: {timeout: 1h, ')}    when_removed: keep "
-    )
-    return {"README": first, **examples}, {
-        "README": with_gpus.replace("    config: {timeout: 1h}", "    # config: {timeout: 1h}"),
+    plain = {name: text for name, text in blocks.items() if "endpoint:" not in text}
+    return {**plain, **examples}, {
+        **{name: text for name, text in blocks.items() if name not in plain},
         "examples": re.sub(
             r"^    # (endpoint|max_\w+):", r"    \1:", examples["examples/hooks/hooks.yaml"], flags=re.MULTILINE
         ),

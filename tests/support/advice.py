@@ -14,7 +14,9 @@ from mlflow_fireworks.endpoint_config import parse_both, parse_endpoint_config
 
 PROGRAMS = {"mlflow": mlflow_program, "mlflow-fireworks": own_program}
 _WORD = r"""(?:'[^']*'|"[^"]*"|[^\s'"`;,)]|[;,](?=\S))+"""
-_COMMAND = re.compile(rf"mlflow(?:-fireworks)? (?:deployments|endpoint|hooks|emulator)(?: {_WORD})+")
+_COMMAND = re.compile(
+    rf"mlflow(?:-fireworks)? (?:deployments|doctor|endpoint|hooks|emulator|resume|rollback)(?: {_WORD})+"
+)
 _PLACEHOLDERS = {"MODEL_URI", "DEPLOYMENT"}
 
 
@@ -39,14 +41,14 @@ def parse(command):
         context = click.Context(found, parent=context, info_name=words[0])
         name, found, words = found.resolve_command(context, words)
     parameters = found.make_context(name, list(words), parent=context).params
-    _check_options(program, parameters)
+    _check_options(is_about_endpoint=shlex.split(command)[1] == "endpoint", parameters=parameters)
     return name, parameters
 
 
-def _check_options(program, parameters):
+def _check_options(*, is_about_endpoint, parameters):
     pairs = parameters.get("pairs") or parameters.get("config") or ()
     options = dict(pair.split("=", 1) for pair in pairs)
-    if program == "mlflow-fireworks":
+    if is_about_endpoint:
         parse_endpoint_config(options)
     elif parameters.get("endpoint"):
         parse_both(options, parameters["endpoint"])
