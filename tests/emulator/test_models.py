@@ -298,6 +298,9 @@ CONFIG = json.loads(base_files()["config.json"])
     [
         (without("config.json"), "config.json not found"),
         (broken("config.json", b"{"), "not valid JSON"),
+        (broken("config.json", b"\xef\xbb\xbf" + json.dumps(CONFIG).encode()), "config.json is not valid JSON"),
+        (broken("config.json", json.dumps(CONFIG).encode("utf-16")), "config.json is not valid JSON"),
+        (broken("tokenizer.json", b"\xef\xbb\xbf{}"), "tokenizer.json is not valid JSON"),
         (broken("config.json", b'{"model_type": "llama"}'), "architectures"),
         (broken("config.json", json.dumps({**CONFIG, "quantization_config": {}}).encode()), "quantization_config"),
         (broken("config.json", json.dumps({**CONFIG, "auto_map": {"a": "b"}}).encode()), "trustRemoteCode"),
@@ -319,6 +322,24 @@ def test_validation_finds_what_is_wrong_with_a_base_model(api, files, change, sa
     assert (status, code) == (400, 3)
     assert said in message
     assert api.get("chat").json()["state"] == "UPLOADING"
+
+
+def test_modules_of_an_embedding_model_may_call_their_tensors_alike(api, files):
+    api.create("embed", {**BASE, "kind": "EMBEDDING_MODEL"})
+    dense = safetensors({"linear.weight": ("F32", [2, 2], 16)})
+    index = json.dumps({"weight_map": {"linear.weight": "model.safetensors"}}).encode()
+    folders = {"2_Dense/model.safetensors": dense, "3_Dense/model.safetensors": dense}
+    api.upload("embed", {**files, **folders, "3_Dense/model.safetensors.index.json": index})
+    assert api.validate("embed").status_code == 200
+    assert api.get("embed").json()["baseModelDetails"]["parameterCount"] == str(32 + 4 + 4)
+
+
+def test_one_tensor_in_two_files_of_a_folder_is_refused(api, files):
+    api.create("chat")
+    api.upload("chat", {**files, "model-2.safetensors": files["model.safetensors"]})
+    status, code, message = error(api.validate("chat"))
+    assert (status, code) == (400, 3)
+    assert "in more than one safetensors file" in message
 
 
 def test_validation_switches(api, files):

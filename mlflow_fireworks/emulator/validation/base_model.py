@@ -94,28 +94,30 @@ def check_base_model(files: Mapping[str, UploadedFile], skips: Skips) -> Detecte
         config = parse_object("config.json", raw)
     else:
         config = check_config(raw, trust_remote_code=skips.trust_remote_code, quantized=skips.quantized)
-    tensors = _check_weights(files)
-    warnings = _check_index(files, tensors)
+    folders = _check_weights(files)
+    warnings = _check_index(files, folders)
     if not skips.config_only:
         _check_tokenizer(files)
     return Detected(
         model_type=config["model_type"] if isinstance(config.get("model_type"), str) else "",
         context_length=_context_length(config),
-        parameter_count=sum(math.prod(tensor.shape) for tensor in tensors.values()),
-        precision=_precision(config, tensors),
+        parameter_count=sum(math.prod(tensor.shape) for tensors in folders.values() for tensor in tensors.values()),
+        precision=_precision(config, folders[""]),
         config=config,
-        tensors=tensors,
+        tensors=folders[""],
         sampling=_sampling(files),
         warnings=tuple(warnings),
     )
 
 
-def _check_weights(files: Mapping[str, UploadedFile]) -> dict[str, Tensor]:
+def _check_weights(files: Mapping[str, UploadedFile]) -> dict[str, dict[str, Tensor]]:
+    """The tensors of each folder; modules of an embedding model call theirs alike (``linear.weight``)."""
     safetensors = sorted(name for name in files if name.endswith(".safetensors"))
     if not safetensors and not any(name.endswith(".bin") for name in files):
         raise invalid("no weights found: expected *.safetensors or *.bin")
-    tensors: dict[str, Tensor] = {}
+    folders: dict[str, dict[str, Tensor]] = {"": {}}
     for name in safetensors:
+        tensors = folders.setdefault(name.rpartition("/")[0], {})
         for key, tensor in read_tensors(name, files[name]).items():
             if key in tensors:
                 raise invalid(f"tensor {key!r} is in more than one safetensors file")
@@ -123,10 +125,10 @@ def _check_weights(files: Mapping[str, UploadedFile]) -> dict[str, Tensor]:
     shards = [name for name in files if "-of-" in name and name.endswith((".safetensors", ".bin"))]
     if len(shards) > 1 and not any(name.endswith(".index.json") for name in files):
         raise invalid("weights are sharded but no *.index.json was found")
-    return tensors
+    return folders
 
 
-def _check_index(files: Mapping[str, UploadedFile], tensors: Mapping[str, Tensor]) -> list[str]:
+def _check_index(files: Mapping[str, UploadedFile], folders: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
     warnings = []
     for name in sorted(files):
         if not name.endswith(".index.json"):
@@ -140,6 +142,7 @@ def _check_index(files: Mapping[str, UploadedFile], tensors: Mapping[str, Tensor
                 raise invalid(f"{name} refers to {shard}, which was not uploaded")
         if not name.endswith(".safetensors.index.json"):
             continue
+        tensors = folders.get(folder, {})
         missing = sorted(set(weight_map) - set(tensors))
         if missing:
             raise invalid(f"{name} lists tensor {missing[0]!r}, which no safetensors file holds")

@@ -17,9 +17,13 @@ class UploadedFile:
 
 
 def parse_object(name: str, text: str | bytes) -> JsonObject:
-    """Parse one JSON object out of a file, or refuse the file by name."""
+    """Parse one JSON object out of a file, or refuse the file by name.
+
+    Only plain UTF-8 is taken, as by the libraries that load a model: ``json.loads`` alone would also guess UTF-16 and
+    overlook a byte-order mark in bytes.
+    """
     try:
-        data = json.loads(text)
+        data = json.loads(text if isinstance(text, str) else text.decode("utf-8"))
     except (ValueError, RecursionError) as error:
         raise invalid(f"{name} is not valid JSON: {error}") from error
     if not isinstance(data, dict):
