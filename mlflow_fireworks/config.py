@@ -172,7 +172,9 @@ class Config(BaseModel):
     )
     world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
     trust_remote_code: Bool = Field(
-        default=False, description="let Fireworks trust the checkpoint's own code while it validates the config"
+        default=False,
+        description="let Fireworks trust the checkpoint's own code (auto_map), which is asked for when there is some; "
+        "false, when given = leave that code out, for a model that transformers knows without it",
     )
     skip_hf_config_validation: Bool = Field(
         default=False, description="ask Fireworks not to validate config.json against Hugging Face's classes"

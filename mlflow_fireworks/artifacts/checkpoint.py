@@ -1,45 +1,44 @@
 """The files of one checkpoint under their Fireworks names, and what its small files say.
 
-Rules that names alone do not tell:
-
-- An addon is `adapter_config.json` and its weights and nothing else: Fireworks refuses other files in it
-  ("unexpected file").
-- The chat template: Fireworks reads `chat_template` inside `tokenizer_config.json` (its docs know no other place),
-  newer transformers write `chat_template.jinja`. A `tokenizer_config.json` with the template folded in is made and
-  goes up; the `.jinja` file goes up as well, because transformers' processors read only that. Where both places
-  hold a template the file wins, as it does in transformers.
-- Older sentence-transformers keep the transformer in `0_Transformer/`. Fireworks looks for `config.json` at the
-  top, so that folder is lifted there and a `modules.json` is made that says so.
+Two rules that names alone do not tell: an addon is `adapter_config.json` and its weights and nothing else, as Fireworks
+refuses other files in it ("unexpected file"); and text goes up in plain UTF-8. The rest has rooms of its own: the chat
+template, sentence-transformers' modules, code of the checkpoint's own, the kind.
 """
 
 import json
-from collections.abc import Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 
-import yaml
-
+from mlflow_fireworks.artifacts.chat_template import TOKENIZER_CONFIG, fold_template, has_template, list_other_templates
 from mlflow_fireworks.artifacts.content import Made, Part
-from mlflow_fireworks.artifacts.documents import Document, Fault, child_of, parse_document, text_of, texts_of
+from mlflow_fireworks.artifacts.documents import Document, texts_of
+from mlflow_fireworks.artifacts.kinds import Open, infer_kind
 from mlflow_fireworks.artifacts.layout import Layout
+from mlflow_fireworks.artifacts.logged_defaults import carry_defaults
+from mlflow_fireworks.artifacts.own_code import drop_references, find_code_problems, find_references
+from mlflow_fireworks.artifacts.plain_text import find_stand_in
 from mlflow_fireworks.artifacts.selection import (
     ADAPTER_CONFIG,
     ADAPTER_WEIGHTS,
     DEFAULTS_FILE,
     Weights,
-    choose_weights,
     is_index,
     is_needed,
     is_weights,
 )
+from mlflow_fireworks.artifacts.sentence_modules import (
+    MODULES,
+    SETTINGS,
+    find_misfit,
+    find_module_fault,
+    lift_transformer,
+    list_module_folders,
+)
+from mlflow_fireworks.artifacts.small_files import parse_all, read_all, read_card, write_plainly
+from mlflow_fireworks.artifacts.weights import choose_all_weights, list_tensors
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
-
-_TOKENIZER_CONFIG = "tokenizer_config.json"
-_MODULES = "modules.json"
-_READERS = 8
-_EMBEDDING_TASKS = ("feature-extraction", "sentence-similarity")
 
 
 @dataclass(frozen=True)
@@ -53,8 +52,9 @@ class Checkpoint:
         contents: The bytes of every file that is not weights.
         documents: The JSON files among them, parsed; for an adapter also its base's `config.json` if it was near.
         card: The front matter of the model card, which itself stays.
-        problems: Files that cannot be parsed.
+        problems: Why it cannot go up.
         notes: What was decided on the way.
+        warnings: What may surprise.
     """
 
     kind: Kind
@@ -65,6 +65,7 @@ class Checkpoint:
     card: Document
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     def document(self, name: str) -> Document:
         """A parsed JSON file; empty when there is none."""
@@ -75,89 +76,77 @@ class Checkpoint:
         return [folder + name for folder, weights in self.weights.items() for name in weights.files]
 
 
-def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str) -> Checkpoint:
+@dataclass
+class _Draft:
+    """A checkpoint in the making.
+
+    Args:
+        files: Every file that was found or made, by name.
+        contents: The bytes of the small ones.
+        documents: Those of them that are JSON, parsed.
+        small: Names of those that go up.
+        problems: Why it cannot go up.
+        notes: What was decided on the way.
+        warnings: What may surprise.
+    """
+
+    files: dict[str, Part]
+    contents: dict[str, bytes]
+    documents: dict[str, Document]
+    small: list[str] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def put(self, name: str, made: Made, document: Document) -> None:
+        """Let a file that was made go up under a name, in place of the one found there."""
+        self.files[name], self.contents[name], self.documents[name] = made, made.data, document
+        self.small = list(dict.fromkeys([*self.small, name]))
+
+
+def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust: bool | None = None) -> Checkpoint:
     """Choose from a layout what goes up, and read the small files.
 
     Args:
         layout: The files that were found.
         wanted: The kind that the user asked for, or None.
         subject: What is deployed, for messages.
+        trust: Whether the user trusts code of the checkpoint's own; None when nothing was said.
 
     Raises:
         CheckpointError: The files do not make a model of that kind.
     """
-    files, modules, notes = _lift_transformer(dict(layout.files))
-    folders = _module_folders(files, modules)
-    contents = _read_all(files, [name for name in files if _is_small(name, folders)])
-    documents, faults = _parse_all(contents)
-    if fault := _check_modules(files, modules):
-        faults[_MODULES] = fault
-    kind = _choose_kind(files, documents.get("config.json", {}), wanted, layout.task, subject)
-    weights = _choose_all_weights(files, documents, kind, folders)
-    small = _choose_small(contents, kind, weights)
+    files, modules, notes = lift_transformer(dict(layout.files))
+    folders = list_module_folders(files, modules)
+    contents = read_all(files, [name for name in files if _is_small(name, folders)])
+    notes += write_plainly(files, contents)
+    documents, faults = parse_all(contents)
+    if fault := find_module_fault(files, modules):
+        faults.setdefault(MODULES, fault)
+    kind = _choose_kind(files, documents, wanted, layout.task, subject)
+    if kind is Kind.EMBEDDING and (misfit := find_misfit(modules, documents.get(SETTINGS, {}))):
+        raise CheckpointError(_describe_misfit(subject, misfit, documents.get("config.json", {})))
+    weights = choose_all_weights(files, documents, kind, folders)
+    draft = _Draft(files, contents, documents, _choose_small(contents, kind, weights), notes=notes)
     if kind is not Kind.ADDON:
-        if folded := _fold_chat_template(files, contents, documents):
-            files[_TOKENIZER_CONFIG], documents[_TOKENIZER_CONFIG] = folded.part, folded.document
-            contents[_TOKENIZER_CONFIG] = folded.part.data
-            small = list(dict.fromkeys([*small, _TOKENIZER_CONFIG]))
-            notes.append(folded.note)
-        contents |= _read_all(files, code := _find_code(files, documents))
-        small += code
-        notes += [f"{enumerate_names(code)}: the checkpoint's own code; add -C trust_remote_code=true"] if code else []
+        _put_template(draft)
+        _decide_on_code(draft, modules if kind is Kind.EMBEDDING else [], trust=trust)
+        _put_defaults(draft, layout.mlmodel)
+    draft.problems += [f"{files[name].origin} {fault.text}" for name, fault in faults.items() if name in draft.small]
     heavy = [folder + name for folder, group in weights.items() for name in group.files]
-    notes += _list_left_out([name for name in files if name not in layout.borrowed], {*small, *heavy}, weights)
+    found = [name for name in layout.files if name not in layout.borrowed]
+    draft.notes += _list_left_out(found, {*draft.small, *heavy}, weights)
     return Checkpoint(
         kind,
-        {name: files[name] for name in (*small, *heavy)},
+        {name: files[name] for name in (*draft.small, *heavy)},
         weights,
-        {name: contents[name] for name in small},
+        {name: contents[name] for name in draft.small},
         documents,
-        _read_card(files),
-        tuple(f"{files[name].origin} {fault.text}" for name, fault in faults.items() if name in small),
-        (*layout.notes, *notes),
+        read_card(files),
+        tuple(draft.problems),
+        (*layout.notes, *draft.notes),
+        tuple(draft.warnings),
     )
-
-
-def _read_modules(files: Mapping[str, Part]) -> list[Document]:
-    """The entries of `modules.json`: {"idx", "name", "path", "type"} each."""
-    if _MODULES not in files:
-        return []
-    try:
-        content = json.loads(files[_MODULES].read())
-    except ValueError:
-        return []
-    return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
-
-
-def _check_modules(files: Mapping[str, Part], modules: list[Document]) -> Fault | None:
-    """Without the settings of its pooling a model gives other vectors, and no error."""
-    if _MODULES not in files:
-        return None
-    if not modules:
-        return Fault("is not a list of modules")
-    for module in modules:
-        path = text_of(module, "path")
-        if path and str(module.get("type")).endswith(("Pooling", "Dense")) and f"{path}/config.json" not in files:
-            return Fault(f"names {path}/, and {path}/config.json is missing")
-    return None
-
-
-def _lift_transformer(files: dict[str, Part]) -> tuple[dict[str, Part], list[Document], list[str]]:
-    modules = _read_modules(files)
-    low = next((text_of(module, "path") for module in modules if str(module.get("type")).endswith("Transformer")), None)
-    if not low or "config.json" in files or f"{low}/config.json" not in files:
-        return files, modules, []
-    lifted = {name.removeprefix(f"{low}/"): part for name, part in files.items()}
-    modules = [{**module, "path": ""} if module.get("path") == low else module for module in modules]
-    lifted[_MODULES] = Made(json.dumps(modules, indent=2).encode(), f"made from {files[_MODULES].origin}")
-    return lifted, modules, [f"{low}/ was lifted to the top, where Fireworks looks, and {_MODULES} made to say so"]
-
-
-def _module_folders(files: Iterable[str], modules: list[Document]) -> list[str]:
-    """The folders of sentence-transformers' modules and those inside them, each with its slash."""
-    paths = [f"{path}/" for module in modules if (path := text_of(module, "path"))]
-    below = {name[: name.rindex("/") + 1] for name in files if "/" in name}
-    return sorted(folder for folder in below if folder.startswith(tuple(paths)))
 
 
 def _is_small(path: str, folders: list[str]) -> bool:
@@ -168,31 +157,11 @@ def _is_small(path: str, folders: list[str]) -> bool:
     return known or (bool(folder) and name.endswith(".json"))
 
 
-def _read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes]:
-    wanted = sorted(names)
-    with ThreadPoolExecutor(_READERS) as readers:
-        return dict(zip(wanted, readers.map(lambda name: files[name].read(), wanted), strict=True))
-
-
-def _parse_all(contents: Mapping[str, bytes]) -> tuple[dict[str, Document], dict[str, Fault]]:
-    documents: dict[str, Document] = {}
-    faults: dict[str, Fault] = {}
-    for name, data in contents.items():
-        if not name.endswith(".json") or name == _MODULES:
-            continue
-        content = parse_document(data)
-        if isinstance(content, Fault):
-            faults[name] = content
-        else:
-            documents[name] = content
-    return documents, faults
-
-
 def _choose_kind(
-    files: Mapping[str, Part], config: Document, wanted: Kind | None, task: str | None, subject: str
+    files: Mapping[str, Part], documents: Mapping[str, Document], wanted: Kind | None, task: str | None, subject: str
 ) -> Kind:
     is_adapter = ADAPTER_CONFIG in files and any(name in files for name in ADAPTER_WEIGHTS)
-    is_whole = _MODULES in files or any(is_weights(name) or is_index(name) for name in files if "/" not in name)
+    is_whole = MODULES in files or any(is_weights(name) or is_index(name) for name in files if "/" not in name)
     if wanted is Kind.ADDON and not is_adapter:
         raise CheckpointError(f"{subject} holds no LoRA adapter ({ADAPTER_CONFIG} and its weights); leave out -C kind=")
     if wanted in (Kind.BASE, Kind.EMBEDDING) and not is_whole:
@@ -203,29 +172,28 @@ def _choose_kind(
         raise CheckpointError(f"{subject} holds a whole model and an adapter; choose with -C kind=base or -C kind=lora")
     if is_adapter:
         return Kind.ADDON
-    heads = texts_of(config, "architectures")
-    # `BertModel` or `Qwen3Model` has no head to generate with; `GPT2LMHeadModel` does.
-    is_headless = bool(heads) and all(name.endswith("Model") and "Head" not in name for name in heads)
-    return Kind.EMBEDDING if _MODULES in files or task in _EMBEDDING_TASKS or is_headless else Kind.BASE
+    if MODULES in files:
+        return Kind.EMBEDDING
+    config = documents.get("config.json", {})
+    kind = infer_kind(
+        config,
+        task,
+        has_template="chat_template.jinja" in files or any(map(has_template, documents.values())),
+        list_tensors=lambda: list_tensors(files, documents),
+    )
+    if isinstance(kind, Open):
+        raise CheckpointError(
+            f"{subject}: {', '.join(texts_of(config, 'architectures'))} may generate text ({kind.why}) or make "
+            "embeddings, and Fireworks never changes a model's kind; choose with -C kind=base or -C kind=embedding"
+        )
+    return kind
 
 
-def _choose_all_weights(
-    files: Mapping[str, Part], documents: Mapping[str, Document], kind: Kind, folders: list[str]
-) -> dict[str, Weights]:
-    if kind is Kind.ADDON:
-        return {"": Weights((next(name for name in ADAPTER_WEIGHTS if name in files),))}
-    chosen: dict[str, Weights] = {}
-    for folder in ("", *(folders if kind is Kind.EMBEDDING else ())):
-        names = [name for path in files if (name := path.removeprefix(folder)) and folder + name == path]
-        shards = {
-            name: frozenset(map(str, child_of(documents.get(folder + name, {}), "weight_map").values()))
-            for name in names
-            if is_index(name)
-        }
-        weights = choose_weights([name for name in names if "/" not in name], shards)
-        if weights is not None:
-            chosen[folder] = weights
-    return chosen
+def _describe_misfit(subject: str, misfit: str, config: Document) -> str:
+    advice = f"{subject} is {misfit}; Fireworks serves dense embedding models"
+    if any("CausalLM" in name for name in texts_of(config, "architectures")):
+        advice += "; -C kind=base sends the language model in it, without the modules of sentence-transformers"
+    return advice
 
 
 def _choose_small(contents: Iterable[str], kind: Kind, weights: Mapping[str, Weights]) -> list[str]:
@@ -239,46 +207,54 @@ def _choose_small(contents: Iterable[str], kind: Kind, weights: Mapping[str, Wei
     return sorted({name for name in kept if not is_index(name)} | indexes)
 
 
-def _find_code(files: Iterable[str], documents: Mapping[str, Document]) -> list[str]:
-    """Python files at the top, when a config says that the model, tokenizer or processor is made by them."""
-    if not any("auto_map" in document for document in documents.values()):
-        return []
-    return sorted(name for name in files if name.endswith(".py") and "/" not in name)
+def _put_template(draft: _Draft) -> None:
+    if folded := fold_template(draft.files, draft.contents, draft.documents):
+        draft.put(TOKENIZER_CONFIG, folded.part, folded.document)
+        draft.notes.append(folded.note)
+    if others := list_other_templates(draft.files):
+        draft.warnings.append(
+            f"{enumerate_names(others)}: Fireworks has one chat template for each model, so these are left out"
+        )
 
 
-@dataclass(frozen=True)
-class _Folded:
-    """A `tokenizer_config.json` that was made with the chat template in it.
+def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool | None) -> None:
+    """Let the code go up that the configuration names and the user trusts, or leave both out."""
+    documents = {name: draft.documents[name] for name in draft.small if name in draft.documents}
+    references = find_references(documents, modules)
+    if not references:
+        return
+    named = {reference.document for reference in references}
+    if trust is False and MODULES not in named:
+        for name in sorted(named):
+            document = drop_references(documents[name])
+            draft.put(
+                name, Made(json.dumps(document, indent=2).encode(), f"made from {draft.files[name].origin}"), document
+            )
+        draft.notes.append(
+            f"{enumerate_names(sorted(named))}: goes up without auto_map, as trust_remote_code=false asks"
+        )
+        return
+    config = draft.documents.get("config.json", {})
+    draft.problems += find_code_problems(references, draft.files, config, trust=trust)
+    code = sorted(name for name in draft.files if name.endswith(".py") and "/" not in name)
+    draft.contents |= read_all(draft.files, code)
+    draft.problems += [
+        f"{draft.files[name].origin} {fault.text}" for name in code if (fault := find_stand_in(draft.contents[name]))
+    ]
+    draft.small += code
+    draft.notes += [f"{enumerate_names(code)}: the checkpoint's own code, run by trust_remote_code"] if code else []
+    if MODULES in named:
+        draft.warnings.append(
+            f"{MODULES} names modules of the checkpoint's own, which Fireworks is not known to run; compare its vectors"
+        )
 
-    Args:
-        part: The file.
-        document: It, parsed.
-        note: What was decided, for a person.
-    """
 
-    part: Made
-    document: Document
-    note: str
-
-
-def _fold_chat_template(
-    files: Mapping[str, Part], contents: Mapping[str, bytes], documents: Mapping[str, Document]
-) -> _Folded | None:
-    """The tokenizer's settings with the chat template in them; None when they are right as they are."""
-    settings = documents.get(_TOKENIZER_CONFIG, {})
-    if "chat_template.jinja" in contents:
-        origin, template = "chat_template.jinja", contents["chat_template.jinja"].decode("utf-8", "replace")
-    elif template := text_of(documents.get("chat_template.json", {}), "chat_template") or "":
-        origin = "chat_template.json"
-    if not template or settings.get("chat_template") == template or (_TOKENIZER_CONFIG in files and not settings):
-        return None
-    document = {**settings, "chat_template": template}
-    replaced = ", in place of the different one it held" if "chat_template" in settings else ""
-    return _Folded(
-        Made(json.dumps(document, indent=2).encode(), f"made with {files[origin].origin}"),
-        document,
-        f"{_TOKENIZER_CONFIG}: the chat template of {files[origin].origin} goes up inside it{replaced}",
-    )
+def _put_defaults(draft: _Draft, mlmodel: Document) -> None:
+    carried = carry_defaults(mlmodel, has_file=DEFAULTS_FILE in draft.files)
+    if carried.made is not None:
+        draft.put(DEFAULTS_FILE, carried.made, carried.document)
+    draft.notes += carried.notes
+    draft.warnings += carried.warnings
 
 
 def _list_left_out(files: Iterable[str], chosen: set[str], weights: Mapping[str, Weights]) -> list[str]:
@@ -286,17 +262,3 @@ def _list_left_out(files: Iterable[str], chosen: set[str], weights: Mapping[str,
     rest = sorted(set(files) - chosen - twins)
     notes = [f"other weights stay: {enumerate_names(sorted(twins))}"] if twins else []
     return notes + ([f"not needed by Fireworks and left out: {enumerate_names(rest)}"] if rest else [])
-
-
-def _read_card(files: Mapping[str, Part]) -> Document:
-    """The YAML between two lines of dashes at the top of `README.md`."""
-    if "README.md" not in files:
-        return {}
-    text = files["README.md"].read().decode("utf-8", "replace").lstrip("\ufeff")
-    if not text.startswith("---"):
-        return {}
-    try:
-        content = yaml.safe_load(text[3:].partition("\n---")[0])
-    except (yaml.YAMLError, ValueError):
-        return {}
-    return content if isinstance(content, dict) else {}

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from mlflow_fireworks.artifacts.chat_template import TOKENIZER_CONFIG, has_template
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.documents import (
     Document,
@@ -88,7 +89,7 @@ def find_facts(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> Facts:
         dtype=dtype,
         context_length=_find_context_length(checkpoint),
         moe=any((number_of(part, *_EXPERT_KEYS) or 0) > 1 for part in with_language_model(config)),
-        has_chat_template="chat_template" in checkpoint.document("tokenizer_config.json"),
+        has_chat_template=has_template(checkpoint.document(TOKENIZER_CONFIG)),
         supports_image_input=_takes_images(checkpoint),
     )
 

@@ -1,6 +1,5 @@
 """What goes up: the complete list of files under their Fireworks names, and what was found out about them."""
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.documents import Fault, text_of
 from mlflow_fireworks.artifacts.facts import Facts, describe_rope, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
+from mlflow_fireworks.artifacts.kinds import generates
 from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.preflight import (
@@ -36,9 +36,6 @@ from mlflow_fireworks.artifacts.unwrapping import unwrap
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import PreflightError
 from mlflow_fireworks.progress import Reporter, format_bytes
-
-# Heads that Fireworks serves (LlamaForCausalLM, GPT2LMHeadModel, Gemma3ForConditionalGeneration); not classifiers.
-_GENERATES = re.compile(r"CausalLM|LMHead|ConditionalGeneration|Generation|VL|Llava")
 
 
 @dataclass(frozen=True)
@@ -125,7 +122,8 @@ def build_manifest(
     read_explicit(config.hugging_face_url)
     open_default = partial(open_source, reporter=reporter, max_disk=config.max_disk)
     layout = find_layout(source, config, open_reference or open_default)
-    checkpoint = make_checkpoint(layout, config.kind, source.resolved)
+    trust = config.trust_remote_code if "trust_remote_code" in config.model_fields_set else None
+    checkpoint = make_checkpoint(layout, config.kind, source.resolved, trust=trust)
     headers: Mapping[str, Header | Fault] = read_headers(checkpoint)
     if layout.beside_adapter:
         checkpoint, headers = unwrap(checkpoint, headers)
@@ -167,6 +165,7 @@ def build_manifest(
         notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),
         warnings=(
             *layout.warnings,
+            *checkpoint.warnings,
             *doubts,
             *([f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}, so validation may refuse it"] if quantised else ()),
             *_find_warnings(checkpoint, facts, adapter),
@@ -223,7 +222,7 @@ def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None
         "datasets; for models that is not known"
         for names in _find_collisions(checkpoint)
     ]
-    if checkpoint.kind is Kind.BASE and not any(_GENERATES.search(name) for name in facts.architectures):
+    if checkpoint.kind is Kind.BASE and not generates(facts.architectures, facts.model_type):
         warnings.append(
             f"{', '.join(facts.architectures)} does not generate text, so Fireworks is unlikely to serve it"
         )

@@ -415,17 +415,6 @@ def test_undivided_file_wins_over_an_index_as_in_transformers(tmp_path):
     assert names(plan(folder)) == [*FLAT, "model.safetensors"]
 
 
-def test_code_goes_up_only_where_a_config_names_it(tmp_path):
-    folder = make_llama(tmp_path / "m")
-    (folder / "modeling_x.py").write_text("")
-    assert "modeling_x.py" not in names(plan(folder))
-    (folder / "modeling_x.py").write_text("class X: ...")
-    edit_json(folder / "config.json", auto_map={"AutoModel": "modeling_x.X"})
-    manifest = plan(folder)
-    assert "modeling_x.py" in names(manifest)
-    assert any("trust_remote_code" in note for note in manifest.notes)
-
-
 def test_small_files_go_first_and_weights_largest_first(tmp_path):
     manifest = plan(make_llama(tmp_path / "m", shards=3))
     weights = [file for file in manifest.files if file.name.endswith(".safetensors")]

@@ -1,0 +1,69 @@
+"""The small files of a checkpoint: read at once, written plainly, parsed."""
+
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import yaml
+
+from mlflow_fireworks.artifacts.content import Made, Part
+from mlflow_fireworks.artifacts.documents import Document, Fault, parse_document
+from mlflow_fireworks.artifacts.plain_text import find_stand_in, rewrite_plainly
+from mlflow_fireworks.artifacts.sentence_modules import MODULES
+from mlflow_fireworks.names import enumerate_names
+
+_READERS = 8
+
+
+def read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes]:
+    """The bytes of these files, by name."""
+    wanted = sorted(names)
+    with ThreadPoolExecutor(_READERS) as readers:
+        return dict(zip(wanted, readers.map(lambda name: files[name].read(), wanted), strict=True))
+
+
+def write_plainly(files: dict[str, Part], contents: dict[str, bytes]) -> list[str]:
+    """Put plain UTF-8 in the place of text with a byte-order mark or in UTF-16.
+
+    Args:
+        files: All files by name; changed.
+        contents: The bytes of the small ones; changed.
+
+    Returns:
+        A note where something was changed.
+    """
+    changed = {name: text for name, data in contents.items() if (text := rewrite_plainly(name, data)) is not None}
+    for name, text in changed.items():
+        files[name] = Made(text, f"{files[name].origin}, in plain UTF-8")
+        contents[name] = text
+    if not changed:
+        return []
+    return [f"{enumerate_names(sorted(changed))}: goes up in plain UTF-8, without the byte-order mark or UTF-16 it has"]
+
+
+def parse_all(contents: Mapping[str, bytes]) -> tuple[dict[str, Document], dict[str, Fault]]:
+    """The JSON objects among these files, and what is wrong with others, each by name."""
+    documents: dict[str, Document] = {}
+    faults: dict[str, Fault] = {}
+    for name, data in contents.items():
+        content: Document | Fault | None = find_stand_in(data)
+        if content is None and name.endswith(".json") and name != MODULES:
+            content = parse_document(data)
+        if isinstance(content, Fault):
+            faults[name] = content
+        elif content is not None:
+            documents[name] = content
+    return documents, faults
+
+
+def read_card(files: Mapping[str, Part]) -> Document:
+    """The YAML between two lines of dashes at the top of `README.md`."""
+    if "README.md" not in files:
+        return {}
+    text = files["README.md"].read().decode("utf-8", "replace").lstrip("\ufeff")
+    if not text.startswith("---"):
+        return {}
+    try:
+        content = yaml.safe_load(text[3:].partition("\n---")[0])
+    except (yaml.YAMLError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,124 @@
+"""What the real sentence-transformers saves for each sort of encoder: served, or refused by its name."""
+
+import importlib.util
+
+import pytest
+from support.checkpoints import edit_json, make_embedder, make_llama
+from support.planning import names, plan
+
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.errors import CheckpointError
+
+if importlib.util.find_spec("torch") is None:
+    pytest.skip("needs torch", allow_module_level=True)
+
+# The libraries that save these models warn about themselves.
+pytestmark = [pytest.mark.torch, pytest.mark.filterwarnings("ignore")]
+
+
+@pytest.fixture(scope="module")
+def bert(tmp_path_factory):
+    """A BERT with its head for masked words, and the folder of one without."""
+    from transformers import AutoTokenizer, BertConfig, BertForMaskedLM
+
+    folder = tmp_path_factory.mktemp("bert")
+    headless = make_embedder(folder / "headless")
+    sizes = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+    BertForMaskedLM(BertConfig(vocab_size=259, max_position_embeddings=128, **sizes)).save_pretrained(folder / "masked")
+    AutoTokenizer.from_pretrained(headless).save_pretrained(folder / "masked")
+    return folder
+
+
+def save_dense(bert, folder):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense, Normalize, Pooling, Transformer
+
+    modules = [Transformer(str(bert / "headless")), Pooling(16), Dense(16, 8), Normalize()]
+    SentenceTransformer(modules=modules).save_pretrained(str(folder))
+
+
+def save_static(bert, folder):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import StaticEmbedding
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(bert / "headless" / "tokenizer.json"))
+    SentenceTransformer(modules=[StaticEmbedding(tokenizer, embedding_dim=16)]).save_pretrained(str(folder))
+
+
+def save_router(bert, folder):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Pooling, Router, Transformer
+
+    ways = [[Transformer(str(bert / "headless")), Pooling(16)] for _ in range(2)]
+    SentenceTransformer(modules=[Router.for_query_document(*ways)]).save_pretrained(str(folder))
+
+
+def save_sparse(bert, folder):
+    from sentence_transformers import SparseEncoder
+
+    SparseEncoder(str(bert / "masked")).save_pretrained(str(folder))
+
+
+def save_cross(bert, folder):
+    from sentence_transformers import CrossEncoder
+
+    CrossEncoder(str(bert / "masked"), num_labels=1).save_pretrained(str(folder))
+
+
+def save_reranker(bert, folder):
+    from sentence_transformers import CrossEncoder
+
+    CrossEncoder(str(make_llama(folder.parent / "llama"))).save_pretrained(str(folder))
+
+
+def save_multi(bert, folder):
+    from sentence_transformers import MultiVectorEncoder
+
+    MultiVectorEncoder(str(bert / "headless")).save_pretrained(str(folder))
+
+
+def test_dense_encoder_goes_up_with_its_projection(tmp_path, bert):
+    save_dense(bert, tmp_path / "m")
+    manifest = plan(tmp_path / "m")
+    assert manifest.kind is Kind.EMBEDDING
+    assert {"1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"} <= set(names(manifest))
+
+
+@pytest.mark.parametrize(
+    ("save", "said"),
+    [
+        (save_sparse, "a sparse encoder"),
+        (save_cross, "a cross-encoder"),
+        (save_reranker, "a cross-encoder.*-C kind=base"),
+        (save_multi, "a multi-vector encoder"),
+        (save_router, "a router"),
+        (save_static, "StaticEmbedding"),
+    ],
+)
+def test_other_encoders_are_refused_by_their_names(tmp_path, bert, save, said):
+    save(bert, tmp_path / "m")
+    with pytest.raises(CheckpointError, match=said):
+        plan(tmp_path / "m")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("MarianMTModel", Kind.BASE),
+        ("EncoderDecoderModel", Kind.BASE),
+        ("Qwen3Model", Kind.EMBEDDING),
+        ("XLMRobertaModel", Kind.EMBEDDING),
+    ],
+)
+def test_transformers_own_tables_agree(tmp_path, name, kind):
+    from transformers.models.auto import modeling_auto
+
+    generating = set(modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.values())
+    generating |= set(modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.values())
+    assert (name in generating) is (kind is Kind.BASE)
+    folder = make_embedder(tmp_path / "m")
+    (folder / "modules.json").unlink()
+    config = {"architectures": [name], "model_type": "bert" if kind is Kind.EMBEDDING else "marian"}
+    edit_json(folder / "config.json", **config)
+    assert plan(folder).kind is kind
