@@ -1,8 +1,8 @@
 """What goes up: from a model's files to the manifest of a complete, checked checkpoint.
 
 In the order of reading: `sources` (where the files are), `layout` and `candidates` (which folder holds the checkpoint),
-`selection` and `checkpoint` (which files, under which names, which kind), `preflight` and `adapter` (every fault),
-`shards` and `unwrapping` (weights made on the fly), `facts`, `lineage`, `fingerprint`, and `manifest`, which joins all.
-`checkpoint` has a room for each of its questions: `weights`, `small_files`, `plain_text`, `chat_template`,
-`sentence_modules`, `own_code`, `logged_defaults`, `kinds`.
+`selection` and `checkpoint` (which files, under which names, which kind), `preflight`, `quantisation` and `adapter`
+(every fault), `shards` and `unwrapping` (weights made on the fly), `facts`, `lineage`, `fingerprint`, and `manifest`,
+which joins all. `checkpoint` has a room for each of its questions: `weights`, `small_files`, `plain_text`,
+`chat_template`, `sentence_modules`, `own_code`, `logged_defaults`, `kinds`.
 """

@@ -17,13 +17,12 @@ from mlflow_fireworks.artifacts.kinds import generates
 from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.preflight import (
-    WHAT_IS_KNOWN_OF_QUANTISED,
     find_doubts,
     find_lack_of_disk,
     find_problems,
-    find_quantisation,
     read_headers,
 )
+from mlflow_fireworks.artifacts.quantisation import WHAT_IS_KNOWN_OF_QUANTISED, find_quantisation
 from mlflow_fireworks.artifacts.repository import Repository
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
@@ -128,7 +127,7 @@ def build_manifest(
     if layout.beside_adapter:
         checkpoint, headers = unwrap(checkpoint, headers)
     problems = find_problems(checkpoint, headers, layout.links)
-    quantised = find_quantisation(checkpoint, headers)
+    quantised = find_quantisation(checkpoint, headers, layout.files)
     if quantised and not config.allow_quantized:
         problems.append(
             f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the model from before quantisation, or send this one "

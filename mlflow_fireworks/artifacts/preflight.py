@@ -21,7 +21,6 @@ from mlflow_fireworks.artifacts.documents import (
     is_lfs_pointer,
     text_of,
     texts_of,
-    with_language_model,
 )
 from mlflow_fireworks.artifacts.facts import total_bytes
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
@@ -37,11 +36,6 @@ _SHOWN = 5
 # answer 1,000 shards take six seconds (measured), so all of them are looked into.
 _READERS = 10
 _MAX_NAME_BYTES = 255
-_UNQUANTISED = {"F64", "F32", "F16", "BF16"}
-WHAT_IS_KNOWN_OF_QUANTISED = (
-    "Fireworks documents that it takes FP16 or BF16 weights and quantises them itself, yet its own tool "
-    "fireworks-prequant writes fp8 and nvfp4 checkpoints for it"
-)
 
 
 def read_headers(checkpoint: Checkpoint) -> dict[str, Header | Fault]:
@@ -153,30 +147,6 @@ def _check_config(checkpoint: Checkpoint) -> Iterator[str]:
 def _check_tokenizer(checkpoint: Checkpoint) -> Iterator[str]:
     if not has_vocabulary(name.rpartition("/")[2] for name in checkpoint.files):
         yield "the tokenizer is missing (tokenizer.json or tokenizer.model); save it beside the weights"
-
-
-def find_quantisation(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> str | None:
-    """What shows that a checkpoint is quantised, in words; None when nothing does.
-
-    Args:
-        checkpoint: What is to go up.
-        headers: From `read_headers`.
-    """
-    config = checkpoint.document("config.json")
-    for part in with_language_model(config) if checkpoint.kind is not Kind.ADDON else ():
-        settings = child_of(part, "quantization_config") or child_of(part, "compression_config")
-        if settings:
-            method = text_of(settings, "quant_method") or "unknown method"
-            return f"{checkpoint.files['config.json'].origin} has a quantization_config ({method})"
-    elements: dict[str, int] = defaultdict(int)
-    for header in headers.values():
-        if isinstance(header, Header):
-            for dtype, count in header.elements().items():
-                elements[dtype] += count
-    packed = sum(count for dtype, count in elements.items() if dtype not in _UNQUANTISED)
-    if packed > sum(elements.values()) / 2:
-        return f"most weights are stored as {max(elements, key=lambda dtype: elements[dtype])}"
-    return None
 
 
 def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:
