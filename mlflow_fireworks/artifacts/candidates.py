@@ -28,10 +28,12 @@ class Choice:
 
     Args:
         folder: Relative to where the search began; empty for that folder itself.
+        notes: What was decided.
         warnings: What may surprise.
     """
 
     folder: str
+    notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
 
@@ -47,7 +49,8 @@ def choose_folder(
         files: All files, training checkpoints and caches already left out.
         subject: What is searched, for messages, e.g. `models:/chat/3`.
         root: Where `files` begin in the artifacts, for messages.
-        training: Folders of training checkpoints that were left out; named when nothing else is there.
+        training: Folders of training checkpoints that were left out; where nothing else is there, a single one is
+            taken and several are named.
         links: Symbolic links that cannot be followed; named when nothing else is there.
 
     Raises:
@@ -56,10 +59,13 @@ def choose_folder(
     folders = _group(files)
     found = sorted(folder for folder, names in folders.items() if _holds_checkpoint(names))
     outer = [folder for folder in found if not any(_is_inside(folder, other) for other in found)]
+    if not outer and len(training) == 1:
+        return Choice(training[0], notes=(f"the only weights are those of the training run's {training[0]}/",))
     if not outer and training:
+        shown = [_show(root, folder) for folder in training]
         raise CheckpointError(
-            f"{subject} holds only checkpoints of a training run: {enumerate_names(training)}; "
-            f"choose with -C checkpoint_path={training[-1]}"
+            f"{subject} holds only checkpoints of a training run: {enumerate_names(shown)}; "
+            f"choose with -C checkpoint_path={shown[-1]}"
         )
     if not outer and links:
         raise CheckpointError(
@@ -133,7 +139,8 @@ def list_training_checkpoints(paths: Iterable[str]) -> tuple[str, ...]:
     """Folders such as `checkpoint-500` that hold weights, in the order of their steps."""
     found = set()
     for path in paths:
-        match = TRAINING_CHECKPOINT.search(path)
-        if match and (is_weights(path.rpartition("/")[2]) or path.endswith(ADAPTER_WEIGHTS)):
-            found.add(path[: match.end()])
+        # The last one: `checkpoint-500/artifacts/checkpoint-500` is how transformers' MLflowCallback logs it.
+        *_, end = (0, *(match.end() for match in TRAINING_CHECKPOINT.finditer(path)))
+        if end and (is_weights(path.rpartition("/")[2]) or path.endswith(ADAPTER_WEIGHTS)):
+            found.add(path[:end])
     return tuple(sorted(found, key=lambda folder: (len(folder), folder)))

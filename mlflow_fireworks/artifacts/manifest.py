@@ -14,7 +14,7 @@ from mlflow_fireworks.artifacts.documents import Fault, text_of
 from mlflow_fireworks.artifacts.facts import Facts, describe_rope, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.kinds import generates
-from mlflow_fireworks.artifacts.layout import Layout, OpenSource, find_layout
+from mlflow_fireworks.artifacts.layout import Layout, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.preflight import (
     find_doubts,
@@ -23,6 +23,7 @@ from mlflow_fireworks.artifacts.preflight import (
     read_headers,
 )
 from mlflow_fireworks.artifacts.quantisation import WHAT_IS_KNOWN_OF_QUANTISED, find_quantisation
+from mlflow_fireworks.artifacts.reference import OpenSource
 from mlflow_fireworks.artifacts.repository import Repository
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
