@@ -131,7 +131,7 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
     if kind is not Kind.ADDON:
         _put_template(draft)
         _decide_on_code(draft, modules if kind is Kind.EMBEDDING else [], trust=trust)
-        _put_defaults(draft, layout.mlmodel)
+    _put_defaults(draft, layout.mlmodel, kind)
     draft.problems += [f"{files[name].origin} {fault.text}" for name, fault in faults.items() if name in draft.small]
     heavy = [folder + name for folder, group in weights.items() for name in group.files]
     found = [name for name in layout.files if name not in layout.borrowed]
@@ -249,8 +249,9 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
         )
 
 
-def _put_defaults(draft: _Draft, mlmodel: Document) -> None:
-    carried = carry_defaults(mlmodel, has_file=DEFAULTS_FILE in draft.files)
+def _put_defaults(draft: _Draft, mlmodel: Document, kind: Kind) -> None:
+    """Not into an adapter: whether Fireworks takes a third file there is not known for its REST API."""
+    carried = carry_defaults(mlmodel, may_add=kind is Kind.BASE and DEFAULTS_FILE not in draft.files)
     if carried.made is not None:
         draft.put(DEFAULTS_FILE, carried.made, carried.document)
     draft.notes += carried.notes

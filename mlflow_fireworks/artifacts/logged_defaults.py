@@ -42,17 +42,17 @@ class LoggedDefaults:
     warnings: tuple[str, ...] = ()
 
 
-def carry_defaults(mlmodel: Document, *, has_file: bool) -> LoggedDefaults:
+def carry_defaults(mlmodel: Document, *, may_add: bool) -> LoggedDefaults:
     """Carry over what MLflow applies to each request.
 
     Args:
         mlmodel: The parsed `MLmodel`; empty when there is none.
-        has_file: Whether the checkpoint has a `fireworks.json` of its own, which is left as it is.
+        may_add: Whether a `fireworks.json` may be made; one that the checkpoint has is left as it is.
     """
     flavors = child_of(mlmodel, "flavors")
     logged = child_of(child_of(flavors, "python_function"), "config")
     is_pipeline = "transformers" in flavors
-    defaults = {} if has_file or not is_pipeline else _translate(logged)
+    defaults = _translate(logged) if may_add and is_pipeline else {}
     rest = [name for name in logged if name not in _WORDS or _WORDS[name] not in defaults]
     warnings = []
     if rest:

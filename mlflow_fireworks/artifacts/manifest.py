@@ -10,8 +10,9 @@ from huggingface_hub import HfApi
 from mlflow_fireworks.artifacts.adapter import Adapter, find_adapter_warnings, read_adapter
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint, make_checkpoint
 from mlflow_fireworks.artifacts.content import Part
+from mlflow_fireworks.artifacts.context_length import find_context_length
 from mlflow_fireworks.artifacts.documents import Fault, text_of
-from mlflow_fireworks.artifacts.facts import Facts, describe_rope, find_facts
+from mlflow_fireworks.artifacts.facts import Facts, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.kinds import generates
 from mlflow_fireworks.artifacts.layout import Layout, find_layout
@@ -226,8 +227,8 @@ def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None
         warnings.append(
             f"{', '.join(facts.architectures)} does not generate text, so Fireworks is unlikely to serve it"
         )
-    if rope := describe_rope(checkpoint):
-        warnings.append(rope)
+    if stretched := find_context_length(checkpoint).warning:
+        warnings.append(stretched)
     if "tokenizer_config.json" not in checkpoint.files:
         warnings.append(
             "there is no tokenizer_config.json; Fireworks then knows no chat template and no special tokens"

@@ -22,7 +22,7 @@ from mlflow_fireworks.artifacts.documents import (
     text_of,
     texts_of,
 )
-from mlflow_fireworks.artifacts.facts import total_bytes
+from mlflow_fireworks.artifacts.parameters import total_bytes
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
 from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes

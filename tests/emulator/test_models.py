@@ -324,6 +324,27 @@ def test_validation_finds_what_is_wrong_with_a_base_model(api, files, change, sa
     assert api.get("chat").json()["state"] == "UPLOADING"
 
 
+@pytest.mark.parametrize(
+    ("config", "length"),
+    [
+        ({"rope_scaling": {"type": "linear", "factor": 4.0}}, 2048),
+        ({"rope_parameters": {"rope_type": "dynamic", "factor": 2}}, 1024),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 256}}, 1024),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 256}}, 512),
+        ({"rope_scaling": {"rope_type": "llama3", "factor": 8.0}}, 512),
+        ({"rope_scaling": {"type": "linear", "factor": "4"}}, 512),
+        ({"rope_scaling": None}, 512),
+        ({"model_type": "xlm-roberta", "max_position_embeddings": 514}, 512),
+        ({"model_type": "gemma3_text", "rope_scaling": {"rope_type": "linear", "factor": 8.0}}, 512),
+    ],
+)
+def test_context_length_is_read_with_what_stretches_it(api, files, config, length):
+    api.create("chat")
+    api.upload("chat", {**files, "config.json": json.dumps({**CONFIG, **config}).encode()})
+    assert api.validate("chat").status_code == 200
+    assert api.get("chat").json()["contextLength"] == length
+
+
 def test_modules_of_an_embedding_model_may_call_their_tensors_alike(api, files):
     api.create("embed", {**BASE, "kind": "EMBEDDING_MODEL"})
     dense = safetensors({"linear.weight": ("F32", [2, 2], 16)})

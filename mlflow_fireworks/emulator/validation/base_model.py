@@ -20,6 +20,7 @@ _PRECISION_OF = {
     "F8_E4M3": "FP8", "F8_E5M2": "FP8",
 }  # fmt: skip
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "max_sequence_length", "seq_length", "max_seq_len", "n_ctx")
+_MAX_FACTOR = 1000
 _TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
@@ -164,8 +165,26 @@ def _context_length(config: JsonObject) -> int:
     for source in (config, text_config if isinstance(text_config, dict) else {}):
         for key in _CONTEXT_KEYS:
             if type(source.get(key)) is int and 0 < source[key] < 2**31:
-                return int(source[key])
+                return _usable_length(source, int(source[key]))
     return 0
+
+
+def _usable_length(config: JsonObject, stated: int) -> int:
+    """The stated length without RoBERTa's positions for padding, or as rotary embeddings stretch it."""
+    if config.get("model_type") in ("roberta", "xlm-roberta", "camembert", "mpnet"):
+        return stated - 2
+    rope = config.get("rope_scaling") or config.get("rope_parameters")
+    if not isinstance(rope, dict) or str(config.get("model_type")).startswith("gemma3"):
+        return stated
+    kind, factor = rope.get("rope_type", rope.get("type")), rope.get("factor")
+    if (
+        kind not in ("linear", "dynamic", "yarn")
+        or not isinstance(factor, (int, float))
+        or not 1 < factor < _MAX_FACTOR
+    ):
+        return stated
+    original = rope.get("original_max_position_embeddings")
+    return max(stated, int((original if type(original) is int and original > 0 else stated) * factor))
 
 
 def _precision(config: JsonObject, tensors: Mapping[str, Tensor]) -> str:
