@@ -3,7 +3,7 @@
 In the order of reading: `sources` (where the files are), `layout` and `candidates` (which folder holds the checkpoint),
 `selection` and `checkpoint` (which files, under which names, which kind), `preflight`, `quantisation` and `adapter`
 (every fault), `shards` and `unwrapping` (weights made on the fly), `facts` with `parameters` and `context_length`,
-`lineage`, `fingerprint`, and `manifest`, which joins all.
+`evidence` and `lineage`, `fingerprint`, and `manifest`, which joins all.
 
 `layout` and `checkpoint` have a room for each of their questions: `tree`, `components`, `reference`, `neighbours`;
 `weights`, `small_files`, `plain_text`, `chat_template`, `sentence_modules`, `own_code`, `logged_defaults`, `kinds`.

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mlflow_fireworks.artifacts.documents import Document, text_of
-from mlflow_fireworks.artifacts.repository import read_repository
+from mlflow_fireworks.artifacts.repository import choose_base
 from mlflow_fireworks.artifacts.safetensors import Header
 
 _MIN_RANK, _MAX_RANK = 4, 64
@@ -57,7 +57,7 @@ def read_adapter(config: Document, other_names: Iterable[str] = ()) -> Adapter:
     r, modules = config.get("r"), config.get("target_modules")
     listed = modules if isinstance(modules, list) else []
     named = [text_of(config, "base_model_name_or_path") or "", *other_names]
-    base = next((found for name in named if (found := read_repository(name))), None)
+    base = choose_base(named)
     return Adapter(
         r=r if isinstance(r, int) and not isinstance(r, bool) else 0,
         target_modules=tuple(sorted({_short_name(str(name)) for name in listed})),

@@ -1,51 +1,26 @@
 """From which Hugging Face repository a model comes (`huggingFaceUrl`), and how good the evidence is.
 
-Evidence is asked in this order, and the first that names a repository wins:
-
-1.  `-C hugging_face_url=` (`none` forbids it)
-2.  the model URI, when the model is deployed from `hf:/…` or a folder of the Hub's cache
-3.  tags of the model version, the registered model, the run
-4.  `MLmodel`: the flavor's `source_model_name`, where a pyfunc's artifact was taken from; then its metadata
-5.  the logged model's params and tags, the run's params
-6.  `config.json`: `_name_or_path`
-7.  `adapter_config.json`: `base_model_name_or_path`
-8.  the model card: `base_model`
-9.  `tokenizer_config.json`: `name_or_path`
+What names a repository is collected by `evidence`; the first that holds wins. A repository that the Hub does not know
+is left out, unless the user named it.
 
 Fireworks uses the URL to find how to tune the model (its docs, fine-tuning: a training shape is resolved from it);
 it never fetches weights from there. So the URL of the model that was tuned is the useful one, which is what most of
-this evidence names.
-
-Tags below `fireworks.` are left out: this plugin writes its own findings there, which are no evidence for themselves.
+the evidence names.
 """
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from huggingface_hub import HfApi
 
-from mlflow_fireworks.artifacts.checkpoint import Checkpoint
-from mlflow_fireworks.artifacts.documents import Document, child_of, text_of, texts_of
+from mlflow_fireworks.artifacts.evidence import Evidence
 from mlflow_fireworks.artifacts.hub import HubAnswer, ask_hub
-from mlflow_fireworks.artifacts.layout import Layout
 from mlflow_fireworks.artifacts.repository import Repository, read_repository
-from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
-from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import InvalidConfigError
 
 _SECONDS_FOR_THE_HUB = 5.0
-_TAGS = ("model version tag", "registered model tag", "run tag")
-# Names of tags and params that people give a repository under; compared without case and punctuation.
-_KEYS = {
-    *("huggingface", "huggingfaceid", "huggingfacemodel", "huggingfacemodelid", "huggingfacemodelname"),
-    *("huggingfacerepo", "huggingfacerepoid", "huggingfaceurl", "hf", "hfid", "hfmodel", "hfmodelid", "hfmodelname"),
-    *("hfrepo", "hfrepoid", "hfurl", "basemodel", "basemodelid", "basemodelname", "basemodelnameorpath"),
-    *("sourcemodel", "sourcemodelname", "modelnameorpath", "modelid", "modelname", "pretrainedmodel"),
-    *("pretrainedmodelname", "pretrainedmodelnameorpath", "nameorpath"),
-}
 
 
 @dataclass(frozen=True)
@@ -67,23 +42,6 @@ class Lineage:
     confidence: str = "none"
     verified: bool | None = None
     base_url: str | None = None
-
-
-@dataclass(frozen=True)
-class Evidence:
-    """One place that names a repository.
-
-    Args:
-        repository: What it names.
-        origin: Which place, for a person.
-        confidence: How much that place is worth.
-        ancestor: It names what the model was made from; no contradiction to a name of the model itself.
-    """
-
-    repository: Repository
-    origin: str
-    confidence: str
-    ancestor: bool = False
 
 
 @dataclass(frozen=True)
@@ -127,62 +85,6 @@ def to_url(option: str | None) -> str | None:
     return repository.url if repository else None
 
 
-def collect_evidence(source: Source, layout: Layout, checkpoint: Checkpoint) -> list[Evidence]:
-    """Everything but the option that names a repository, best first, as listed at the top of this module."""
-    return [
-        Evidence(repository, origin, confidence, ancestor)
-        for text, origin, confidence, ancestor in _list_names(source, layout, checkpoint)
-        if (repository := read_repository(text)) is not None
-    ]
-
-
-def _list_names(source: Source, layout: Layout, checkpoint: Checkpoint) -> Iterator[tuple[str, str, str, bool]]:
-    if source.resolved.startswith("hf:") or "/models--" in source.resolved:
-        yield source.resolved, "model URI", "high", False
-    for kind in _TAGS:
-        yield from ((text, origin, "high", False) for text, origin in _read_hints(source, kind))
-    yield from _list_mlmodel_names(layout)
-    for kind in ("logged model param", "logged model tag", "run param"):
-        yield from ((text, origin, "medium", False) for text, origin in _read_hints(source, kind))
-    name = text_of(checkpoint.document("config.json"), "_name_or_path")
-    yield name or "", "config.json _name_or_path", "medium", True
-    name = text_of(checkpoint.document(ADAPTER_CONFIG), "base_model_name_or_path")
-    yield name or "", f"{ADAPTER_CONFIG} base_model_name_or_path", "high", True
-    for name in texts_of(checkpoint.card, "base_model")[:1]:
-        yield name, "model card base_model", "medium", True
-    name = text_of(checkpoint.document("tokenizer_config.json"), "name_or_path")
-    yield name or "", "tokenizer_config.json name_or_path", "low", True
-
-
-def _read_hints(source: Source, kind: str) -> Iterator[tuple[str, str]]:
-    for hint in source.hints:
-        if hint.origin == kind and _is_evidence(hint.key, hint.value):
-            yield hint.value, f"{kind} {hint.key}"
-
-
-def _is_evidence(key: str, value: str) -> bool:
-    """Whether a tag or param may name a repository; `model_name=chat` is how people name their own models."""
-    if key.startswith("fireworks.") or ("/" not in value and not re.search(r"hf|hugging", key, re.IGNORECASE)):
-        return False
-    plain = re.sub(r"[^a-z0-9]", "", key.lower())
-    last = re.sub(r"[^a-z0-9]", "", re.split(r"[./]", key.lower())[-1])
-    return plain in _KEYS or last in _KEYS
-
-
-def _list_mlmodel_names(layout: Layout) -> Iterator[tuple[str, str, str, bool]]:
-    flavors = child_of(layout.mlmodel, "flavors")
-    for flavor in flavors:
-        name = text_of(child_of(flavors, flavor), "source_model_name")
-        yield name or "", "MLmodel source_model_name", "high", False
-    for artifact in child_of(child_of(flavors, "python_function"), "artifacts").values():
-        if isinstance(artifact, dict) and layout.location.startswith(str(artifact.get("path"))):
-            yield text_of(artifact, "uri") or "", "MLmodel artifact uri", "high", False
-    metadata = child_of(layout.mlmodel, "metadata")
-    for key, value in metadata.items():
-        if isinstance(value, str) and _is_evidence(key, value):
-            yield value, f"MLmodel metadata {key}", "medium", False
-
-
 def find_lineage(
     evidence: list[Evidence], config: Config, api: HfApi, *, seconds: float = _SECONDS_FOR_THE_HUB
 ) -> Finding:
@@ -219,6 +121,11 @@ def find_lineage(
                 f"{item.origin} names {name}, which the Hugging Face Hub does not know (or it is private and no token "
                 "is set); it is not used, -C hugging_face_url= sets one"
             )
+        elif item.is_guess and not answer.exists:
+            notes.append(
+                f"{item.origin} names {item.copy}, a quantised copy, and what it was made from is not known; "
+                "-C hugging_face_url= sets the original"
+            )
         elif "/" not in name and not item.repository.certain and not answer.exists:
             notes.append(f"{item.origin} names {name}, which may be a local folder; it is not taken for a repository")
         else:
@@ -250,6 +157,8 @@ def _conclude(item: Evidence, answer: HubAnswer, evidence: list[Evidence]) -> Fi
     asked = item.repository.name
     repository = Repository(answer.name, certain=True) if answer.name else item.repository
     notes, warnings = [], []
+    if item.copy:
+        notes.append(f"{item.origin} names {item.copy}, a quantised copy; {asked} is taken for the original")
     if repository.name != asked:
         notes.append(f"{asked} is now called {repository.name} on the Hugging Face Hub")
     if answer.exists is None:
@@ -273,16 +182,9 @@ def _conclude(item: Evidence, answer: HubAnswer, evidence: list[Evidence]) -> Fi
 
 
 def _find_others(evidence: list[Evidence], known: set[str]) -> Iterator[Evidence]:
-    """Evidence of other repositories, each once; a bare name that may be a folder contradicts nothing."""
+    """Evidence of other repositories, each once; a bare name that may be a folder, or a copy, contradicts nothing."""
     for item in evidence:
         name = item.repository.name.lower()
-        if name not in known and ("/" in name or item.repository.certain):
+        if name not in known and not item.copy and ("/" in name or item.repository.certain):
             known = {*known, name}
             yield item
-
-
-def find_base_names(layout: Layout, checkpoint: Checkpoint) -> list[str]:
-    """Where else an adapter's base model may be named when `adapter_config.json` holds only a path, best first."""
-    flavor: Document = child_of(child_of(layout.mlmodel, "flavors"), "transformers")
-    names = [text_of(flavor, "source_model_name"), text_of(checkpoint.document("config.json"), "_name_or_path")]
-    return [name for name in (*names, *texts_of(checkpoint.card, "base_model")[:1]) if name]

@@ -12,11 +12,12 @@ from mlflow_fireworks.artifacts.checkpoint import Checkpoint, make_checkpoint
 from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.context_length import find_context_length
 from mlflow_fireworks.artifacts.documents import Fault, text_of
+from mlflow_fireworks.artifacts.evidence import collect_evidence, find_base_names
 from mlflow_fireworks.artifacts.facts import Facts, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.kinds import generates
 from mlflow_fireworks.artifacts.layout import Layout, find_layout
-from mlflow_fireworks.artifacts.lineage import Lineage, collect_evidence, find_base_names, find_lineage, read_explicit
+from mlflow_fireworks.artifacts.lineage import Lineage, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.preflight import (
     find_doubts,
     find_lack_of_disk,

@@ -1,6 +1,7 @@
 """Names of Hugging Face repositories, told apart from local paths that look alike."""
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,26 @@ _LOCAL_WORDS = {
     *("downloads", "exp", "experiments", "export", "exports", "final", "home", "llm", "local", "logs", "merged"),
     *("mlartifacts", "mlruns", "mnt", "model", "models", "out", "output", "outputs", "peft", "pipeline", "result"),
     *("results", "runs", "save", "saved", "saved_model", "saved_models", "saves", "tmp", "train", "weights"),
+}
+# What is added to the name of a quantised copy: `-bnb-4bit`, `-GPTQ-Int4`, `-AWQ`, `-FP8-dynamic`, `-quantized.w4a16`.
+_QUANTISED = re.compile(
+    r"(-unsloth)?([-_](bnb|gptq|awq|gguf|mlx|exl[23]|hqq|aqlm|fp8|nvfp4|mxfp4|int[48]|w\d+a\d+|[2-8]-?bits?"
+    r"|quantized(\.w\d+a\d+)?))+(-(dynamic|static|block))?$",
+    re.IGNORECASE,
+)
+# Organisations that publish copies of other people's models and not the originals.
+_COPIERS = {
+    *(
+        "thebloke",
+        "neuralmagic",
+        "redhatai",
+        "hugging-quants",
+        "mlx-community",
+        "bartowski",
+        "modelcloud",
+        "casperhansen",
+    ),
+    *("lmstudio-community", "turboderp", "nvidia", "amd", "intel", "isotr0py", "techxgenus", "solidrust"),
 }
 _TRAINING_FOLDER = re.compile(r"(checkpoint|step|epoch|global_step)[-_]?\d+", re.IGNORECASE)
 
@@ -73,6 +94,43 @@ def read_repository(text: str) -> Repository | None:
     if first.lower() in _LOCAL_WORDS or any(map(_TRAINING_FOLDER.fullmatch, [first, *rest])):
         return None
     return Repository(text, certain=False)
+
+
+def is_cache_folder(path: str) -> bool:
+    """Whether a path leads through a repository's folder in a cache of the Hub (`models--org--name`)."""
+    return _CACHE_FOLDER.search(path) is not None
+
+
+def find_original(copy: Repository) -> Repository | None:
+    """What a quantised copy was made from, by its name.
+
+    Args:
+        copy: Any repository.
+
+    Returns:
+        None when it is no such copy. `certain` where the same organisation has the original as well, as `unsloth` and
+        those have who quantise their own models.
+    """
+    if not _QUANTISED.search(copy.name):
+        return None
+    organisation = copy.name.partition("/")[0].lower()
+    return Repository(_QUANTISED.sub("", copy.name), certain="/" in copy.name and organisation not in _COPIERS)
+
+
+def choose_base(names: Iterable[str]) -> Repository | None:
+    """The repository of an adapter's base model: the first that is spelled in full, else the first bare name.
+
+    A bare name may be a folder on the machine that trained the adapter, and must not hide what the card says. Of a
+    quantised copy, which is what QLoRA trains on, the original is meant where it is known.
+
+    Args:
+        names: What names it, best first.
+    """
+    found = [repository for name in names if (repository := read_repository(name))]
+    full = [repository for repository in found if repository.certain or "/" in repository.name]
+    chosen = next(iter(full or found), None)
+    original = find_original(chosen) if chosen else None
+    return original if original and original.certain else chosen
 
 
 def _read_hub_uri(text: str) -> HubUri | None:

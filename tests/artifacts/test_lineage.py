@@ -9,7 +9,8 @@ from support.checkpoints import edit_json, make_adapter, make_llama, make_pyfunc
 from support.hub_directory import HubDirectory
 from support.planning import plan, source_of
 
-from mlflow_fireworks.artifacts.lineage import Evidence, find_lineage, to_url
+from mlflow_fireworks.artifacts.evidence import Evidence
+from mlflow_fireworks.artifacts.lineage import find_lineage, to_url
 from mlflow_fireworks.artifacts.repository import read_repository
 from mlflow_fireworks.artifacts.sources.source import Hint
 from mlflow_fireworks.config import parse_config
@@ -215,6 +216,112 @@ def test_artifact_of_a_pyfunc_tells_where_it_was_taken_from(tmp_path):
     mlmodel = (folder / "MLmodel").read_text()
     (folder / "MLmodel").write_text(mlmodel.replace("/home/someone/checkpoint", "hf:/acme/chat"))
     assert plan(folder).lineage.evidence == "MLmodel artifact uri"
+
+
+@pytest.fixture
+def artifacts(tmp_path):
+    """A pyfunc with two artifacts, the path of one beginning like the other's, in any spelling of `MLmodel`."""
+
+    def make(folder, chosen, spelled="artifacts/{}"):
+        model = make_pyfunc_model(folder, ["llama", "llama-guard"])
+        mlmodel = (model / "MLmodel").read_text()
+        for key in ("llama", "llama-guard"):
+            mlmodel = mlmodel.replace(f"path: artifacts/{key}\n", f"path: {spelled.format(key)}\n")
+            mlmodel = mlmodel.replace(f"uri: /home/someone/{key}\n", f"uri: hf:/acme/{key}\n")
+        (model / "MLmodel").write_text(mlmodel)
+        return plan(tmp_path / "m", checkpoint_path=chosen).lineage
+
+    return make
+
+
+@pytest.mark.parametrize("spelled", ["artifacts/{}", "artifacts\\{}", "./artifacts/{}", "artifacts/{}/"])
+@pytest.mark.parametrize("key", ["llama", "llama-guard"])
+def test_artifact_is_not_taken_for_one_whose_name_begins_alike(tmp_path, artifacts, key, spelled):
+    lineage = artifacts(tmp_path / "m", f"artifacts/{key}", spelled)
+    assert (lineage.repo, lineage.evidence) == (f"acme/{key}", "MLmodel artifact uri")
+
+
+@pytest.mark.parametrize("key", ["llama", "llama-guard"])
+def test_artifacts_of_an_mlmodel_one_folder_down_are_known(tmp_path, artifacts, key):
+    assert artifacts(tmp_path / "m" / "logged", f"logged/artifacts/{key}").repo == f"acme/{key}"
+
+
+@pytest.mark.parametrize("place", ["", "artifacts/cache/hub/"])
+def test_cache_folder_inside_the_artifacts_names_its_repository(tmp_path, place):
+    make_llama(tmp_path / "m" / f"{place}models--acme--chat" / "snapshots" / COMMIT, _name_or_path="/x")
+    lineage = plan(tmp_path / "m").lineage
+    assert (lineage.repo, lineage.evidence) == ("acme/chat", "a folder of the artifacts")
+
+
+COPIES = {
+    "unsloth/llama-3-8b-bnb-4bit": "unsloth/llama-3-8b",
+    "unsloth/Qwen3-8B-unsloth-bnb-4bit": "unsloth/Qwen3-8B",
+    "Qwen/Qwen2.5-7B-Instruct-AWQ": "Qwen/Qwen2.5-7B-Instruct",
+    "Qwen/Qwen2.5-7B-Instruct-GPTQ-Int4": "Qwen/Qwen2.5-7B-Instruct",
+    "acme/chat-FP8-dynamic": "acme/chat",
+    "acme/chat-quantized.w4a16": "acme/chat",
+    "acme/chat-4bit": "acme/chat",
+}
+NO_COPIES = [
+    "acme/chat",
+    "acme/chat-dynamic",
+    "acme/bits-8",
+    "acme/4bit-chat",
+    "acme/awq",
+    "acme/fp8",
+    "microsoft/phi-4",
+]
+
+
+@pytest.mark.parametrize("name", COPIES)
+def test_quantised_copy_is_not_the_origin(tmp_path, name):
+    manifest = plan(make_llama(tmp_path / "m", _name_or_path=name))
+    assert (manifest.lineage.repo, manifest.lineage.confidence) == (COPIES[name], "low")
+    assert any(f"names {name}, a quantised copy" in note for note in manifest.notes)
+
+
+@pytest.mark.parametrize("name", NO_COPIES)
+def test_name_that_only_looks_alike_is_used_as_it_is(tmp_path, name):
+    assert plan(make_llama(tmp_path / "m", _name_or_path=name)).lineage.repo == name
+
+
+def test_better_evidence_wins_over_a_copy(tmp_path):
+    folder = make_llama(tmp_path / "m", _name_or_path="unsloth/llama-3-8b-bnb-4bit")
+    (folder / "README.md").write_text("---\nbase_model: meta-llama/Meta-Llama-3-8B\n---\n")
+    manifest = plan(folder)
+    assert manifest.lineage.repo == "meta-llama/Meta-Llama-3-8B"
+    assert manifest.warnings == ()
+
+
+def test_copy_by_somebody_else_counts_only_where_the_hub_knows_the_original(tmp_path, online):
+    folder = make_llama(tmp_path / "m", _name_or_path="TheBloke/Llama-2-7B-GPTQ")
+    manifest = plan(folder, verify_hugging_face=False)
+    assert manifest.lineage.url is None
+    assert any("a quantised copy, and what it was made from is not known" in note for note in manifest.notes)
+    with HubDirectory(repos=["TheBloke/Llama-2-7B"]).running() as url:
+        assert plan(folder, hub=HfApi(url)).lineage.repo == "TheBloke/Llama-2-7B"
+
+
+def test_copy_that_the_user_names_is_used(tmp_path):
+    folder = make_llama(tmp_path / "m")
+    assert plan(folder, hugging_face_url="acme/chat-4bit").lineage.repo == "acme/chat-4bit"
+
+
+@pytest.mark.parametrize(
+    ("named", "card", "base"),
+    [
+        ("llama", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("/data/llama", "meta-llama/Llama-3.1-8B", "meta-llama/Llama-3.1-8B"),
+        ("acme/base", "other/base", "acme/base"),
+        ("gpt2", "gpt2", "gpt2"),
+        ("unsloth/llama-3-8b-bnb-4bit", "unsloth/llama-3-8b-bnb-4bit", "unsloth/llama-3-8b"),
+        ("TheBloke/Llama-2-7B-GPTQ", "x", "TheBloke/Llama-2-7B-GPTQ"),
+    ],
+)
+def test_base_of_an_adapter_is_the_best_name_there_is(tmp_path, named, card, base):
+    folder = make_adapter(tmp_path / "m", base=named)
+    (folder / "README.md").write_text(f"---\nbase_model: {card}\n---\n")
+    assert plan(folder).adapter.base_repo == base
 
 
 def test_adapter_knows_the_page_of_its_base(tmp_path):
