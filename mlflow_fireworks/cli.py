@@ -21,7 +21,7 @@ from mlflow_fireworks.probe.report import Report, name_service
 from mlflow_fireworks.progress import format_bytes, make_reporter
 from mlflow_fireworks.promotion import promote as promote_model
 from mlflow_fireworks.run import utc_now
-from mlflow_fireworks.signals import stopped_by_sigterm
+from mlflow_fireworks.signals import stopped_soon
 from mlflow_fireworks.target import parse_target
 
 Command = Callable[..., None]
@@ -89,7 +89,7 @@ def promote(  # noqa: PLR0917 - click passes them by name
     It is made when absent, gets a new revision when the content is other, and is left alone when it is right. The
     pointer is read again before the endpoint moves.
     """
-    with stopped_by_sigterm():
+    with stopped_soon():
         result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=read_pairs(pairs))
     show(result, as_json)
 

@@ -5,7 +5,7 @@ MLflow looks for exactly three things in this module: one subclass of BaseDeploy
 """
 
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
@@ -23,7 +23,7 @@ from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving import endpoints
-from mlflow_fireworks.signals import stopped_by_sigterm
+from mlflow_fireworks.signals import stopped_by_sigterm, stopped_soon
 from mlflow_fireworks.target import parse_target
 
 
@@ -70,7 +70,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint), endpoint) as deployments, stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint), endpoint) as deployments:
             return _with_flavor(
                 deployments.create(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
             )
@@ -99,7 +99,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._opened(*parse_both(config, endpoint), endpoint) as deployments, stopped_by_sigterm():
+        with self._opened(*parse_both(config, endpoint), endpoint) as deployments:
             return _with_flavor(
                 deployments.update(DeploymentName(name), model_uri, flavor, _endpoint(endpoint)), flavor
             )
@@ -119,7 +119,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: It still serves, or is somebody else's.
         """
         options = parse_config(config)
-        with self._opened(options, EndpointConfig(force=options.force)) as deployments, stopped_by_sigterm():
+        with self._opened(options, EndpointConfig(force=options.force)) as deployments:
             deployments.delete(DeploymentName(name), _endpoint(endpoint))
 
     def list_deployments(self, endpoint: str | None = None) -> list[dict[str, Any]]:
@@ -197,7 +197,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._serving(config) as run, stopped_by_sigterm():
+        with self._serving(config) as run:
             return AttrDict(endpoints.create_endpoint(run, EndpointName(name)))
 
     def update_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> AttrDict:
@@ -213,7 +213,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         Raises:
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
-        with self._serving(config) as run, stopped_by_sigterm():
+        with self._serving(config) as run:
             return AttrDict(endpoints.update_endpoint(run, EndpointName(endpoint)))
 
     def delete_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> None:
@@ -228,7 +228,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         """
         options = parse_endpoint_config(config)
         shared = Config(progress=options.progress, registry_tags=options.registry_tags)
-        with self._opened(shared, options) as deployments, stopped_by_sigterm():
+        with self._opened(shared, options) as deployments:
             deployments.delete_endpoint(EndpointName(endpoint))
 
     def undelete_endpoint(self, endpoint: str) -> AttrDict:
@@ -266,13 +266,16 @@ class FireworksDeploymentClient(BaseDeploymentClient):
         with self._opened(Config(progress=options.progress), options) as deployments:
             yield deployments.run
 
+    @contextmanager
     def _opened(
         self,
         options: Config | None = None,
         endpoint_options: EndpointConfig | None = None,
         endpoint: str | None = None,
-    ) -> AbstractContextManager[Deployments]:
-        return open_deployments(self._target, options, endpoint_options, endpoint=_endpoint(endpoint))
+    ) -> Iterator[Deployments]:
+        opened = open_deployments(self._target, options, endpoint_options, endpoint=_endpoint(endpoint))
+        with stopped_soon(), opened as deployments:  # in this order: the connections are closed first
+            yield deployments
 
 
 def run_local(

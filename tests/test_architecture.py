@@ -15,7 +15,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).p
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
     {"redaction", "home"},
-    {"errors", "names", "progress"},
+    {"errors", "names", "progress", "file_errors"},
     {"options", "commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
     {"endpoint_config"},

@@ -17,7 +17,14 @@ from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
+from mlflow_fireworks.errors import (
+    ConflictError,
+    FailedPreconditionError,
+    InvalidConfigError,
+    NotFoundError,
+    SourceError,
+)
+from mlflow_fireworks.file_errors import describe
 from mlflow_fireworks.gateway.catalogue import find_base_model
 from mlflow_fireworks.gateway.operations import ImportSource
 from mlflow_fireworks.gateway.revisions import Deployment, group_deployments
@@ -187,7 +194,10 @@ class Pipeline:
             if source.resolved != model_uri:
                 self.run.reporter.note(f"{source.asked} is {source.resolved}")
             origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.transport.is_here)
-            manifest = build_manifest(source, self.run.config, self.run.reporter, is_wanted=self.run.is_wanted)
+            try:
+                manifest = build_manifest(source, self.run.config, self.run.reporter, is_wanted=self.run.is_wanted)
+            except OSError as error:
+                raise SourceError(f"cannot read {error.filename or source.resolved}: {describe(error)}") from None
             for note in manifest.notes:
                 self.run.reporter.note(note)
             for warning in manifest.warnings:

@@ -1,8 +1,8 @@
 """One file on its way: made available here, sent with as many tries and fresh URLs as it takes, and recorded."""
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import BinaryIO, Protocol
@@ -11,6 +11,7 @@ import httpx
 from pydantic import SecretStr
 
 from mlflow_fireworks.errors import FireworksError, TransferError
+from mlflow_fireworks.file_errors import describe, lacks_descriptors, may_pass
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.transfer.gate import Gate
@@ -90,7 +91,11 @@ class Sender:
             StoppedError: `stop` was set.
             FireworksError: Fetching or signing failed.
         """
-        with file.content.staged() as open_content:
+        with ExitStack() as stack:
+            try:
+                open_content = self.retry.call(partial(self._stage, stack, file), self._tell, self.stop)
+            except TransientError as error:
+                raise TransferError(f"{error}, {self.retry.attempts} times") from None
             refused: SecretStr | None = None
             reason = ""
             for _ in range(_SIGNINGS_PER_FILE):
@@ -105,6 +110,10 @@ class Sender:
                     self.journal.record(file.name, file.size)
                     return
         raise TransferError(f"{reason}, with {_SIGNINGS_PER_FILE} fresh URLs")
+
+    def _stage(self, stack: ExitStack, file: Upload) -> Callable[[], BinaryIO]:
+        with _told(file):
+            return stack.enter_context(file.content.staged())
 
     def _find_url(self, name: str, refused: SecretStr | None, reason: str) -> SecretStr:
         try:
@@ -134,7 +143,7 @@ class Sender:
         open_content: Callable[[], BinaryIO],
     ) -> None:
         """One try: the file opened from its start, and its bytes counted back when it fails."""
-        with self.gate, open_content() as stream:
+        with self.gate, _told(file), open_content() as stream:
             if self.stop.is_set():
                 raise StoppedError
             body = Body(file.name, file.size, stream, moved=self.reporter.bytes_moved, stop=self.stop)
@@ -151,6 +160,18 @@ class Sender:
 
     def _put(self, url: SecretStr, body: Body) -> None:
         put_file(self.http, url, body)
+
+
+@contextmanager
+def _told(file: Upload) -> Iterator[None]:
+    """An error of the operating system is one of the file: those of connections are httpx's."""
+    try:
+        yield
+    except OSError as error:
+        reason = f"cannot read {file.name}: {describe(error)}"
+        if may_pass(error):
+            raise TransientError(reason, is_busy=lacks_descriptors(error)) from None
+        raise TransferError(reason) from None
 
 
 class _SessionPut:

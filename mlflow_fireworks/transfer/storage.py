@@ -20,6 +20,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import TransferError
+from mlflow_fireworks.file_errors import lacks_descriptors
 from mlflow_fireworks.http import (
     Timeouts,
     TransientError,
@@ -234,7 +235,7 @@ def _send(
         return http.request(method, url.get_secret_value(), content=body or b"", headers=headers)
     except httpx.RequestError as error:
         if is_transient(error):
-            raise TransientError(f"{name}: {describe_failure(error)}") from None
+            raise TransientError(f"{name}: {describe_failure(error)}", is_busy=lacks_descriptors(error)) from None
         raise TransferError(f"cannot send {name} to storage: {describe_failure(error)}") from None
 
 

@@ -1,9 +1,12 @@
+import errno
 import io
 import os
 import threading
 import time
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
@@ -370,3 +373,85 @@ def test_a_connection_that_takes_no_more_bytes_is_given_up(storage, send):
     storage.script["/a"] = [Answer(stall_after=1_000_000)]
     recorder = send(storage, [File("a", bytes(30_000_000))], timeouts=Timeouts(quiet=0.5, answer=0.5))
     assert recorder.notes == ["a: the connection stopped taking data; trying again (try 2 of 4)"]
+
+
+class Unreadable(File):
+    """A file whose bytes cannot be had at some tries."""
+
+    def __init__(self, name, data, *failures):
+        super().__init__(name, data)
+        self.failures = list(failures)
+
+    def open(self):
+        failure = self.failures.pop(0) if self.failures else None
+        if isinstance(failure, int):
+            raise OSError(failure, os.strerror(failure), f"/models/{self.name}")
+        return failure or super().open()
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENFILE, errno.ETIMEDOUT])
+def test_a_file_that_cannot_be_opened_for_a_moment_is_opened_again(storage, send, number):
+    files = [Unreadable("model.safetensors", b"w" * 1000, number, number), File("config.json", b"{}")]
+
+    send(storage, files)
+
+    assert storage.stored == {f"/{file.name}": file.data for file in files}
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (
+            errno.EMFILE,
+            r"Too many open files \(allow this process more with ulimit -n, .* -C max_workers=\), 4 times",
+        ),
+        (errno.ESTALE, r"Stale file handle \(the network file system .*\), 4 times"),
+        (errno.EACCES, r"Permission denied \(check its permissions and those of the folders above it\)"),
+        (errno.ENAMETOOLONG, r"File name too long \(use a shorter path\)"),
+        (errno.ENOENT, r"No such file or directory \(it was there when the model was listed\)"),
+    ],
+)
+def test_a_file_that_stays_unreadable_ends_in_one_line_with_the_count(storage, send, number, says):
+    files = [File("config.json", b"{}"), Unreadable("model.safetensors", b"w" * 1000, *[number] * 9)]
+
+    with pytest.raises(TransferError, match=rf"^cannot read model\.safetensors: {says} \(1 of 2 files are up\); run"):
+        send(storage, files, workers=1)
+
+
+def test_bytes_that_the_disk_does_not_give_are_one_line(storage, send):
+    """Reading the first page of a process's memory is EIO, as of a disk that fails."""
+    file = Unreadable("model.safetensors", b"w" * 1000)
+    file.open = partial(Path("/proc/self/mem").open, "rb", buffering=0)
+
+    with pytest.raises(TransferError, match=r"Input/output error .the disk, .* cannot read it.*, 4 times \(0 of 1"):
+        send(storage, [file])
+
+
+class Vanishing(File):
+    """A file on disk that somebody removes while its first try is under way."""
+
+    def open(self):
+        opened = self.path.open("rb")
+        self.path.unlink()
+        return opened
+
+
+def test_a_file_that_vanishes_between_two_tries_is_one_line(storage, send, tmp_path):
+    file = Vanishing("model.safetensors", b"w" * 1000)
+    file.path = tmp_path / file.name
+    file.path.write_bytes(file.data)
+    storage.script["/model.safetensors"] = [BUSY]
+
+    with pytest.raises(
+        TransferError, match=r"^cannot read model\.safetensors: No such file .* \(0 of 1 files are up\)"
+    ):
+        send(storage, [file])
+
+
+def test_too_many_open_files_mean_fewer_at_a_time(storage, send):
+    files = [Unreadable(f"{number}.json", b"{}" * 1000, *[errno.EMFILE] * 2) for number in range(16)]
+
+    send(storage, files, workers=16)
+
+    assert len(storage.stored) == 16
+    assert storage.most_at_once < 16

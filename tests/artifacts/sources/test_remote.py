@@ -1,18 +1,12 @@
 """A real `mlflow server` that hands out artifacts itself, and one of its models kept in S3."""
 
-import os
-import signal
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
-from contextlib import contextmanager, suppress
 
 import mlflow
 import pytest
 from moto.server import ThreadedMotoServer
 from support.counting_proxy import CountingProxy
+from support.mlflow_server import running_server
 from support.source_world import PLAIN, WEIGHTS, build_world, picture
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
@@ -21,35 +15,6 @@ from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
 BUCKET = "models"
-
-
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
-
-
-@contextmanager
-def running_server(home, destination, **environment):
-    port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
-    command += ["--serve-artifacts", "--artifacts-destination", destination]
-    inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    environment = {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
-    with (home / "log").open("wb") as log:
-        server = subprocess.Popen(command, cwd=home, env=environment, stdout=log, stderr=log, start_new_session=True)
-    uri = f"http://127.0.0.1:{port}"
-    try:
-        for _ in range(600):
-            assert server.poll() is None, (home / "log").read_text()
-            with suppress(OSError), urllib.request.urlopen(f"{uri}/health", timeout=5):
-                break
-            time.sleep(0.1)
-        yield uri
-    finally:
-        os.killpg(server.pid, signal.SIGTERM)  # its worker processes too
-        server.wait(timeout=20)
 
 
 @pytest.fixture(scope="module")

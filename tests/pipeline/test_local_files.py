@@ -1,0 +1,43 @@
+"""Files of this machine that cannot be read: one line, whatever the operating system says."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+from support.account import open_account
+from support.checkpoints import make_llama
+
+from mlflow_fireworks.emulator import Emulator
+from mlflow_fireworks.errors import SourceError
+
+CREATE_WITH_64_DESCRIPTORS = """
+import resource, sys
+from mlflow.deployments import get_deploy_client
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+print(get_deploy_client("fireworks:/acme").create_deployment("chat", sys.argv[1], config={"max_workers": 40})["state"])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["many small files", "shards"])
+def test_with_64_descriptors_fewer_files_go_up_at_a_time(tmp_path, name):
+    folder = make_llama(tmp_path / "llama", shards=2 if name == "many small files" else 30, layers=30)
+    if name == "many small files":
+        for number in range(60):
+            (folder / f"extra_{number}.jinja").write_text("x" * 10_000)
+    with Emulator() as emulator:
+        emulator.fault("put_object", times=100, stall_seconds=0.5)
+        environ = os.environ | {"FIREWORKS_BASE_URL": emulator.url, "FIREWORKS_API_KEY": "fw_key"}
+        command = [sys.executable, "-c", CREATE_WITH_64_DESCRIPTORS, str(folder)]
+        done = subprocess.run(command, check=False, env=environ, capture_output=True, text=True, timeout=120)
+
+    assert done.stdout == "READY\n", done.stderr
+    assert "Too many open files" in done.stderr  # else this test proves nothing
+
+
+@pytest.mark.parametrize("length", [300, 5000])
+def test_a_path_that_is_too_long_is_one_line(tmp_path, length):
+    with pytest.raises(SourceError, match="File name too long") as caught, open_account() as account:
+        account.run().create("chat", str(tmp_path / ("a" * length)))
+    assert "\n" not in str(caught.value)
