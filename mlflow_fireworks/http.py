@@ -33,6 +33,14 @@ _LONGEST_RETRY_AFTER_SECONDS = 60.0
 # Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.
 _HEADERS_IN_LOG = re.compile(r"(headers\.complete return_value=[^\[]*)\[.*", re.DOTALL)
 _URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
+IN_BETWEEN = (
+    "something in between answered: a proxy, a gateway or a login page; check the proxy variables and whether this "
+    "network lets you through, then run the same command again"
+)
+_HEADERS_OF_STORES = ("x-goog-", "x-guploader-", "x-amz-", "x-ms-")
+_TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
+_TAG = re.compile(r"<(?:style|script)\b.*?</|<[^>]*>", re.IGNORECASE | re.DOTALL)
+_READ_OF_A_PAGE, _SHOWN_OF_A_PAGE = 20_000, 100
 
 
 class TransientError(Exception):
@@ -202,6 +210,24 @@ def describe_failure(error: httpx.RequestError) -> str:
         httpx.PoolTimeout: "no free connection in time",
     }
     return kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
+
+
+def find_page(response: httpx.Response) -> str | None:
+    """What a web page says that came in place of an answer: its title. None where the answer is none.
+
+    Proxies, gateways and login pages answer so, also with 200. Google's storage gives that type to its empty answers,
+    and whatever a store answers has an ETag or headers of its own.
+
+    Args:
+        response: An answer that was read.
+    """
+    is_html = response.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+    is_of_storage = any(name == "etag" or name.startswith(_HEADERS_OF_STORES) for name in response.headers)
+    if not is_html or is_of_storage or not response.content:
+        return None
+    text = response.text[:_READ_OF_A_PAGE]
+    found = _TITLE.search(text)
+    return " ".join((found[1] if found else _TAG.sub(" ", text)).split())[:_SHOWN_OF_A_PAGE]
 
 
 def hide_queries(text: str) -> str:

@@ -14,7 +14,7 @@ from mlflow_fireworks.errors import (
     RefusedError,
 )
 from mlflow_fireworks.gateway.wire import ErrorBody
-from mlflow_fireworks.http import TRANSIENT_STATUSES
+from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page
 
 _FAILED_PRECONDITION = 9
 _RESOURCE_EXHAUSTED = 8
@@ -33,11 +33,13 @@ _NEXT_STEPS = {
     403: "this key has no permission here; check the account in the target (fireworks:/ACCOUNT) and the key's role",
     404: "not found; check the name and the account in the target, then run the command again",
     412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
+    413: "a proxy or gateway on the way limits the size of requests; have it allow more, or go past it (NO_PROXY)",
     429: "the account's request limit is used up; try again in a minute",
 }
 _NEXT_STEPS |= dict.fromkeys(
     TRANSIENT_STATUSES - set(_NEXT_STEPS), "every try got this answer; run the same command again in a few minutes"
 )
+_NOT_OF_PAGES = TRANSIENT_STATUSES | {413}  # whose next step is the same, whoever answers
 _USED_UP = "the account's quota is used up; free some of it, choose another accelerator, or ask Fireworks for more"
 _SUSPENDED = "the account is suspended; see its billing page, then run the command again"
 # The code of this refusal is not documented.
@@ -87,6 +89,8 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
     kind = _KINDS.get(response.status_code, RefusedError)
     if is_about_quota(response):
         kind, next_step = QuotaError, _USED_UP
+    elif find_page(response) is not None and response.status_code not in _NOT_OF_PAGES:
+        next_step = IN_BETWEEN
     elif _TOO_LARGE in message:
         next_step = _FEWER_FILES
     elif _ZERO_RETENTION.search(message):
@@ -111,7 +115,8 @@ def _read_body(response: httpx.Response) -> ErrorBody:
     try:
         return ErrorBody.model_validate_json(response.content)
     except ValidationError:
-        return ErrorBody(message=" ".join(response.text.split())[:300])
+        page = find_page(response)
+        return ErrorBody(message=f"“{page}”" if page else " ".join(response.text.split())[:300])
 
 
 def _is_not_yet(response: httpx.Response, body: ErrorBody) -> bool:

@@ -12,10 +12,12 @@ from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
 from mlflow_fireworks.gateway.wire import Page, Wire
 from mlflow_fireworks.http import (
+    IN_BETWEEN,
     Retry,
     Timeouts,
     TransientError,
     describe_failure,
+    find_page,
     hide_queries,
     is_loopback,
     is_transient,
@@ -88,14 +90,14 @@ class Transport:
     def find(self, answer: type[AnswerT], name: str) -> AnswerT | None:
         """A resource by its full name, or None when there is none."""
         response = self._send("GET", f"/v1/{name}")
-        if response.status_code == httpx.codes.NOT_FOUND:
+        if _is_absent(response):
             return None
         return self.read(answer, self._accept(response, "GET", name), name)
 
     def delete(self, name: str, params: Mapping[str, str] | None = None) -> None:
         """Delete a resource by its full name; one that is already gone is fine."""
         response = self._send("DELETE", f"/v1/{name}", params=params)
-        if response.status_code != httpx.codes.NOT_FOUND:
+        if not _is_absent(response):
             self._accept(response, "DELETE", name)
 
     def pages(
@@ -190,6 +192,11 @@ class Transport:
     def _accept(self, response: httpx.Response, method: str, subject: str) -> httpx.Response:
         if not response.is_success:
             raise refusal(response, method, subject, self.host)
+        if (page := find_page(response)) is not None:
+            raise UnexpectedAnswerError(
+                f"{self.host} answered {method} {subject} with a web page, “{page}”, so {IN_BETWEEN}",
+                server_message=page,
+            )
         return response
 
     def read(self, answer: type[AnswerT], response: httpx.Response, subject: str) -> AnswerT:
@@ -206,3 +213,8 @@ class Transport:
                 f"{answer.__name__}; is the target an address of Fireworks' API?",
                 server_message=hide_queries(response.text[:500]),
             ) from None
+
+
+def _is_absent(response: httpx.Response) -> bool:
+    """Whether Fireworks says that there is no such thing; a page of something in between knows nothing of it."""
+    return response.status_code == httpx.codes.NOT_FOUND and find_page(response) is None

@@ -16,11 +16,10 @@ from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.transfer.gate import Gate
 from mlflow_fireworks.transfer.journal import Journal
+from mlflow_fireworks.transfer.refusals import ExpiredUrlError, SessionGoneError
 from mlflow_fireworks.transfer.storage import (
     Body,
     CorruptError,
-    ExpiredUrlError,
-    SessionGoneError,
     StoppedError,
     ask_state,
     compare,

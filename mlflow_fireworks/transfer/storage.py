@@ -27,22 +27,14 @@ from mlflow_fireworks.http import (
     describe_failure,
     is_safe_url,
     is_transient,
-    transient_status,
 )
+from mlflow_fireworks.transfer.refusals import SessionGoneError, raise_if_gone, raise_unless_success
 
 # Large pieces are what makes httpx fast: 64 KiB pieces were 2 to 3 times slower.
 PIECE = 1 << 20
 _RESUME_INCOMPLETE = 308
 _RESUMABLE = "x-goog-resumable"
 _LENGTH_RANGE = "x-goog-content-length-range"
-
-
-class ExpiredUrlError(Exception):
-    """The signed URL is too old or not accepted; a fresh one may be."""
-
-
-class SessionGoneError(TransientError):
-    """The resumable session cannot be used any more; another one may be opened at the same signed URL."""
 
 
 class CorruptError(TransientError):
@@ -156,7 +148,7 @@ def put_file(http: httpx.Client, url: SecretStr, body: Body) -> None:
     # With a length httpx does not send chunks, which Google's storage drops silently.
     headers = {**_signed_headers(url, body.size), "Content-Length": str(body.size)}
     response = _send(http, "PUT", url, body.name, headers=headers, body=body)
-    _raise_unless_success(response, body.name)
+    raise_unless_success(response, body.name, body.size)
     compare(body, _read_crc32c(response))
 
 
@@ -175,7 +167,7 @@ def start_session(http: httpx.Client, url: SecretStr, name: str, size: int) -> S
     """
     headers = {**_signed_headers(url, size), _RESUMABLE: "start", "Content-Length": "0"}
     response = _send(http, "POST", url, name, headers=headers)
-    _raise_unless_success(response, name)
+    raise_unless_success(response, name, size)
     uri = response.headers.get("location", "")
     if not is_safe_url(uri):
         raise TransferError(f"storage opened no usable session for {name}; send it in one piece: -C resumable=false")
@@ -198,8 +190,8 @@ def ask_state(http: httpx.Client, session: SecretStr, name: str, size: int) -> S
         if offset == size > 0:
             raise TransientError(f"{name}: storage has all of it and does not finish it")
         return SessionState(offset)
-    _raise_if_gone(response, name)
-    _raise_unless_success(response, name)
+    raise_if_gone(response, name)
+    raise_unless_success(response, name, size)
     return SessionState(size, is_done=True, crc32c=_read_crc32c(response))
 
 
@@ -216,8 +208,8 @@ def put_rest(http: httpx.Client, session: SecretStr, body: Body) -> bool:
     response = _send(http, "PUT", session, body.name, headers=headers, body=body)
     if response.status_code == _RESUME_INCOMPLETE:
         return False
-    _raise_if_gone(response, body.name)
-    _raise_unless_success(response, body.name)
+    raise_if_gone(response, body.name)
+    raise_unless_success(response, body.name, body.size)
     compare(body, _read_crc32c(response))
     return True
 
@@ -257,26 +249,6 @@ def _signed_headers(url: SecretStr, size: int) -> dict[str, str]:
     return {name: value for name, value in headers.items() if name in signed}
 
 
-def _raise_unless_success(response: httpx.Response, name: str) -> None:
-    if response.is_success:
-        return
-    if failure := transient_status(response):
-        raise TransientError(f"{name}: storage answered {failure}", failure.retry_after, is_busy=failure.is_busy)
-    reason = f"storage refused {name}: {_read_refusal(response)}"
-    raise ExpiredUrlError(reason) if _is_expired(response) else TransferError(reason)
-
-
-def _is_expired(response: httpx.Response) -> bool:
-    """Google answers 400 ExpiredToken to an old URL; 403 is what other stores answer, and what a bad one gets."""
-    return response.status_code == httpx.codes.FORBIDDEN or _read_refusal(response).startswith("ExpiredToken")
-
-
-def _raise_if_gone(response: httpx.Response, name: str) -> None:
-    """Google answers 404 for a session it no longer knows, 410 for one that failed and must start again."""
-    if response.status_code in {httpx.codes.NOT_FOUND, httpx.codes.GONE} or _is_expired(response):
-        raise SessionGoneError(f"{name}: its resumable session is gone: {_read_refusal(response)}")
-
-
 def _read_offset(response: httpx.Response) -> int:
     """Bytes that a 308 answer says storage has: `Range: bytes=0-N`, or none without that header."""
     found = re.fullmatch(r"bytes=0-(\d+)", response.headers.get("range", ""))
@@ -297,10 +269,3 @@ def _read_crc32c(response: httpx.Response) -> str | None:
     """The checksum that Google's storage tells as `x-goog-hash: crc32c=<base64>`."""
     found = re.search(r"crc32c=([A-Za-z0-9+/=]+)", ",".join(response.headers.get_list("x-goog-hash")))
     return found[1] if found else None
-
-
-def _read_refusal(response: httpx.Response) -> str:
-    """Code and message of an XML error, and nothing else of it: other elements repeat the signature."""
-    text = response.text[:20_000]
-    found = [re.search(rf"<{tag}>([^<]*)</{tag}>", text) for tag in ("Code", "Message")]
-    return " ".join([*(match[1] for match in found if match), f"(HTTP {response.status_code})"])

@@ -6,7 +6,13 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from mlflow_fireworks.errors import ApiError, FailedPreconditionError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.errors import (
+    ApiError,
+    FailedPreconditionError,
+    InvalidConfigError,
+    InvalidRequestError,
+    UnavailableError,
+)
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
 
@@ -186,6 +192,43 @@ def test_a_page_that_is_not_the_api_says_so():
     gateway, _, _ = open_gateway(httpx.Response(200, text="<html>login</html>"))
     with pytest.raises(ApiError, match="is the target an address of Fireworks' API"):
         gateway.models.find("chat")
+
+
+PAGE = "<!doctype html><html><head><title>Acme\n  Secure Gateway</title></head><body>?token=s3cret</body></html>"
+
+
+@pytest.mark.parametrize("content_type", ["text/html", "text/html; charset=utf-8", "application/xhtml+xml"])
+@pytest.mark.parametrize("status", [200, 403, 404, 511])
+def test_a_page_of_something_in_between_is_no_answer_of_fireworks(status, content_type):
+    def reply():
+        return httpx.Response(status, content=PAGE.encode(), headers={"content-type": content_type})
+
+    for call in (
+        lambda models: models.create("chat", {}),
+        lambda models: models.update("chat", {}),
+        lambda models: models.validate("chat"),
+        lambda models: list(models.list()),
+    ):
+        gateway, script, _ = open_gateway(reply())
+        with pytest.raises(ApiError, match=r"“Acme Secure Gateway”.*something in between answered") as caught:
+            call(gateway.models)
+        assert "s3cret" not in str(caught.value)
+        assert len(script.requests) == 1
+
+
+@pytest.mark.parametrize("status", [200, 404])
+def test_a_page_does_not_pass_for_a_deletion_or_an_absence(status):
+    gateway, _, _ = open_gateway(httpx.Response(status, html=PAGE), httpx.Response(status, html=PAGE))
+    for call in (gateway.models.delete, gateway.models.find):
+        with pytest.raises(ApiError, match="something in between"):
+            call("chat")
+
+
+def test_a_limit_of_size_on_the_way_says_who_has_it():
+    gateway, script, _ = open_gateway(httpx.Response(413, html="<h1>413 Request Entity Too Large</h1>"))
+    with pytest.raises(InvalidRequestError, match=r"“413 Request .* Large” .413.; a proxy or gateway on"):
+        gateway.models.create("chat", {})
+    assert len(script.requests) == 1
 
 
 def test_redirects_are_not_followed_with_the_key():

@@ -31,6 +31,7 @@ class Answer:
         crc32c: Claimed checksum; the true one when None.
         delay: Seconds before it.
         stall_after: Read no more after so many body bytes, and keep the connection.
+        plain: Tell no checksum.
     """
 
     status: str = "200 OK"
@@ -40,6 +41,7 @@ class Answer:
     crc32c: str | None = None
     delay: float = 0.0
     stall_after: int | None = None
+    plain: bool = False
 
 
 OK = Answer()
@@ -142,7 +144,7 @@ class StorageServer:
         checksum = answer.crc32c or base64.b64encode(google_crc32c.Checksum(data).digest()).decode()
         time.sleep(answer.delay)
         head = [f"HTTP/1.1 {answer.status}", f"Content-Length: {len(answer.body)}", *answer.headers]
-        if answer.status.startswith("200"):
+        if answer.status.startswith("200") and not answer.plain:
             head.append(f"x-goog-hash: crc32c={checksum}")
         connection.sendall("\r\n".join([*head, "", ""]).encode() + answer.body)
         return True

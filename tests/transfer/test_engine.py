@@ -455,3 +455,61 @@ def test_too_many_open_files_mean_fewer_at_a_time(storage, send):
 
     assert len(storage.stored) == 16
     assert storage.most_at_once < 16
+
+
+LOGIN = b"<!DOCTYPE html><html><head><title>\n Sign in to\n ACME Wi-Fi</title></head><body>token=s3cret</body></html>"
+HTML = "Content-Type: text/html; charset=UTF-8"
+
+
+@pytest.mark.parametrize("resumable", [False, True], ids=["put", "session"])
+@pytest.mark.parametrize("status", ["200 OK", "403 Forbidden", "511 Network Authentication Required"])
+def test_a_page_in_place_of_storage_is_named_at_once(storage, send, status, resumable):
+    where = "start /model.safetensors" if resumable else "/model.safetensors"
+    storage.script[where] = [Answer(status, headers=(HTML,), body=LOGIN, plain=True)]
+
+    with pytest.raises(TransferError) as caught:
+        send(storage, [File("model.safetensors", b"w" * 1000)], resumable=resumable)
+
+    says = f"“Sign in to ACME Wi-Fi” (HTTP {status[:3]}), so something in between answered: a proxy, a gateway"
+    assert says in caught.value.message
+    assert "s3cret" not in caught.value.message
+    assert len(storage.puts) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"),
+    [
+        ((HTML,), b""),  # Google's own
+        ((HTML, 'ETag: "ab12"'), b"<html>stored</html>"),
+        ((HTML, "x-amz-request-id: 1"), b"<html>stored</html>"),
+        ((HTML, "x-goog-generation: 1"), b"<html>stored</html>"),
+        (("Content-Type: application/json",), b"{}"),
+        ((), b""),
+        ((), b"thanks"),
+    ],
+)
+def test_whatever_a_store_answers_a_good_put_with_is_fine(storage, send, headers, body):
+    storage.script["/model.safetensors"] = [Answer(headers=headers, body=body, plain=True)]
+
+    send(storage, [File("model.safetensors", b"w" * 1000)])
+
+
+NGINX = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body><hr>nginx/1.27</body></html>"
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "advice"),
+    [
+        ("model-00001-of-00002.safetensors", 12 * 10**6, "send the weights in smaller files, -C shard_size=5MB say"),
+        ("adapter_model.safetensors", 12 * 10**6, r"have it allow more, or let it leave out .* \(NO_PROXY\)"),
+        ("tokenizer.json", 12 * 10**6, "have it allow more"),
+        ("model.safetensors", 1000, "have it allow more"),
+    ],
+)
+def test_a_limit_of_size_on_the_way_is_final_and_says_what_helps(storage, send, name, size, advice):
+    storage.script[f"/{name}"] = [Answer("413 Payload Too Large", headers=(HTML,), body=NGINX)]
+
+    says = r"“?413 Request Entity Too Large”? \(HTTP 413\); a proxy or gateway on the way limits .* and this one has .*"
+    with pytest.raises(TransferError, match=rf"^storage refused {name}: {says}{advice}"):
+        send(storage, [File(name, b"w" * size)])
+    assert len(storage.puts) == 1
