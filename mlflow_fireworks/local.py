@@ -1,13 +1,12 @@
 """The embedded local Fireworks, started when the target `fireworks://local` is used.
 
 It runs in a process of its own: Python would otherwise share one lock between the server's side and ours. It
-ends with this process, because its standard input then closes; its state stays on disk for the next command.
+ends with this process, sees none of its keys, and keeps its state on disk for the next command.
 """
 
 import atexit
 import json
 import subprocess
-import sys
 import threading
 from contextlib import suppress
 from functools import lru_cache
@@ -45,19 +44,24 @@ def local_url(state: Path) -> str:
     Raises:
         UnavailableError: It did not start.
     """
-    process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-        [sys.executable, "-m", "mlflow_fireworks.emulator", "--port", "0", "--state", str(state), "--quiet",
-         "--stop-with-stdin", *(["--answer"] if can_answer() else [])],
-        stdin=subprocess.PIPE,
+    from mlflow_fireworks.emulator import processes  # noqa: PLC0415 - only who starts one needs it
+
+    state = state.absolute()  # it works in a folder of its own
+    process = processes.start(
+        "mlflow_fireworks.emulator",
+        *("--port", "0", "--state", str(state), "--quiet"),
+        *(["--answer"] if can_answer() else []),
+        folder=state,
         stdout=subprocess.PIPE,
-        text=True,
         # A Ctrl-C is for the command; the server it talks to must still be there while it stops in good order.
         start_new_session=True,
-    )  # fmt: skip
-    lines: Queue[str] = Queue()
-    threading.Thread(target=lambda: lines.put(process.stdout.readline() if process.stdout else ""), daemon=True).start()
+    )
+    lines: Queue[bytes] = Queue()
+    threading.Thread(
+        target=lambda: lines.put(process.stdout.readline() if process.stdout else b""), daemon=True
+    ).start()
     try:
-        url = lines.get(timeout=_START_SECONDS).strip()
+        url = lines.get(timeout=_START_SECONDS).decode(errors="replace").strip()
     except Empty:
         url = ""
     if not url.startswith("http://127.0.0.1:"):
@@ -89,7 +93,7 @@ def keep_answering(url: str, address: str) -> None:
         threading.Event().wait()
 
 
-def _stop(process: "subprocess.Popen[str]") -> None:
+def _stop(process: "subprocess.Popen[bytes]") -> None:
     if process.stdin:
         process.stdin.close()
     try:

@@ -4,6 +4,7 @@
 """
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
@@ -14,9 +15,10 @@ ROOT = Path(mlflow_fireworks.__file__).parent
 MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).parts[0] != "emulator")
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
+    {"printable"},
     {"redaction", "home"},
     {"errors", "names", "progress", "file_errors"},
-    {"options", "commands", "connections", "http", "waiting", "signals"},
+    {"options", "commands", "connections", "http", "waiting", "signals", "terminal"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
@@ -42,6 +44,7 @@ LAZY = {
     ("cli", "emulator"),
     ("cli", "hooks"),
     ("cli", "overview"),
+    ("local", "emulator"),
 }
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks", "doctor"},
@@ -110,3 +113,10 @@ def test_libraries_stay_in_their_rooms(path):
 @pytest.mark.parametrize("path", sorted(ROOT.rglob("*.py")), ids=name_of)
 def test_modules_stay_readable_in_one_sitting(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+@pytest.mark.parametrize("path", MODULES, ids=name_of)
+def test_only_the_terminal_prints(path):
+    """There every text is made printable."""
+    if name_of(path) != "terminal":
+        assert not re.search(r"click\.echo\(|\bprint\(", path.read_text(encoding="utf-8"))

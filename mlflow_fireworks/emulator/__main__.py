@@ -54,6 +54,12 @@ def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
     "seconds a passing way lasts.",
 )
 @click.option("--answer", is_flag=True, help="Run uploaded models on the CPU, so that inference gives real answers.")
+@click.option(
+    "--trust-remote-code",
+    is_flag=True,
+    help="With --answer: also run the code that checkpoints bring along (auto_map, modules.json). It runs as you, so "
+    "read it first.",
+)
 @click.option("--stop-with-stdin", is_flag=True, help="Also stop when standard input is closed.")
 @click.option("--quiet", is_flag=True, help="Write no request log to standard error.")
 def command(
@@ -65,6 +71,7 @@ def command(
     *,
     behaviours: tuple[str, ...],
     answer: bool,
+    trust_remote_code: bool,
     stop_with_stdin: bool,
     quiet: bool,
 ) -> None:
@@ -83,6 +90,7 @@ def command(
             api_keys=api_keys or None,
             behaviours=behaviours,
             answers=answer,
+            trust_remote_code=trust_remote_code,
         ) as emulator:
             click.echo(emulator.url)
             sys.stdout.flush()

@@ -30,6 +30,8 @@ class Options:
         keep_everything: Keep the bytes of every file instead of small files and safetensors headers only.
         answers: Run uploaded models on this machine's CPU, so that inference gives real answers; needs the packages
             of the extra ``local``. Files of up to 1 GiB are kept for that.
+        trust_remote_code: Let the models that run here run code of their checkpoints. Else only those may which were
+            validated with ``trustRemoteCode``.
     """
 
     landing_seconds: float = 0.0
@@ -38,6 +40,7 @@ class Options:
     accounts: tuple[str, ...] = ()
     keep_everything: bool = False
     answers: bool = False
+    trust_remote_code: bool = False
     behaviours: Behaviours = field(default_factory=Behaviours)
     seed: int | None = None
 

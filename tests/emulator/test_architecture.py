@@ -20,8 +20,8 @@ FLOORS = (
     {"storage"},
     {"validation"},
     {"protocol"},
-    {"options"},
-    {"behaviours"},
+    {"options", "processes"},
+    {"behaviours", "child"},
 )
 
 

@@ -1,4 +1,7 @@
-"""``python -m mlflow_fireworks.emulator.answers.embedder FOLDER PORT``: an embedding model, served as OpenAI does."""
+"""An embedding model, served as OpenAI does.
+
+``python -m mlflow_fireworks.emulator.answers.embedder FOLDER PORT [--trust-remote-code]``
+"""
 
 from __future__ import annotations
 
@@ -29,10 +32,12 @@ def embed(model: Any, request: dict[str, Any]) -> dict[str, Any]:
     return {"object": "list", "model": request.get("model", ""), "data": data, "usage": usage}
 
 
-def main(folder: str, port: int) -> None:
+def main(folder: str, port: int, *, trusted: bool = False) -> None:
     """Load the model, then serve until stopped."""
     # Not imported at the top: it takes seconds, and only this process has and needs it.
-    model = importlib.import_module("sentence_transformers").SentenceTransformer(folder, device="cpu")
+    model = importlib.import_module("sentence_transformers").SentenceTransformer(
+        folder, device="cpu", trust_remote_code=trusted
+    )
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
@@ -54,4 +59,4 @@ def main(folder: str, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1], int(sys.argv[2]), trusted="--trust-remote-code" in sys.argv)

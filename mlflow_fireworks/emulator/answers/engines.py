@@ -3,6 +3,9 @@
 Language models run in `transformers serve`, adapters there too, merged into their base; embedding models run in
 sentence-transformers. Each has a process of its own, started by the first question. Until it is up, that question is
 answered as Fireworks answers for an endpoint that starts up. Needs the packages of the extra `local`.
+
+A checkpoint is a stranger's: code of its own is not run unless whoever deployed it trusts it, and weights that are
+pickles are loaded in PyTorch's safe mode only, trusted or not.
 """
 
 from __future__ import annotations
@@ -10,15 +13,15 @@ from __future__ import annotations
 import hashlib
 import http.client
 import json
-import os
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlflow_fireworks.emulator import processes
+from mlflow_fireworks.emulator.answers.own_code import find_own_code
 from mlflow_fireworks.emulator.protocol.routes import INFERENCE_PATHS
 from mlflow_fireworks.emulator.protocol.wire import JsonObject
 from mlflow_fireworks.emulator.resources.models import Models, object_prefix
@@ -27,10 +30,49 @@ from mlflow_fireworks.emulator.storage.state import Resource, Store, StoredObjec
 _MOST_ENGINES = 2
 _ANSWER_SECONDS = 600.0
 _END = b"data: [DONE]\n\n"
+_TRUST = "--trust-remote-code"
+_SHOWN = 3
+_ENVIRONMENT = {
+    "HF_HUB_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+    "TORCH_FORCE_WEIGHTS_ONLY_LOAD": "1",  # whatever a loader asks for
+}
 
 
 class CannotRunError(Exception):
     """A model that cannot be run here; the text says why."""
+
+
+@dataclass(frozen=True)
+class _Checkpoint:
+    """The files of a model in a folder of their own.
+
+    Attributes:
+        model: Its full name.
+        folder: Where they are.
+        is_trusted: Code among them may run.
+        base: Of an adapter.
+    """
+
+    model: str
+    folder: Path
+    is_trusted: bool
+    base: _Checkpoint | None = None
+
+    def check(self) -> None:
+        """Refuse code that nobody trusts.
+
+        Raises:
+            CannotRunError: There is some.
+        """
+        if self.base:
+            self.base.check()
+        if not self.is_trusted and (found := find_own_code(self.folder)):
+            named = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+            raise CannotRunError(
+                f"{self.model} brings code of its own, which does not run here by itself: {named}. If you trust it, "
+                "delete the deployment and create it again with -C trust_remote_code=true"
+            )
 
 
 @dataclass
@@ -75,6 +117,8 @@ class Engine:
 
     def stop(self) -> None:
         """End it."""
+        if self.process.stdin:
+            self.process.stdin.close()
         self.process.terminate()
         try:
             self.process.wait(5)
@@ -89,11 +133,13 @@ class Engines:
     Args:
         store: Where uploaded objects live.
         models: Resolves models.
+        trusts_all: Code of all checkpoints may run.
     """
 
-    def __init__(self, store: Store, models: Models) -> None:
+    def __init__(self, store: Store, models: Models, *, trusts_all: bool = False) -> None:
         self._store = store
         self._models = models
+        self._trusts_all = trusts_all
         self._lock = threading.Lock()
         self._running: dict[Path, Engine] = {}
         # Beside the uploaded bytes, because links do not reach other file systems.
@@ -115,13 +161,13 @@ class Engines:
         """
         with self._lock, self._store.transaction() as transaction:
             resource = self._models.find(transaction, model)
-            folder = self._lay_out(transaction, resource)
+            checkpoint = self._lay_out(transaction, resource)
         embeds = resource.body["kind"] == "EMBEDDING_MODEL"
         if embeds != (operation == "embeddings"):
             raise CannotRunError(f"{model} is of kind {resource.body['kind']}, which does not answer {operation}")
         with self._lock:
-            engine = self._running.pop(folder, None) or self._start(folder, embeds=embeds)
-            self._running[folder] = engine  # the last one is the one used last
+            engine = self._running.pop(checkpoint.folder, None) or self._start(checkpoint, embeds=embeds)
+            self._running[checkpoint.folder] = engine  # the last one is the one used last
         if not engine.is_up():
             return None
         status, body, kind = engine.ask("POST", INFERENCE_PATHS[operation], {**request, "model": str(engine.folder)})
@@ -139,43 +185,49 @@ class Engines:
             self._running.clear()
         self._folders.cleanup()
 
-    def _start(self, folder: Path, *, embeds: bool) -> Engine:
+    def _start(self, checkpoint: _Checkpoint, *, embeds: bool) -> Engine:
+        checkpoint.check()
         while len(self._running) >= _MOST_ENGINES:
             self._running.pop(next(iter(self._running))).stop()
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        served = folder / "merged" if (folder / "base").exists() else folder
-        if embeds or served != folder:
+            port = str(free.getsockname()[1])
+        folder = checkpoint.folder
+        served = folder / "merged" if checkpoint.base else folder
+        if embeds or checkpoint.base:
             module = "mlflow_fireworks.emulator.answers." + ("embedder" if embeds else "merge")
-            arguments = [str(folder), str(port)]
+            arguments = [str(folder), port]
         else:
             module = "transformers.cli.transformers"
-            arguments = ["serve", str(folder), "--host", "127.0.0.1", "--port", str(port), "--device", "cpu"]
+            arguments = ["serve", str(folder), "--host", "127.0.0.1", "--port", port, "--device", "cpu"]
+        if checkpoint.is_trusted or (checkpoint.base and checkpoint.base.is_trusted):
+            arguments.append(_TRUST)
         with served.with_suffix(".log").open("wb") as log:
-            process = subprocess.Popen(  # noqa: S603  # our interpreter, no shell
-                [sys.executable, "-m", module, *arguments],
-                stdin=subprocess.DEVNULL,
+            process = processes.start(
+                module,
+                *arguments,
+                folder=folder.with_suffix(".home"),
+                environ=_ENVIRONMENT,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env={**os.environ, "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"},
             )
-        return Engine(process, port, served)
+        return Engine(process, int(port), served)
 
-    def _lay_out(self, transaction: Transaction, resource: Resource) -> Path:
+    def _lay_out(self, transaction: Transaction, resource: Resource) -> _Checkpoint:
         """The folder with a model's files, made of links to the uploaded bytes."""
         objects = self._whole_objects(transaction, resource)
         base = resource.body.get("peftDetails", {}).get("baseModel")
         below = self._lay_out(transaction, self._models.find(transaction, base)) if base else None
-        marks = "".join(f"{name}:{stored.generation};" for name, stored in sorted(objects.items())) + str(below)
+        is_trusted = self._trusts_all or bool(resource.private.get("trusted"))
+        marks = "".join(f"{name}:{stored.generation};" for name, stored in sorted(objects.items()))
+        marks += f"{below and below.folder} {is_trusted}"
         folder = Path(self._folders.name) / hashlib.sha256(marks.encode()).hexdigest()[:16]
-        if folder.is_dir():
-            return folder
-        for name, stored in objects.items():
-            _link(self._store.kept / stored.kept, folder / name)
-        if below:
-            (folder / "base").symlink_to(below)
-        return folder
+        if not folder.is_dir():
+            for name, stored in objects.items():
+                _link(self._store.kept / stored.kept, folder / name)
+            if below:
+                (folder / "base").symlink_to(below.folder)
+        return _Checkpoint(resource.name, folder, is_trusted, below)
 
     def _whole_objects(self, transaction: Transaction, resource: Resource) -> dict[str, StoredObject]:
         uploaded = "uid" in resource.private  # the catalogue's models have none

@@ -41,7 +41,8 @@ class Service:
         self.bucket = Bucket(self.store, options, clock)
         self.sessions = Sessions(self.bucket)
         self.control_plane = plane = ControlPlane(self.store, options, self.signer, clock)
-        self.engines = Engines(self.store, plane.models) if options.answers else None
+        trusts_all = options.trust_remote_code
+        self.engines = Engines(self.store, plane.models, trusts_all=trusts_all) if options.answers else None
         self.inference = Inference(
             self.store, plane.models, plane.deployments, plane.deployed_models, options, clock, self.engines
         )
