@@ -1,6 +1,5 @@
 """The people's door: `mlflow-fireworks …`, for what MLflow's own command has no word for."""
 
-import json
 import sys
 from collections.abc import Callable
 from importlib import import_module
@@ -23,6 +22,7 @@ from mlflow_fireworks.promotion import promote as promote_model
 from mlflow_fireworks.run import utc_now
 from mlflow_fireworks.signals import stopped_soon
 from mlflow_fireworks.target import parse_target
+from mlflow_fireworks.terminal import say, say_json
 
 Command = Callable[..., None]
 
@@ -71,7 +71,11 @@ def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json
     """Show what a create or update would do, and every file it would send; change nothing."""
     options = parse_config(read_pairs(pairs) | {"dry_run": True})
     outcome = FireworksDeploymentClient(target).plan_deployment(name, model_uri, options)
-    click.echo(json.dumps(_plan_as_json(outcome), indent=2) if as_json else "\n".join(_plan_as_text(outcome)))
+    if as_json:
+        say_json(_plan_as_json(outcome))
+        return
+    for line in _plan_as_text(outcome):
+        say(line)
 
 
 @main.command()
@@ -118,7 +122,7 @@ def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
     report = Report(result, name_service(account), utc_now())
     _write(report.to_json() if as_json else report.to_markdown(), output)
     for name in result.left:
-        click.echo(f"{name} could not be deleted; delete it with: {_deletion(Commands(target), name)}", err=True)
+        say(f"{name} could not be deleted; delete it with: {_deletion(Commands(target), name)}", err=True)
     if result.interrupted or result.left:
         sys.exit(1)
 
@@ -196,17 +200,18 @@ def list_endpoints(target: str, as_json: bool) -> None:
     """Show all endpoints of the account."""
     found = FireworksDeploymentClient(target).list_endpoints()
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     for item in found:
-        click.echo(f"{item['name']}  {item['state']}  {item['address']}  ({item['replicas']})")
+        say(f"{item['name']}  {item['state']}  {item['address']}  ({item['replicas']})")
 
 
 @endpoint.command()
 def options() -> None:
     """Show every option of -C."""
     for name, kind, default, text in option_table(EndpointConfig):
-        click.echo(f"{name}  ({kind}, default {default})\n    {text}")
+        say(f"{name}  ({kind}, default {default})")
+        say(f"    {text}")
 
 
 def _write(report: str, output: Path | None) -> None:
@@ -214,11 +219,12 @@ def _write(report: str, output: Path | None) -> None:
         try:
             output.write_text(report, encoding="utf-8")
         except OSError as error:
-            click.echo(f"cannot write {output} ({error.strerror}); this is the report:", err=True)
+            say(f"cannot write {output} ({error.strerror}); this is the report:", err=True)
         else:
-            click.echo(f"wrote {output}: read it, then paste it into an issue", err=True)
+            say(f"wrote {output}: read it, then paste it into an issue", err=True)
             return
-    click.echo(report)
+    for line in report.split("\n"):
+        say(line)
 
 
 def _deletion(commands: Commands, name: str) -> str:

@@ -28,8 +28,8 @@
     ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
-A message is one line: what happened, to which object, what to do next. It never holds a key, a signed URL or a
-password.
+A message is one printable line: what happened, to which object, what to do next. It never holds a key, a signed URL or
+a password.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,6 +40,7 @@ from mlflow.exceptions import MlflowException
 from mlflow.protos import databricks_pb2 as mlflow_codes
 from typing_extensions import Self
 
+from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.redaction import hide_passwords
 
 _CODES_BY_STATUS = {
@@ -74,7 +75,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
     code: ClassVar[int] = mlflow_codes.INTERNAL_ERROR
 
     def __init__(self, message: str) -> None:
-        super().__init__(hide_passwords(message), error_code=self.code)
+        super().__init__(make_printable(hide_passwords(message)), error_code=self.code)
 
     def reworded(self, message: str) -> Self:
         """The same error, with all that it carries, in other words.
@@ -82,7 +83,7 @@ class FireworksError(MlflowException, click.ClickException):  # type: ignore[mis
         Args:
             message: One line for a person.
         """
-        message = hide_passwords(message)
+        message = make_printable(hide_passwords(message))
         clone = type(self).__new__(type(self))
         clone.__dict__.update(self.__dict__, message=message)
         clone.args = (message,)
@@ -163,12 +164,12 @@ class ApiError(FireworksError):
 
     Args:
         message: One line for a person.
-        server_message: The server's own words, unshortened.
+        server_message: The server's own words, unshortened, made printable.
     """
 
     def __init__(self, message: str, *, server_message: str = "") -> None:
         super().__init__(message)
-        self.server_message = server_message
+        self.server_message = make_printable(server_message)
 
     def without(self, hide: Callable[[str], str]) -> Self:
         """The same error, its words and the server's with something taken out of them.
@@ -177,7 +178,7 @@ class ApiError(FireworksError):
             hide: Takes it out of a text.
         """
         hidden = self.reworded(hide(self.message))
-        hidden.server_message = hide(self.server_message)
+        hidden.server_message = make_printable(hide(self.server_message))
         return hidden
 
 

@@ -1,6 +1,5 @@
 """The options that the commands of several rooms share, and how they show a result."""
 
-import json
 import os
 from collections.abc import Mapping
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import click
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.terminal import say, say_json
 
 _DEFAULT = "fireworks"
 
@@ -57,9 +57,9 @@ def show(found: Mapping[str, Any], as_json: bool) -> None:
         as_json: For scripts.
     """
     if as_json:
-        click.echo(json.dumps(found, indent=2))
+        say_json(found)
         return
     width = max(map(len, found))
     for name, value in found.items():
         if value not in (None, [], ""):
-            click.echo(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")
+            say(f"{name:<{width}}  {', '.join(map(str, value)) if isinstance(value, list) else value}")

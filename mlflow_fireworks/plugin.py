@@ -20,6 +20,7 @@ from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.local import LOCAL_PACKAGES, can_answer, keep_answering, local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.pipeline.outcome import Outcome
+from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving import endpoints
@@ -129,7 +130,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             endpoint: Only those that it serves.
         """
         with self._opened() as deployments:
-            return deployments.list(_endpoint(endpoint))
+            return make_all_printable(deployments.list(_endpoint(endpoint)))
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
         """One deployment, with the endpoints that serve it and whether Fireworks can fine-tune it.
@@ -138,7 +139,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             NotFoundError: There is none of that name, or the endpoint does not serve it.
         """
         with self._opened() as deployments:
-            return deployments.get(DeploymentName(name), _endpoint(endpoint))
+            return make_all_printable(deployments.get(DeploymentName(name), _endpoint(endpoint)))
 
     def plan_deployment(self, name: str, model_uri: str, options: Config) -> Outcome:
         """What create (or update, where the deployment exists) would do.
@@ -198,7 +199,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._serving(config) as run:
-            return AttrDict(endpoints.create_endpoint(run, EndpointName(name)))
+            return _shown(endpoints.create_endpoint(run, EndpointName(name)))
 
     def update_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> AttrDict:
         """Change an endpoint; another model or other GPUs come up and answer before the old ones go.
@@ -214,7 +215,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             FireworksError: An MlflowException whose message says what happened and what to do.
         """
         with self._serving(config) as run:
-            return AttrDict(endpoints.update_endpoint(run, EndpointName(endpoint)))
+            return _shown(endpoints.update_endpoint(run, EndpointName(endpoint)))
 
     def delete_endpoint(self, endpoint: str, config: Mapping[str, Any] | None = None) -> None:
         """Take an endpoint's GPUs down; one that does not exist is fine.
@@ -244,12 +245,12 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             NotFoundError: Nothing of it can be brought back.
         """
         with self._serving(None) as run:
-            return AttrDict(endpoints.undelete_endpoint(run, EndpointName(endpoint)))
+            return _shown(endpoints.undelete_endpoint(run, EndpointName(endpoint)))
 
     def list_endpoints(self) -> list[AttrDict]:
         """All endpoints of the account, those made by others included (`managed` tells them apart)."""
         with self._serving(None) as run:
-            return [AttrDict(endpoint) for endpoint in endpoints.list_all(run)]
+            return [_shown(endpoint) for endpoint in endpoints.list_all(run)]
 
     def get_endpoint(self, endpoint: str) -> AttrDict:
         """One endpoint, with attributes and keys, as MLflow's judges read it (`endpoints:/NAME`).
@@ -258,7 +259,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
             NotFoundError: There is none of that name.
         """
         with self._serving(None) as run:
-            return AttrDict(endpoints.get_endpoint(run, EndpointName(endpoint)))
+            return _shown(endpoints.get_endpoint(run, EndpointName(endpoint)))
 
     @contextmanager
     def _serving(self, config: Mapping[str, Any] | None) -> Iterator[Run]:
@@ -361,4 +362,8 @@ def _endpoint(name: str | None) -> EndpointName | None:
 def _with_flavor(result: dict[str, Any], flavor: str | None) -> dict[str, Any]:
     """MLflow's command prints "FLAVOR deployment NAME is created"; after a dry run that must not read as if it were."""
     shown = "(dry run, nothing was changed)" if result["dry_run"] else flavor
-    return result | ({"flavor": shown} if shown else {})
+    return make_all_printable(result | ({"flavor": shown} if shown else {}))
+
+
+def _shown(endpoint: dict[str, Any]) -> AttrDict:
+    return AttrDict(make_all_printable(endpoint))

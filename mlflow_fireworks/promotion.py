@@ -18,6 +18,7 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, suggest_name
+from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, pin
@@ -87,7 +88,7 @@ def promote(
     )
     if isinstance(result, NothingToPromote):
         raise NotFoundError(f"{uri}: {result.reason}")
-    return result
+    return make_all_printable(result)
 
 
 def follow(

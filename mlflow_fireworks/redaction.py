@@ -11,10 +11,14 @@ import re
 import traceback
 from collections.abc import Iterator, Mapping
 from itertools import takewhile
+from textwrap import indent
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
+from mlflow_fireworks.printable import make_lines_printable, make_printable
+
 _BEGINNING, _END = 150, 100
+_INDENT = "  "
 _QUERY = re.compile(r"\?[^\s'\")]+")
 # A port is no password; a password ends at the last @ of its word, or, when it holds a blank, of its sentence.
 _URI = re.compile(
@@ -33,7 +37,7 @@ def brief(error: BaseException) -> str:
         error: Any exception, of any library.
     """
     told = _hide_pieces(hide_passwords(str(error)))
-    text = hide_credentials(" ".join(told.split())) or type(error).__name__
+    text = make_printable(hide_credentials(" ".join(told.split()))) or type(error).__name__
     if len(text) <= _BEGINNING + _END:
         return text
     return f"{text[:_BEGINNING].rstrip()} … {text[-_END:].lstrip()}"  # nested exceptions tell the cause at the end
@@ -66,11 +70,15 @@ def hide_passwords(text: str, environ: Mapping[str, str] = os.environ) -> str:
 
 
 def hide_in_record(record: logging.LogRecord) -> bool:
-    """A filter for loggers: the same for what is logged, with the exception that goes with it."""
-    record.msg, record.args = hide_passwords(record.getMessage()), ()
+    """A filter for loggers: the same for what is logged, as one line, with the exception that goes with it.
+
+    Its lines are indented: an exception that quotes a line feed must not begin a line of the log.
+    """
+    record.msg, record.args = make_printable(hide_passwords(record.getMessage())), ()
     if record.exc_info and record.exc_info[1] is not None:
         told = record.exc_text or "".join(traceback.format_exception(record.exc_info[1])).rstrip()
-        record.exc_text = _hide_pieces(hide_passwords(told))  # formatters take this in place of the exception
+        told = make_lines_printable(_hide_pieces(hide_passwords(told)))
+        record.exc_text = told if told.startswith(_INDENT) else indent(told, _INDENT)  # formatters take this instead
     return True
 
 

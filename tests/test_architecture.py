@@ -16,9 +16,9 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).p
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
     {"printable"},
-    {"redaction", "home"},
+    {"redaction", "home", "terminal"},
     {"errors", "names", "progress", "file_errors"},
-    {"options", "commands", "connections", "http", "waiting", "signals", "terminal"},
+    {"options", "commands", "connections", "http", "waiting", "signals"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},

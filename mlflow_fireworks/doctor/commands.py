@@ -1,6 +1,5 @@
 """`mlflow-fireworks doctor`."""
 
-import json
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from mlflow_fireworks.names import DeploymentName
 from mlflow_fireworks.options import JSON, TARGET
 from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.target import Target, parse_target
+from mlflow_fireworks.terminal import say, say_json
 
 _QUICK = Retry(attempts=2, wait_initial=0.5, wait_max=1.0)
 _MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
@@ -45,12 +45,13 @@ def doctor(  # noqa: PLR0917 - click passes them by name
     for check in _checks(account, name, about_hooks, rules_path, queue_url):
         found.append(check)
         if not as_json:
-            click.echo("\n".join(_lines(check)))
+            for line in _lines(check):
+                say(line)
     problems = sum(check.verdict is Verdict.PROBLEM for check in found)
     if as_json:
-        click.echo(json.dumps({"problems": problems, "checks": [check.to_dict() for check in found]}, indent=2))
+        say_json({"problems": problems, "checks": [check.to_dict() for check in found]})
     elif not problems:
-        click.echo("no problem found")
+        say("no problem found")
     if problems:
         sys.exit(1)
 

@@ -1,6 +1,5 @@
 """`mlflow-fireworks hooks check` and `approve`: what the rules would do and cost, and a person's word that they may."""
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.options import JSON
+from mlflow_fireworks.terminal import say, say_json
 
 NOT_ABOUT_EVENT = "nothing: no rule is about this event"
 
@@ -41,11 +41,11 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
     forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue.approvals if queue else None)
     found = [_describe_finding(item) for item in forecast.items]
     if as_json:
-        click.echo(json.dumps({"findings": found, "gpus": forecast.tell()}, indent=2))
+        say_json({"findings": found, "gpus": forecast.tell()})
         return
     _show_check(found, as_json, "nothing: no rule is about anything that is in the registry now")
     for line in forecast.describe(queue.path if queue else None):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -61,10 +61,10 @@ def approve(rule: str | None, rules_path: Path, queue_url: str | None, as_json: 
     queue = open_queue(locate_queue(queue_url), patience=OF_PEOPLE)
     approved = approve_rules(queue, rule, lambda: load_rules(rules_path))
     if as_json:
-        click.echo(json.dumps([item.tell() for item in approved], indent=2))
+        say_json([item.tell() for item in approved])
         return
     for item in approved:
-        click.echo(item.describe())
+        say(item.describe())
 
 
 def read_event(body: bytes) -> list[Event]:
@@ -102,18 +102,18 @@ def _describe_finding(item: Item) -> dict[str, Any]:
 
 def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str) -> None:
     if as_json:
-        click.echo(json.dumps({"findings": found}, indent=2))
+        say_json({"findings": found})
         return
     for item in found:
         endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
         about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
         gpus = f"; starts GPUs: {item['gpus']}" if item.get("gpus") else ""
-        click.echo(
+        say(
             f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
             f"on {item['target']}, by rule '{item['rule']}'{about}{gpus}"
         )
     if not found:
-        click.echo(nothing)
+        say(nothing)
 
 
 def _open_if_there(url: str | None) -> Queue | None:
@@ -124,5 +124,5 @@ def _open_if_there(url: str | None) -> Queue | None:
     try:
         return open_queue(path, patience=OF_PEOPLE)
     except UnavailableError as error:
-        click.echo(f"{error.message}; which rules are approved is not known", err=True)
+        say(f"{error.message}; which rules are approved is not known", err=True)
         return None

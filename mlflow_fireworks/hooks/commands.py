@@ -1,6 +1,5 @@
 """`mlflow-fireworks hooks …`: promotions with nobody at the keyboard."""
 
-import json
 import os
 import sys
 import time
@@ -35,6 +34,7 @@ from mlflow_fireworks.hooks.worker import work_now
 from mlflow_fireworks.options import JSON
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.signals import stopped_by_sigterm
+from mlflow_fireworks.terminal import say, say_json
 
 Command = Callable[..., None]
 _EVENTS_HINT = "no webhook came yet; does the sender have the receiver's address?"
@@ -154,7 +154,7 @@ def reconcile(rules_path: Path, queue_url: str | None, yes: bool, as_json: bool)
     found = enqueue_missing(queue, load_rules(rules_path), dead_too=True, approve=yes)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
-        click.echo(found.describe(queue.path), err=True)
+        say(found.describe(queue.path), err=True)
     _tell_held(found.held)
 
 
@@ -167,7 +167,7 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
     _list_jobs(snapshot.jobs, snapshot, as_json)
     for told in (snapshot.lack, snapshot.describe_unreadable()):
         if told and not as_json:
-            click.echo(told, err=True)
+            say(told, err=True)
     _tell_held(snapshot.held)
 
 
@@ -180,12 +180,12 @@ def events(queue_url: str | None, as_json: bool) -> None:
     with queue.outage.watch():
         found = queue.deliveries.last()
     if as_json:
-        click.echo(json.dumps([to_json(delivery) for delivery in found], indent=2))
+        say_json([to_json(delivery) for delivery in found])
         return
     for delivery in found:
-        click.echo(f"{_format(delivery.received)}  {delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}")
+        say(f"{_format(delivery.received)}  {delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}")
     if not found:
-        click.echo(_EVENTS_HINT, err=True)
+        say(_EVENTS_HINT, err=True)
 
 
 @hooks.command()
@@ -225,11 +225,11 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
     if secrets.hub and any(rule.hub for rule in rules):
         found.append(register_on_hub(rules, url, secrets.hub))
     if as_json:
-        click.echo(json.dumps([asdict(item) for item in found], indent=2))
+        say_json([asdict(item) for item in found])
         return
     for item in found:
         what = "made" if item.made else "brought up to date"
-        click.echo(f"webhook {item.id} on {item.place} {what} and tested: {', '.join(item.events)} -> {item.url}")
+        say(f"webhook {item.id} on {item.place} {what} and tested: {', '.join(item.events)} -> {item.url}")
 
 
 @hooks.command()
@@ -250,7 +250,7 @@ def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: 
     rules = load_rules(rules_path)
     done = work_now(rules, [job for one in read_event(body) for job in plan_jobs(rules, one)])
     if not done and not as_json:
-        click.echo(NOT_ABOUT_EVENT)
+        say(NOT_ABOUT_EVENT)
     _list_jobs(done, Snapshot(time.time(), 0, tuple(done)), as_json)
     if any(job.state is State.DEAD for job in done):
         sys.exit(1)
@@ -259,12 +259,12 @@ def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: 
 def _tell_held(found: Sequence[Held]) -> None:
     """On stderr, so that what scripts read is left alone."""
     for held in found:
-        click.echo(f"{held.describe()}; approve it with: {held.command}", err=True)
+        say(f"{held.describe()}; approve it with: {held.command}", err=True)
 
 
 def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([snapshot.tell(job) for job in found], indent=2))
+        say_json([snapshot.tell(job) for job in found])
         return
     for job in found:
         words = [job.progress.text, job.error]
@@ -272,7 +272,7 @@ def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
             words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
         about = "; ".join(word for word in words if word)
         revision = f" ({describe_revision(job)})" if describe_revision(job) else ""
-        click.echo(
+        say(
             f"{job.id}  {_format(job.updated)}  {snapshot.describe(job):<10}  "
             f"{job.subject} = {job.version or '-'} -> {job.deployment}{revision}" + (f"  {about}" if about else "")
         )

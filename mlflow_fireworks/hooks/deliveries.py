@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
 from mlflow_fireworks.hooks.locks import Locks
 from mlflow_fireworks.hooks.logs import lines_about
+from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.progress import logger
 
 _KEY = "last"
@@ -151,5 +152,5 @@ def _newest(deliveries: Iterable[Delivery]) -> list[Delivery]:
 
 
 def _one_line(text: str, length: int) -> str:
-    line = "".join(letter if letter.isprintable() else "?" for letter in " ".join(text.split()))
+    line = make_printable(" ".join(text.split()))
     return line if len(line) <= length else f"{line[: length - 1]}…"

@@ -14,10 +14,12 @@ import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from textwrap import dedent
 from types import MappingProxyType, TracebackType
 from typing import Any, TextIO
 
 from mlflow_fireworks.hooks.jobs import format_time
+from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.redaction import hide_credentials, hide_in_record
 
 FORMATS = ("text", "json")
@@ -33,7 +35,7 @@ def lines_about(**fields: str) -> Iterator[None]:
     Args:
         fields: `delivery`, `job` or `deployment`; "" where that is not known.
     """
-    token = _subject.set({**_subject.get(), **{name: value for name, value in fields.items() if value}})
+    token = _subject.set({**_subject.get(), **{name: make_printable(value) for name, value in fields.items() if value}})
     try:
         yield
     finally:
@@ -64,7 +66,7 @@ class JsonFormatter(logging.Formatter):
             **_subject.get(),
         }
         if exception := _describe_exception(self, record):
-            told["exception"] = exception
+            told["exception"] = dedent(exception)
         return json.dumps(told, ensure_ascii=False)
 
 

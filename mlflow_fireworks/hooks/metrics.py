@@ -1,5 +1,6 @@
 """Figures for Prometheus, in its text format or OpenMetrics, by its conventions for names and units."""
 
+import hashlib
 import platform
 from collections import Counter as Tally
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from mlflow_fireworks.hooks.jobs import State
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.snapshot import Snapshot, View
 from mlflow_fireworks.hooks.totals import BUCKETS_SECONDS, Total
+from mlflow_fireworks.printable import make_printable
 
 _PREFIX = "mlflow_fireworks"
 
@@ -106,11 +108,11 @@ def _describe_deployments(snapshot: Snapshot) -> Iterator[Metric]:
         f"{_PREFIX}_last_success_timestamp_seconds", "When a deployment was last promoted.", labels=labels
     )
     for job in snapshot.promoted:
-        success.add_metric([job.target, job.deployment], job.updated)
+        success.add_metric([_label(job.target), _label(job.deployment)], job.updated)
     yield success
     moved = GaugeMetricFamily(f"{_PREFIX}_moved_bytes", "Bytes that running jobs have moved so far.", labels=labels)
     for job in snapshot.unfinished:
-        moved.add_metric([job.target, job.deployment], job.progress.moved)
+        moved.add_metric([_label(job.target), _label(job.deployment)], job.progress.moved)
     yield moved
 
 
@@ -127,12 +129,18 @@ def _describe_totals(totals: list[Total]) -> Iterator[Metric]:
     )
     bounds = [*(str(bound) for bound in BUCKETS_SECONDS), "+Inf"]
     for total in totals:
-        names = [total.rule, total.model]
+        names = [_label(total.rule), _label(total.model)]
         for outcome, count in sorted(total.outcomes.items()):
             outcomes.add_metric([*names, outcome], count)
         tries.add_metric(names, total.failed_tries)
         durations.add_metric(names, list(zip(bounds, accumulate(total.durations), strict=True)), total.seconds)
     yield from (outcomes, tries, durations)
+
+
+def _label(text: str) -> str:
+    """A name, made printable; two names that look alike then still have figures of their own."""
+    shown = make_printable(text)
+    return shown if shown == text else f"{shown} #{hashlib.sha256(text.encode('utf-8', 'replace')).hexdigest()[:8]}"
 
 
 class DeliveryFigures:

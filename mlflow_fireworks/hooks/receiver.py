@@ -33,6 +33,7 @@ from mlflow_fireworks.hooks.jobs import Job, name_job
 from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import CurrentRules, Rules
+from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import logger
 
 MAX_BODY_BYTES = 1 << 20
@@ -77,7 +78,7 @@ class _Answer:
         else:
             told |= {"jobs": [*self.jobs]} | ({"reason": self.reason} if self.reason else {})
         headers = {"Retry-After": str(_RETRY_AFTER_SECONDS)} if self.outcome == "busy" else None
-        return JSONResponse(told, self.status, headers)
+        return JSONResponse(make_all_printable(told), self.status, headers)
 
 
 def sign(secret: str, delivery_id: str, timestamp: str, body: bytes) -> str:
@@ -247,7 +248,7 @@ def make_app(routes: Sequence[BaseRoute], check: Callable[[], Mapping[str, Any]]
             found = await run_in_threadpool(check)
         except Exception as error:  # noqa: BLE001 - whatever it is, it is not ready
             found = {"ok": False, "error": type(error).__name__}
-        return JSONResponse(dict(found), 200 if found["ok"] else 503)
+        return JSONResponse(make_all_printable(dict(found)), 200 if found["ok"] else 503)
 
     return Starlette(routes=[*routes, Route("/healthz", health), Route("/readyz", ready)])
 

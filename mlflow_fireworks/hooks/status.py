@@ -9,9 +9,11 @@ import secrets
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 from pydantic import SecretStr
@@ -28,6 +30,7 @@ from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import read_body
 from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.hooks.snapshot import View
+from mlflow_fireworks.printable import make_all_printable, make_printable
 from mlflow_fireworks.progress import format_bytes
 
 MAX_VIEWERS = 100
@@ -74,7 +77,11 @@ class StatusPage:
         self._lock = asyncio.Lock()
         self._shown: tuple[float, str] = (0.0, "")
         environment = Environment(
-            loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
+            loader=FileSystemLoader(Path(__file__).parent),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            finalize=_show,
         )
         environment.filters |= {"bytes": format_bytes, "exact": format_time}
         environment.globals |= {"wording": wording, "links": links}
@@ -117,7 +124,7 @@ class StatusPage:
 
     async def _json(self, _: Request) -> Response:
         snapshot = await run_in_threadpool(self._view.look)
-        return JSONResponse(snapshot.to_dict(), 503 if snapshot.away else 200, headers=_HEADERS)
+        return JSONResponse(make_all_printable(snapshot.to_dict()), 503 if snapshot.away else 200, headers=_HEADERS)
 
     async def _tell_metrics(self, request: Request) -> Response:
         encode, media_type = choose_encoder(request.headers.get("accept", ""))
@@ -181,3 +188,8 @@ class StatusPage:
         except (NotFoundError, ConflictError, UnavailableError) as error:
             return await refuse(_STATUSES[type(error)], error.message)
         return JSONResponse({"id": job.id}, 202) if by_script else RedirectResponse("/", 303)
+
+
+def _show(value: Any) -> Any:
+    """What stands between braces, as it is shown; what a macro made is so already."""
+    return value if isinstance(value, Markup) else make_printable(str(value))

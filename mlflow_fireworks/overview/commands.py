@@ -1,6 +1,5 @@
 """`mlflow-fireworks status`, `logs`, `resume`, `revisions` and `rollback`."""
 
-import json
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -27,6 +26,7 @@ from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.registry.model_uri import version_in
 from mlflow_fireworks.target import parse_target
+from mlflow_fireworks.terminal import say, say_json
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 _REVISION_HEAD = ("REVISION", "STATE", "MODEL", "SOURCE", "CREATED", "")
@@ -64,10 +64,10 @@ def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
         found = deployments.find(DeploymentName(name))
     told = tell_history(found, _read_queue(queue_url))
     if as_json:
-        click.echo(json.dumps([item.to_dict() for item in told], indent=2))
+        say_json([item.to_dict() for item in told])
         return
     for item in told:
-        click.echo(f"{item.time:<24}  {item.where:<9}  {item.text}")
+        say(f"{item.time:<24}  {item.where:<9}  {item.text}")
 
 
 @click.command()
@@ -79,7 +79,7 @@ def revisions(name: str, target: str, as_json: bool) -> None:
     with _opened(target) as deployments:
         found = deployments.find(DeploymentName(name))
     if as_json:
-        click.echo(json.dumps([_describe_revision(found, item) for item in found.revisions], indent=2))
+        say_json([_describe_revision(found, item) for item in found.revisions])
         return
     rows = []
     for item in found.revisions:
@@ -87,7 +87,7 @@ def revisions(name: str, target: str, as_json: bool) -> None:
         mark = "current" if told["current"] else ""
         rows.append((str(item.number), told["state"], told["model"], told["source"] or "", told["created"] or "", mark))
     for line in write_table(_REVISION_HEAD, rows):
-        click.echo(line)
+        say(line)
 
 
 @click.command()
@@ -121,7 +121,7 @@ def resume(name: str, target: str, pairs: tuple[str, ...], as_json: bool) -> Non
     parse_config(options)
     rest = _find_rest(target, DeploymentName(name))
     if rest is None:
-        click.echo(f"nothing to resume: '{name}' is READY", err=True)
+        say(f"nothing to resume: '{name}' is READY", err=True)
         return
     show(FireworksDeploymentClient(target).update_deployment(name, rest.model_uri, config=options), as_json)
 
@@ -181,19 +181,19 @@ def _read_queue(queue_url: str | None) -> Snapshot | None:
     try:
         return read_snapshot(queue_url)
     except FireworksError as error:
-        click.echo(f"{error.message}; what the hooks do is not shown", err=True)
+        say(f"{error.message}; what the hooks do is not shown", err=True)
         return None
 
 
 def _show_rows(rows: list[Row], as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps([row.to_dict() for row in rows], indent=2))
+        say_json([row.to_dict() for row in rows])
         return
     if not rows:
-        click.echo("no deployment yet", err=True)
+        say("no deployment yet", err=True)
         return
     for line in write_table(HEAD, [row.cells() for row in rows]):
-        click.echo(line)
+        say(line)
 
 
 def _describe_revision(deployment: Deployment, revision: Revision) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from mlflow.entities.model_registry.model_version_search import ModelVersionSear
 from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import FireworksError, UnavailableError
+from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy, is_about_workspace
 from mlflow_fireworks.registry.clients import is_made, open_client
@@ -242,6 +243,6 @@ def _read_registered(source: str) -> RegisteredUri | None:
 def _tag(client: MlflowClient, version: ModelVersion, tags: Tags) -> None:
     for key, value in tags.items():
         if value is not None:
-            client.set_model_version_tag(version.name, version.version, key, value)
+            client.set_model_version_tag(version.name, version.version, key, make_printable(value))
         elif key in version.tags:
             client.delete_model_version_tag(version.name, version.version, key)

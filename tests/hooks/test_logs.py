@@ -75,7 +75,7 @@ def test_json_lines_say_what_they_are_about_and_hold_tracebacks_as_a_field(log, 
     first, failed, noted, ended = map(json.loads, log())
     assert re.fullmatch(TIME, first.pop("time"))
     about = {"level": "INFO", "logger": "mlflow.fireworks", "job": "j1", "deployment": "chat"}
-    assert first == about | {"message": "two\nlines"}
+    assert first == about | {"message": "two lines"}
     assert failed["exception"].startswith("Traceback (most recent call last):")
     last = failed["exception"].splitlines()[-1]
     assert last.startswith("ValueError: ")
