@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from mlflow.environment_variables import MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT, MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT
+from mlflow.environment_variables import MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import Config, write_options
@@ -22,6 +22,7 @@ from mlflow_fireworks.pipeline.outcome import Outcome, describe_deployment
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability
 from mlflow_fireworks.progress import Reporter, make_reporter
+from mlflow_fireworks.registry.mlflow_versions import read_predict_seconds
 from mlflow_fireworks.registry.model_uri import version_in
 from mlflow_fireworks.registry.versions import DELETED, OFF_ENDPOINT, Tags, correct_versions
 from mlflow_fireworks.run import Permit, Run
@@ -72,7 +73,6 @@ def open_deployments(
     key = load_api_key(target)
     base_url = target.base_url or local_url(local_state())
     reporter = reporter or make_reporter(options.progress)
-    total = MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT
     with Gateway(base_url, key, target.account, retry=retry, timeouts=timeouts, tell=reporter.note) as gateway:
         yield Deployments(
             Run(
@@ -84,7 +84,7 @@ def open_deployments(
                 options,
                 endpoint_options,
                 request_timeout=MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT.get(),
-                total_timeout=total.get() if total.is_set() else _COLD_START_SECONDS,
+                total_timeout=read_predict_seconds(_COLD_START_SECONDS),
                 is_billed=not target.is_local,
                 permit=permit or Permit(),
                 is_wanted=is_wanted,

@@ -290,6 +290,6 @@ class NotWantedError(FireworksError):
 
 
 class UnsupportedError(FireworksError):
-    """MLflow offers the call, this release does not."""
+    """MLflow offers the call, this release does not; or the MLflow at hand is too old for it."""
 
     code = mlflow_codes.NOT_IMPLEMENTED

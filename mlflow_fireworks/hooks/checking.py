@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import mlflow
 
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.consent import approve_rules
@@ -15,6 +16,7 @@ from mlflow_fireworks.hooks.options import QUEUE, RULES, locate_queue
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.reconcile import compare
+from mlflow_fireworks.hooks.registration import explain_missing_webhooks
 from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.options import JSON
 from mlflow_fireworks.terminal import say, say_json
@@ -40,6 +42,8 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
     queue = _open_if_there(queue_url)
     forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue.approvals if queue else None)
     found = [_describe_finding(item) for item in forecast.items]
+    if any(rule.model for rule in rules) and (note := explain_missing_webhooks(mlflow.get_tracking_uri())):
+        click.echo(note, err=True)
     if as_json:
         say_json({"findings": found, "gpus": forecast.tell()})
         return

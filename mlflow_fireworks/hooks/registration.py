@@ -2,22 +2,32 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import httpx
 import mlflow
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
 from mlflow import MlflowClient
-from mlflow.entities.webhook import Webhook, WebhookAction, WebhookEntity, WebhookEvent
 from mlflow.exceptions import MlflowException
 from pydantic import SecretStr
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.errors import CredentialsError, FireworksError, InvalidConfigError, UnavailableError
+from mlflow_fireworks.errors import (
+    CredentialsError,
+    FireworksError,
+    InvalidConfigError,
+    UnavailableError,
+    UnsupportedError,
+)
 from mlflow_fireworks.hooks.rules import Rules, is_glob
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.hub_versions import is_organization
+from mlflow_fireworks.registry.mlflow_versions import explain_no_webhooks
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
+
+if TYPE_CHECKING:
+    from mlflow.entities.webhook import Webhook, WebhookEventStr  # since MLflow 3.3
 
 NAME = "mlflow-fireworks"
 _SERVER_HINT = (
@@ -25,6 +35,7 @@ _SERVER_HINT = (
     "MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https are set for it; for secrets it needs "
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
 )
+_COMPARING = f"`{Commands.start_worker()}` finds what changed by comparing (--reconcile-every)"
 _ANSWER_SECONDS = 30.0
 
 
@@ -57,17 +68,20 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
 
     Raises:
         InvalidConfigError: MLFLOW_TRACKING_URI names no server; only servers send webhooks.
+        UnsupportedError: The server, or MLflow here, is too old for webhooks.
         UnavailableError: The server does not answer or refused it, or its test event was not accepted.
     """
     where = mlflow.get_tracking_uri()
     if not where.startswith(("http://", "https://")):
         raise InvalidConfigError(
             "only an MLflow server sends webhooks: set MLFLOW_TRACKING_URI to its http(s) address; without one, "
-            f"`{Commands.start_worker()}` finds what changed by looking (--reconcile-every)"
+            + _COMPARING
         )
+    require_mlflow(where)
+    if reason := explain_missing_webhooks(where):
+        raise UnsupportedError(reason)
     url = f"{base_url.rstrip('/')}/webhooks/mlflow"
     events = _events(rules)
-    require_mlflow(where)
     client = MlflowClient()
     try:
         existing = next((item for item in list_webhooks(client) if item.url == url), None)
@@ -85,7 +99,17 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
             f"the webhook {webhook.webhook_id} is made, but its test did not reach {url}: {why}; is the receiver "
             f"running there, with the same secret? ({_SERVER_HINT})"
         )
-    return Registered(where, webhook.webhook_id, url, existing is None, tuple(str(event) for event in events))
+    return Registered(where, webhook.webhook_id, url, existing is None, tuple(events))
+
+
+def explain_missing_webhooks(server: str) -> str:
+    """Why no webhook comes from an MLflow server, and what does the work then; "" when there is no reason known.
+
+    Args:
+        server: MLflow's tracking URI.
+    """
+    reason = explain_no_webhooks(server) if server.startswith(("http://", "https://")) else ""
+    return f"{reason}; without webhooks, {_COMPARING}" if reason else ""
 
 
 def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registered:
@@ -137,18 +161,8 @@ def find_watched(rules: Rules, api: HfApi) -> list[Any]:
         if not is_glob(pattern):
             found[pattern] = {"type": "model", "name": pattern}
         elif owner not in found:
-            found[owner] = {"type": "org" if _is_organization(owner, api) else "user", "name": owner}
+            found[owner] = {"type": "org" if is_organization(owner, api) else "user", "name": owner}
     return list(found.values())
-
-
-def _is_organization(owner: str, api: HfApi) -> bool:
-    try:
-        api.get_organization_overview(owner)
-    except hub_errors.HfHubHTTPError as error:
-        if error.response.status_code != httpx.codes.NOT_FOUND:
-            raise
-        return False
-    return True
 
 
 def _explain_refusal(error: Exception) -> FireworksError:
@@ -160,18 +174,17 @@ def _explain_refusal(error: Exception) -> FireworksError:
     return UnavailableError(f"the Hugging Face Hub did not take the webhook: {brief(error)}")
 
 
-def _events(rules: Rules) -> list[WebhookEvent]:
-    alias, tag = WebhookEntity.MODEL_VERSION_ALIAS, WebhookEntity.MODEL_VERSION_TAG
-    wanted: dict[WebhookEvent, bool] = {
-        WebhookEvent(alias, WebhookAction.CREATED): any(rule.alias for rule in rules),
-        WebhookEvent(alias, WebhookAction.DELETED): any(rule.alias and rule.when_removed != "keep" for rule in rules),
-        WebhookEvent(tag, WebhookAction.SET): any(rule.model and rule.tag for rule in rules),
-        WebhookEvent(WebhookEntity.MODEL_VERSION, WebhookAction.CREATED): any(rule.version for rule in rules),
+def _events(rules: Rules) -> "list[WebhookEventStr]":
+    wanted: dict[WebhookEventStr, bool] = {
+        "model_version_alias.created": any(rule.alias for rule in rules),
+        "model_version_alias.deleted": any(rule.alias and rule.when_removed != "keep" for rule in rules),
+        "model_version_tag.set": any(rule.model and rule.tag for rule in rules),
+        "model_version.created": any(rule.version for rule in rules),
     }
     return [event for event, needed in wanted.items() if needed]
 
 
-def list_webhooks(client: MlflowClient) -> Sequence[Webhook]:
+def list_webhooks(client: MlflowClient) -> "Sequence[Webhook]":
     """All webhooks of a server."""
     found: list[Webhook] = []
     token = None

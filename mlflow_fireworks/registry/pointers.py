@@ -11,6 +11,7 @@ from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
+from mlflow_fireworks.registry.mlflow_versions import require_logged_models
 from mlflow_fireworks.registry.uri_types import HubUri, LoggedModelUri, ModelUri, RegisteredUri, StoreUri
 from mlflow_fireworks.registry.versions import RegisteredVersion
 
@@ -43,6 +44,7 @@ def pin(uri: str | ModelUri) -> Pinned:
     Raises:
         InvalidConfigError: It is not a model URI.
         NotFoundError: The alias, version or revision does not exist.
+        SourceError: It is a logged model, and this MLflow is too old to know any.
         CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
@@ -82,6 +84,7 @@ def _find_logged_name(uri: LoggedModelUri) -> str:
     A server that does not answer is an error, since a name that depends on the weather makes a second deployment. One
     that does not know the model is not: opening it says so.
     """
+    require_logged_models(uri)
     try:
         return open_client(uri.workspace).get_logged_model(uri.model_id).name or uri.title
     except UnavailableError:

@@ -20,6 +20,7 @@ from mlflow.utils.rest_utils import http_request
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.progress import format_seconds, logger
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.mlflow_versions import is_set
 
 PATIENCE_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -161,7 +162,7 @@ def require_hub(*, afresh: bool = False) -> None:
 def _read_patience() -> Patience:
     """MLflow's, as far as somebody set it."""
     seconds, retries = MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_HTTP_REQUEST_MAX_RETRIES
-    return Patience(seconds.get() if seconds.is_set() else _ANSWER_SECONDS, retries.get() if retries.is_set() else None)
+    return Patience(seconds.get() if is_set(seconds) else _ANSWER_SECONDS, retries.get() if is_set(retries) else None)
 
 
 def _ask_mlflow(uri: str, seconds: float) -> str:

@@ -160,6 +160,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif found := re.fullmatch(r"/api/organizations/([^/]+)/overview", path):
             known = found[1] in self.hub.organizations
             self._answer(200 if known else 404, json.dumps({"name": found[1], "fullname": found[1]}).encode())
+        elif found := re.fullmatch(r"/api/organizations/([^/]+)/members", path):  # asked for before 0.36
+            self._answer(*((200, b"[]") if found[1] in self.hub.organizations else (404, b"{}")))
         elif found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)/refs", path):
             self._list_refs(found[1])
         elif found := re.fullmatch(r"/api/models/((?:[^/]+/)?[^/]+)(?:/revision/(.+))?", path):

@@ -21,6 +21,7 @@ from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, who
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
+from mlflow_fireworks.registry.mlflow_versions import open_artifacts
 from mlflow_fireworks.registry.uri_types import Workspace
 
 _ONE_AT_A_TIME = Lock()
@@ -52,7 +53,7 @@ def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRep
     """
     try:
         repository = (
-            get_artifact_repository(uri, workspace.tracking_uri, find_registry(workspace))
+            open_artifacts(uri, workspace.tracking_uri, find_registry(workspace))
             if workspace
             else get_artifact_repository(uri)
         )

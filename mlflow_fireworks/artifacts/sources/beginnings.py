@@ -28,6 +28,7 @@ from mlflow.utils.rest_utils import http_request
 
 from mlflow_fireworks.artifacts.sources.staging import ReadBeginning, whole_files_only
 from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads, signs_uploads
 
 _PLAIN = {"Accept-Encoding": "identity"}  # an encoded answer would be a range of other bytes
 
@@ -49,7 +50,7 @@ def _read_from_s3(repository: Any) -> ReadBeginning:
     # The client is private, and so are the keyword arguments for MLFLOW_S3_EXPECTED_BUCKET_OWNER; nothing public
     # gives one that is configured like it. All threads share it: making clients is not safe in several at once.
     client = repository._get_s3_client()  # noqa: SLF001 - see above
-    owner = repository._bucket_owner_params  # noqa: SLF001 - see above
+    owner = bucket_owner_of(repository)
     bucket, root = repository.parse_s3_compliant_uri(repository.artifact_uri)
 
     def read(path: str, size: int) -> bytes:
@@ -118,10 +119,10 @@ def _read_from_server(repository: HttpArtifactRepository) -> ReadBeginning:
         headers = {**_PLAIN, "Range": _range(size)}
         # What its server can do is asked as `_download_file` asks it: by private methods, over the network once.
         if isinstance(repository, MlflowArtifactsRepository):
-            if repository._is_multipart_download_enabled():  # noqa: SLF001 - see above
+            if signs_downloads(repository):
                 signed = repository._get_presigned_download_url(path)  # noqa: SLF001 - see above
                 return _take(_get_signed(signed.url, {**signed.headers, **headers}), size)
-            if repository._is_multipart_upload_enabled():  # noqa: SLF001 - see above
+            if signs_uploads(repository):
                 raise SourceError("this server keeps its files in a store from which it would fetch all of one first")
         creds = get_default_host_creds(repository.artifact_uri)
         return _take(http_request(creds, f"/{path}", "GET", extra_headers=headers, stream=True), size)

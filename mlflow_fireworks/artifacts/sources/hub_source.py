@@ -6,21 +6,16 @@ The user's cache is read, never filled: a file that is not cached is fetched int
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
 
 from huggingface_hub import (
     HfApi,
     constants,
-    get_session,
-    hf_hub_download,
     hf_hub_url,
-    hf_raise_for_status,
     snapshot_download,
     try_to_load_from_cache,
 )
 from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but not in __all__
-from tqdm.auto import tqdm
 
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.source import Source
@@ -29,20 +24,11 @@ from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.hub_versions import NO_ANSWER, NoBar, download, open_stream
 from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.uri_types import HubUri
 
 _ANSWER_SECONDS = 10.0
-# huggingface_hub talks through httpx or, since 2.0, httpx2, and passes on what its client raises. This is the base
-# class of all of it, whichever client is inside.
-_NoAnswer = hub_errors.HTTPError  # type: ignore[attr-defined]  # imported there, not listed in __all__
-
-
-class _NoBar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
-    """The reporter shows progress; a bar for every file would stand in its way."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{**kwargs, "disable": True})
 
 
 def open_hub_source(
@@ -84,7 +70,7 @@ def open_hub_source(
             f"no repo {asked.repo} on the Hugging Face Hub, or none that you may see; "
             "check its name, or log in with a token that may read it (HF_TOKEN, `hf auth login`)"
         ) from None
-    except (_NoAnswer, hub_errors.OfflineModeIsEnabled) as error:
+    except NO_ANSWER as error:
         why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
         return _open_cached(uri, asked, cache, why, reporter)
     sizes = {file.rfilename: file.size for file in info.siblings or []}
@@ -114,7 +100,7 @@ def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, reporter: Repor
     repo = asked.repo
     try:
         folder = Path(
-            snapshot_download(repo, revision=asked.revision, cache_dir=cache, local_files_only=True, tqdm_class=_NoBar)
+            snapshot_download(repo, revision=asked.revision, cache_dir=cache, local_files_only=True, tqdm_class=NoBar)
         )
     except hub_errors.LocalEntryNotFoundError:
         raise SourceError(
@@ -253,12 +239,8 @@ class HubStore:
         url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=self._endpoint)
         headers = build_hf_headers(headers={"Range": f"bytes=0-{size - 1}", "Accept-Encoding": "identity"})
         content = b""
-        with (
-            self._translated(name),
-            get_session().stream("GET", url, headers=headers, timeout=_ANSWER_SECONDS) as answer,
-        ):
-            hf_raise_for_status(answer)
-            for piece in answer.iter_bytes():
+        with self._translated(name), open_stream(url, headers, _ANSWER_SECONDS) as pieces:
+            for piece in pieces:
                 content += piece
                 if len(content) >= size:  # a server may ignore the range and send all
                     break
@@ -266,16 +248,7 @@ class HubStore:
 
     def _fetch(self, name: str, into: Path) -> Path:
         with self._translated(name):
-            return Path(
-                hf_hub_download(
-                    self._repo,
-                    name,
-                    revision=self._commit,
-                    local_dir=into,
-                    endpoint=self._endpoint,
-                    tqdm_class=_NoBar,
-                )
-            )
+            return download(self._repo, name, revision=self._commit, into=into, endpoint=self._endpoint)
 
     @contextmanager
     def _translated(self, name: str) -> Iterator[None]:
@@ -290,5 +263,5 @@ class HubStore:
             ) from None
         except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError) as error:
             raise SourceError(f"cannot read {name} of {self._repo} on the Hugging Face Hub: {brief(error)}") from None
-        except (_NoAnswer, OSError) as error:
+        except NO_ANSWER as error:
             raise TransientError(brief(error)) from None

@@ -2,10 +2,11 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import mlflow
 from mlflow import MlflowClient
-from mlflow.entities import LoggedModel, Run
+from mlflow.entities import Run
 from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -20,9 +21,13 @@ from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import find_registry, open_client
 from mlflow_fireworks.registry.lookup import ask, describe_known, find_version, is_gone
+from mlflow_fireworks.registry.mlflow_versions import has_logged_models, require_logged_models
 from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.uri_types import LoggedModelUri, RegisteredUri, RunUri, Workspace
 from mlflow_fireworks.registry.versions import RegisteredVersion, quote
+
+if TYPE_CHECKING:
+    from mlflow.entities import LoggedModel  # MLflow 2 has none
 
 
 @dataclass(frozen=True)
@@ -94,8 +99,8 @@ def _place_of(
             workspace = replace(registered.workspace, unity_catalog=False) if registered.workspace else None
             path = "/".join(part for part in (source.path, folder) if part)
             return find_in_run(RunUri(source.run_id, path, source.workspace or workspace), reporter)
-    model_id = version.model_id or _model_id_in(version.source)
-    logged = ask(lambda: client.get_logged_model(model_id)) if model_id else None
+    model_id = getattr(version, "model_id", None) or _model_id_in(version.source)  # MLflow 2 has only the source
+    logged = ask(lambda: client.get_logged_model(model_id)) if model_id and has_logged_models() else None
     run_id = version.run_id or (logged.source_run_id if logged else None)
     run = ask(lambda: client.get_run(run_id)) if run_id else None
     identity = str(LoggedModelUri(model_id, folder, registered.workspace)) if model_id else None
@@ -109,8 +114,9 @@ def find_logged(uri: LoggedModelUri) -> Place:
         uri: The URI.
 
     Raises:
-        SourceError: There is no such logged model, or the tracking server cannot be asked.
+        SourceError: There is no such logged model, the tracking server cannot be asked, or MLflow is too old.
     """
+    require_logged_models(uri)
     client = open_client(uri.workspace)
     try:
         logged = client.get_logged_model(uri.model_id)
@@ -144,7 +150,7 @@ def find_in_run(uri: RunUri, reporter: Reporter) -> Place:
         ) from None
     name, _, rest = uri.path.partition("/")
     repository = _open_artifacts(run.info.artifact_uri, uri.workspace)
-    logged = ask(lambda: _find_logged_by(client, run, name)) if name else None
+    logged = ask(lambda: _find_logged_by(client, run, name)) if name and has_logged_models() else None
     if logged is not None:
         found = LoggedModelUri(logged.model_id, rest, uri.workspace)
         if list_repository(repository, uri.path):
@@ -158,7 +164,7 @@ def find_in_run(uri: RunUri, reporter: Reporter) -> Place:
     )
 
 
-def _logged_place(client: MlflowClient, logged: LoggedModel, uri: LoggedModelUri, run: Run | None = None) -> Place:
+def _logged_place(client: MlflowClient, logged: "LoggedModel", uri: LoggedModelUri, run: Run | None = None) -> Place:
     run_id = logged.source_run_id
     if run is None and run_id:
         run = ask(lambda: client.get_run(run_id))
@@ -179,7 +185,7 @@ def _open_artifacts(location: str, workspace: Workspace | None) -> ArtifactRepos
     return open_repository(uri, workspace)
 
 
-def _find_logged_by(client: MlflowClient, run: Run, name: str) -> LoggedModel | None:
+def _find_logged_by(client: MlflowClient, run: Run, name: str) -> "LoggedModel | None":
     token = None
     while True:
         # Filtering by run as well is not possible on Databricks (MLflow 3.17, `runs_artifact_repo.py`).
@@ -194,7 +200,7 @@ def _find_logged_by(client: MlflowClient, run: Run, name: str) -> LoggedModel | 
             return None
 
 
-def _hints(run: Run | None, logged: LoggedModel | None) -> Iterator[Hint]:
+def _hints(run: Run | None, logged: "LoggedModel | None") -> Iterator[Hint]:
     yield from _notes("run tag", run.data.tags if run else {})
     yield from _notes("logged model tag", (logged.tags or {}) if logged else {})
     yield from _notes("logged model param", (logged.params or {}) if logged else {})

@@ -1,0 +1,151 @@
+"""What the releases of MLflow do differently, from 2.19 on. All else that is used of it is alike in all of them.
+
+| since | what | before |
+| --- | --- | --- |
+| 3.0 | logged models, `models:/m-…` | there are none |
+| 3.3 | webhooks, on servers and in the client | comparing with the registry finds what changed |
+| 3.5 | an artifact repository is opened for servers that are named | it asks those in its URI, else the current ones |
+| 3.5.1 | `MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT` | MLflow does not know it; it is read all the same |
+| 3.7 | `MLFLOW_S3_EXPECTED_BUCKET_OWNER` | nobody can set it |
+| 3.15 | the client asks an MLflow server whether it signs URLs for downloads | no server is asked |
+
+Source: the released packages, each compared with the one before it.
+"""
+
+import re
+from typing import Any
+
+import requests
+from mlflow.environment_variables import _EnvironmentVariable
+from mlflow.exceptions import MlflowException
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
+from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
+from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.utils.credentials import get_default_host_creds
+from mlflow.utils.rest_utils import http_request
+from mlflow.version import VERSION
+
+from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.redaction import hide_credentials
+
+Release = tuple[int, int]
+
+_LOGGED_MODELS: Release = (3, 0)
+_WEBHOOKS: Release = (3, 3)
+_NAMED_SERVERS: Release = (3, 5)
+_ANSWER_SECONDS = 5.0
+_PREDICT_TOTAL_TIMEOUT = _EnvironmentVariable("MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT", int, None)
+
+
+def read_release(version: str) -> Release | None:
+    """The first two numbers of a version; None when it does not begin with numbers."""
+    found = re.match(r"\s*(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else None
+
+
+def is_set(variable: _EnvironmentVariable) -> bool:
+    """Whether somebody set one of MLflow's variables; MLflow 2.21 has another word for it."""
+    return variable.get_raw() is not None
+
+
+def read_predict_seconds(default: float) -> float:
+    """How long all tries of a prediction may take together.
+
+    Args:
+        default: Seconds, where nobody set MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT.
+    """
+    seconds = _PREDICT_TOTAL_TIMEOUT.get()
+    return default if seconds is None else float(seconds)
+
+
+def has_logged_models(version: str = VERSION) -> bool:
+    """Whether an MLflow client knows of logged models."""
+    return _reaches(version, _LOGGED_MODELS)
+
+
+def require_logged_models(uri: object, version: str = VERSION) -> None:
+    """Refuse a logged model that this MLflow cannot read.
+
+    Args:
+        uri: Its URI.
+        version: MLflow's.
+
+    Raises:
+        SourceError: This MLflow knows of none.
+    """
+    if not has_logged_models(version):
+        raise SourceError(
+            f"{uri} is a logged model, which MLflow {version} cannot read; upgrade it here: pip install 'mlflow>=3'"
+        )
+
+
+def open_artifacts(uri: str, tracking_uri: str, registry_uri: str, version: str = VERSION) -> ArtifactRepository:
+    """The artifact repository behind a URI, on servers that need not be MLflow's current ones.
+
+    Args:
+        uri: Anything that MLflow has an artifact repository for. Before 3.5 it has to name the servers itself.
+        tracking_uri: The server to ask about runs and logged models.
+        registry_uri: The server to ask about registered models.
+        version: MLflow's.
+
+    Raises:
+        MlflowException: There is no repository for it.
+    """
+    if _reaches(version, _NAMED_SERVERS):
+        return get_artifact_repository(uri, tracking_uri, registry_uri)
+    return get_artifact_repository(uri)
+
+
+def bucket_owner_of(repository: Any) -> dict[str, str]:
+    """The arguments of boto3 for MLFLOW_S3_EXPECTED_BUCKET_OWNER; they are private in MLflow, and none before 3.7."""
+    return getattr(repository, "_bucket_owner_params", {})
+
+
+def signs_downloads(repository: MlflowArtifactsRepository) -> bool:
+    """Whether a tracking server has signed URLs for the files that it keeps; asked over the network, once."""
+    ask = getattr(repository, "_is_multipart_download_enabled", None)
+    return bool(ask and ask())
+
+
+def signs_uploads(repository: MlflowArtifactsRepository) -> bool:
+    """Whether it takes uploads by signed URLs, so that it keeps its files in the store of a cloud."""
+    ask = getattr(repository, "_is_multipart_upload_enabled", None)
+    return bool(ask and ask())
+
+
+def explain_no_webhooks(server: str, version: str = VERSION) -> str:
+    """Why an MLflow server sends no webhooks, or why this MLflow cannot make them there.
+
+    Args:
+        server: Its address.
+        version: Of MLflow here.
+
+    Returns:
+        A part of a sentence; "" when it sends them, or when it does not say which MLflow it runs.
+    """
+    of_server = _ask_version(server)
+    if of_server and not _reaches(of_server, _WEBHOOKS):
+        return f"the MLflow server at {hide_credentials(server)} is {of_server}, and webhooks came with MLflow 3.3"
+    if not _reaches(version, _WEBHOOKS):
+        return f"MLflow {version} here cannot make webhooks; upgrade it with: pip install 'mlflow>=3.3'"
+    return ""
+
+
+def _reaches(version: str, release: Release) -> bool:
+    return (read_release(version) or release) >= release
+
+
+def _ask_version(server: str) -> str:
+    try:
+        answer = http_request(
+            get_default_host_creds(server),
+            "/version",
+            "GET",
+            max_retries=0,
+            timeout=_ANSWER_SECONDS,
+            raise_on_status=False,
+        )
+    except (MlflowException, requests.RequestException):
+        return ""
+    version: str = answer.text.strip() if answer.status_code == requests.codes.ok else ""
+    return version if read_release(version) else ""
