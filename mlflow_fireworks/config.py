@@ -222,9 +222,14 @@ class Config(BaseModel):
         "one file is one stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, as about "
         "32 shards of 128 MiB to 5 GB; off = as they are",
     )
+    relay: Literal["auto", "off"] = Field(
+        default="auto",
+        description="auto = files of a remote store that can send parts of them are sent on as they are read, without "
+        "temporary files; off = every remote file is fetched first",
+    )
     max_disk: Bytes | None = Field(
         default=None,
-        description="most temporary disk (in TMPDIR) for files fetched from a remote store, e.g. 100GB; "
+        description="most temporary disk (in TMPDIR) for files that must be fetched from a remote store, e.g. 100GB; "
         "all that is free but 256 MiB when not given",
     )
     synchronous: Bool = Field(

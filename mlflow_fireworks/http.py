@@ -12,7 +12,7 @@ import logging
 import re
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
@@ -141,15 +141,19 @@ def transient_status(response: httpx.Response) -> TransientError | None:
     if response.status_code not in TRANSIENT_STATUSES:
         return None
     reason = f"{response.status_code} {response.reason_phrase}".strip()
-    return TransientError(
-        reason, _retry_after_seconds(response.headers), is_busy=response.status_code in _BUSY_STATUSES
-    )
+    return TransientError(reason, read_retry_after(response.headers), is_busy=response.status_code in _BUSY_STATUSES)
 
 
-def _retry_after_seconds(headers: httpx.Headers) -> float | None:
+def read_retry_after(headers: Mapping[str, str]) -> float | None:
     """Seconds to wait, which RFC 9110 lets a server write as a number or as a date.
 
     A date counts from the answer's own Date, so that a clock that goes wrong here does no harm.
+
+    Args:
+        headers: Of an answer; their names in lower case, where it tells upper from lower case.
+
+    Returns:
+        None where it does not ask to wait; a minute at most.
     """
     text = headers.get("retry-after", "")
     try:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
@@ -12,6 +13,9 @@ from mlflow_fireworks.artifacts.documents import Fault
 from mlflow_fireworks.artifacts.safetensors import read_header
 from mlflow_fireworks.artifacts.sources.source import Store
 from mlflow_fireworks.errors import PreflightError
+
+OpenPart = Callable[[int, int], BinaryIO]
+"""Opens bytes of a file from one place up to another, and perhaps more; places count from the file's beginning."""
 
 
 class Part(Protocol):
@@ -30,8 +34,12 @@ class Part(Protocol):
         """What names its content for ever, or None when the content could change or is made here."""
 
     @property
-    def stored(self) -> "Stored | None":
-        """The file of the source that must be at hand to read it; None when none must."""
+    def sources(self) -> "tuple[Stored, ...]":
+        """The files of the source that it is read from."""
+
+    @property
+    def version(self) -> str:
+        """What its store calls its present content, as far as it was read; empty where that is not known."""
 
     def is_here(self) -> bool:
         """Whether its bytes are on this machine already."""
@@ -65,9 +73,19 @@ class Stored:
         return self.path
 
     @property
-    def stored(self) -> "Stored":
+    def sources(self) -> "tuple[Stored, ...]":
         """Itself."""
-        return self
+        return (self,)
+
+    @property
+    def version(self) -> str:
+        """What its store calls its present content."""
+        return self.store.version(self.path)
+
+    @property
+    def why_fetched(self) -> str | None:
+        """Why it must be fetched before it can be sent; None when it need not."""
+        return self.store.why_fetched(self.path)
 
     def is_here(self) -> bool:
         """Whether it lies on this machine already."""
@@ -77,18 +95,31 @@ class Stored:
         """The whole of a small file."""
         return self.store.read(self.path)
 
+    def cut(self, begin: int, end: int) -> "tuple[Piece, ...]":
+        """Its bytes from one place up to another."""
+        return (Piece(self, begin, end),)
+
     @contextmanager
     def staged(self) -> Iterator[Callable[[], BinaryIO]]:
-        """Make the file available here, checked once more: a fetch may have ended early.
+        """Make its bytes available here; yields a function that opens them from the start."""
+        with self.opened() as open_part:
+            yield lambda: open_part(0, self.size)
+
+    @contextmanager
+    def opened(self) -> Iterator[OpenPart]:
+        """What opens any part of it: where it is, or on this machine, checked once more: a fetch may have ended early.
 
         Raises:
             PreflightError: The file is not as long as it was listed, or as its own header says.
         """
+        relayed = self.store.relay(self.path)
+        if relayed is not None:
+            yield relayed
+            return
         with self.store.staged(self.path) as file:
             if fault := self._find_fault(file):
                 raise PreflightError([f"{self.path} {fault.text}"], "the fetched copy")
-            # Unbuffered: readers ask for large pieces, and a buffer would copy each of them once more.
-            yield lambda: file.open("rb", buffering=0)
+            yield partial(_open_part, file)
 
     def _find_fault(self, file: Path) -> Fault | None:
         size = file.stat().st_size
@@ -102,9 +133,31 @@ class Stored:
         return None
 
 
+def _open_part(file: Path, begin: int, end: int) -> BinaryIO:  # noqa: ARG001 - who reads knows where to stop
+    # Unbuffered: readers ask for large pieces, and a buffer would copy each of them once more.
+    opened = file.open("rb", buffering=0)
+    opened.seek(begin)
+    return opened
+
+
 def _read_start(file: BinaryIO, count: int) -> bytes:
     file.seek(0)
     return file.read(count)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Neighbouring bytes of a stored file.
+
+    Args:
+        file: The file.
+        begin: The first one.
+        end: The one behind the last.
+    """
+
+    file: Stored
+    begin: int
+    end: int
 
 
 @dataclass(frozen=True)
@@ -122,9 +175,14 @@ class Made:
     identity: str | None = None
 
     @property
-    def stored(self) -> None:
+    def sources(self) -> tuple[Stored, ...]:
         """It needs none."""
-        return
+        return ()
+
+    @property
+    def version(self) -> str:
+        """None that matters: its bytes are at hand."""
+        return ""
 
     def is_here(self) -> bool:
         """It is in memory."""
@@ -154,8 +212,8 @@ def fetched_ahead(parts: Iterable[Part]) -> Iterator[None]:
     """
     uses: dict[Store, Counter[str]] = {}
     for part in parts:
-        if part.stored is not None:
-            uses.setdefault(part.stored.store, Counter())[part.stored.path] += 1
+        for file in part.sources:
+            uses.setdefault(file.store, Counter())[file.path] += 1
     try:
         for store, count in uses.items():
             store.expect(count)

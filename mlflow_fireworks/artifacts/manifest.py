@@ -122,7 +122,7 @@ def build_manifest(
         NotWantedError: Nobody wants it any more.
     """
     read_explicit(config.hugging_face_url)
-    open_default = partial(open_source, reporter=reporter, max_disk=config.max_disk)
+    open_default = partial(open_source, reporter=reporter, max_disk=config.max_disk, relay=config.relay == "auto")
     layout = find_layout(source, config, open_reference or open_default)
     trust = config.trust_remote_code if "trust_remote_code" in config.model_fields_set else None
     checkpoint = make_checkpoint(layout, config.kind, source.resolved, trust=trust)
@@ -164,7 +164,7 @@ def build_manifest(
         fingerprint=fingerprint(checkpoint, divided, reporter, is_wanted),
         flavor=layout.flavor,
         location=layout.location,
-        notes=(*divided.notes, *_describe_fetching(divided, config), *finding.notes),
+        notes=(*divided.notes, *_describe_ways(divided, config), *finding.notes),
         warnings=(
             *layout.warnings,
             *checkpoint.warnings,
@@ -176,15 +176,24 @@ def build_manifest(
     )
 
 
-def _describe_fetching(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
-    """How much temporary disk files of a remote store will take."""
-    stored = {part.stored for part in checkpoint.files.values() if part.stored and not part.is_here()}
-    sizes = [file.size for file in stored]
-    if sizes and config.transfer == "upload":
+def _describe_ways(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
+    """How files of a remote store go up, and why; what must be fetched takes temporary disk."""
+    stored = {file for part in checkpoint.files.values() for file in part.sources if not file.is_here()}
+    if not stored or config.transfer != "upload":
+        return
+    relayed = [file.size for file in stored if not file.why_fetched]
+    if relayed:
+        yield (
+            f"{len(relayed)} files ({format_bytes(sum(relayed))}) are sent on as they are read from the store, without "
+            "temporary files"
+        )
+    sizes = [file.size for file in stored if file.why_fetched]
+    if sizes:
         folder = temporary_folder()
         most = min(bound_disk(sizes, config.max_workers, config.max_disk), measure_free_bytes(folder))
+        why = "; ".join(sorted({file.why_fetched or "" for file in stored} - {""}))
         yield (
-            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they go up, "
+            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they go up ({why}), "
             f"with at most {format_bytes(most)} at a time in {folder} (-C max_disk=)"
         )
 

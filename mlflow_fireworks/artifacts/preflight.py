@@ -228,7 +228,7 @@ def find_lack_of_disk(
     scratch: Path | None = None,
     max_disk: int | None = None,
 ) -> Iterator[str]:
-    """Files are fetched a few at a time, and removed once they are up; so the largest must fit.
+    """Files that cannot be relayed are fetched a few at a time, and removed once they are up; so the largest must fit.
 
     Args:
         checkpoint: What is to go up from this machine.
@@ -241,8 +241,9 @@ def find_lack_of_disk(
     """
     fetched = [
         file.size
-        for name, file in checkpoint.files.items()
-        if file.stored and not file.is_here() and (name not in headers or file.stored.store.beginnings_are_cheap)
+        for name, part in checkpoint.files.items()
+        for file in part.sources
+        if file.why_fetched and (name not in headers or file.store.beginnings_are_cheap)
     ]  # where beginnings are not cheap, reading one has fetched the file, and it is kept
     if not fetched:
         return

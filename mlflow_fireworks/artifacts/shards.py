@@ -108,7 +108,7 @@ def _divide(part: Part, header: Header, size: int) -> list[_Shard]:
     for group in groups:
         begin, end = header.places[group[0]][0], header.places[group[-1]][1]
         start = write_header(header, {name: name for name in group})
-        shards.append(_Shard(Excerpt(part, start, ((begin, end - begin),), f"{begin}-{end}"), group))
+        shards.append(_Shard(Excerpt(start, part.cut(begin, end), part.origin), group))
     return shards
 
 

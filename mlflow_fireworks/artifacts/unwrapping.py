@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
-from mlflow_fireworks.artifacts.content import Made, Part, Stored
+from mlflow_fireworks.artifacts.content import Made, Part, Piece, Stored
 from mlflow_fireworks.artifacts.documents import Document, Fault, child_of
 from mlflow_fireworks.artifacts.excerpt import Excerpt
 from mlflow_fireworks.artifacts.safetensors import Header, read_header, write_header
@@ -69,8 +69,8 @@ def _unwrap_file(stored: Stored, header: Header) -> tuple[Excerpt, Header | Faul
     kept = [name for name in header.places if not _OF_ADAPTER.search(name)]
     kept.sort(key=lambda name: header.places[name])
     start = write_header(header, {name: _WRAPPER.sub("", name) for name in kept})
-    pieces = tuple((begin, end - begin) for begin, end in (header.places[name] for name in kept))
-    unwrapped = Excerpt(stored, start, pieces, "unwrapped")
+    pieces = tuple(Piece(stored, *header.places[name]) for name in kept)
+    unwrapped = Excerpt(start, pieces, stored.origin, f"{stored.identity}:unwrapped" if stored.identity else None)
     return unwrapped, read_header(lambda count: start[:count], unwrapped.size)
 
 

@@ -188,7 +188,10 @@ class Pipeline:
     @contextmanager
     def _prepared(self, model_uri: str, flavor: str | None) -> Iterator[tuple[Source, Manifest, ImportSource | None]]:
         """Everything that is found out before Fireworks is asked to change anything."""
-        source = open_source(model_uri, reporter=self.run.reporter, max_disk=self.run.config.max_disk)
+        config = self.run.config
+        source = open_source(
+            model_uri, reporter=self.run.reporter, max_disk=config.max_disk, relay=config.relay == "auto"
+        )
         with closing(source.store):
             _check_flavor(flavor, source)
             if source.resolved != model_uri:

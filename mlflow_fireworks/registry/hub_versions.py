@@ -10,7 +10,7 @@ Source: the released packages, each compared with the one before it.
 """
 
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Lock
@@ -33,7 +33,7 @@ NO_ANSWER: tuple[type[Exception], ...] = (
     hub_errors.HTTPError,  # type: ignore[attr-defined]  # imported there, not listed in __all__
     OSError,
 )
-_PIECE_BYTES = 64 * 1024
+_PIECE_BYTES = 256 * 1024
 _BARS = "huggingface_hub.http_get"
 
 
@@ -45,7 +45,9 @@ class NoBar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only
 
 
 @contextmanager
-def open_stream(url: str, headers: dict[str, str], seconds: float, session: Any = None) -> Iterator[Iterator[bytes]]:
+def open_stream(
+    url: str, headers: dict[str, str], seconds: float, session: Any = None
+) -> Iterator[tuple[dict[str, str], Iterator[bytes]]]:
     """Read a file of the Hub piece by piece, through the session that huggingface_hub is set up with.
 
     Args:
@@ -55,7 +57,8 @@ def open_stream(url: str, headers: dict[str, str], seconds: float, session: Any 
         session: Of requests, httpx or httpx2; huggingface_hub's own when None.
 
     Yields:
-        The pieces; what is not taken is not sent.
+        The headers of the answer, by their names in lower case, and its bytes as they were sent, in pieces; what is not
+        taken is not sent.
 
     Raises:
         HfHubHTTPError: The Hub refuses.
@@ -65,11 +68,15 @@ def open_stream(url: str, headers: dict[str, str], seconds: float, session: Any 
     if isinstance(session, requests.Session):
         with session.get(url, headers=headers, timeout=seconds, stream=True) as answer:
             hf_raise_for_status(answer)  # type: ignore[arg-type]  # its type is that of the newest huggingface_hub
-            yield answer.iter_content(_PIECE_BYTES)
+            yield _lower(answer.headers), answer.raw.stream(_PIECE_BYTES, decode_content=False)
         return
     with session.stream("GET", url, headers=headers, timeout=seconds) as answer:
         hf_raise_for_status(answer)
-        yield answer.iter_bytes()
+        yield _lower(answer.headers), answer.iter_raw(_PIECE_BYTES)
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def download(

@@ -323,27 +323,42 @@ class CountingFile(io.FileIO):
         return super().read(size)
 
 
+def splice(path, header, *pieces, open_file=lambda path: path.open("rb")):
+    """Of one file; pieces are beginning and length."""
+    opened = []
+
+    def open_part(begin, end):
+        opened.append((begin, end))
+        return open_file(path)
+
+    file = Stored(None, path.name, path.stat().st_size)
+    cut = [piece for begin, length in pieces for piece in file.cut(begin, begin + length)]
+    return Splice(header, cut, {file: open_part}), opened
+
+
 def test_large_reads_are_single_reads_of_the_file(tmp_path):
-    piece = 2**20
-    content = np.random.default_rng(0).bytes(4 * piece)
+    size = 2**20
+    content = np.random.default_rng(0).bytes(4 * size)
     (tmp_path / "f").write_bytes(content)
     file = CountingFile(tmp_path / "f")
-    with Splice(file, b"header", [(piece, 2 * piece + 5)]) as opened:
-        expected = b"header" + content[piece : 3 * piece + 5]
-        assert b"".join(iter(lambda: opened.read(piece), b"")) == expected
-        assert file.reads == [piece - 6, piece, 11]
+    spliced, _ = splice(tmp_path / "f", b"header", (size, 2 * size + 5), open_file=lambda _: file)
+    with spliced as opened:
+        expected = b"header" + content[size : 3 * size + 5]
+        assert b"".join(iter(lambda: opened.read(size), b"")) == expected
+        assert file.reads == [size, size, 5]
     assert file.closed
 
 
 def test_splice_behaves_as_a_file(tmp_path):
     (tmp_path / "f").write_bytes(bytes(range(100)))
-    with Splice((tmp_path / "f").open("rb"), b"head", [(10, 5), (50, 0), (90, 10)]) as opened:
+    spliced, _ = splice(tmp_path / "f", b"head", (10, 5), (50, 0), (90, 10))
+    with spliced as opened:
         expected = b"head" + bytes(range(10, 15)) + bytes(range(90, 100))
         assert opened.read() == expected
         assert opened.read(1) == opened.read() == b""
         for start in range(len(expected) + 2):
             assert opened.seek(start) == opened.tell() == start
-            assert opened.read(7) == expected[start : start + 7]
+            assert b"".join(iter(lambda: opened.read(7), b"")) == expected[start:]
         assert opened.seek(-3, io.SEEK_END) == len(expected) - 3
         buffer = bytearray(8)
         assert opened.readinto(buffer) == 3
@@ -353,9 +368,18 @@ def test_splice_behaves_as_a_file(tmp_path):
     assert opened.closed
 
 
+def test_pieces_that_lie_close_together_are_one_opening_and_others_are_not(tmp_path):
+    (tmp_path / "f").write_bytes(bytes(5 * 2**20))
+    spliced, asked = splice(tmp_path / "f", b"", (10, 5), (15, 5), (30, 10), (4 * 2**20, 7), (0, 3))
+    with spliced as opened:
+        assert opened.read() == bytes(30)
+    assert asked == [(10, 40), (4 * 2**20, 4 * 2**20 + 7), (0, 3)]
+
+
 def test_file_cut_short_under_a_shard_reads_short(tmp_path):
     """So that the upload notices, as it does with a plain file."""
     (tmp_path / "f").write_bytes(bytes(50))
-    with Splice((tmp_path / "f").open("rb"), b"head", [(10, 90)]) as opened:
-        assert opened.read(1000) == b"head" + bytes(40)
+    spliced, _ = splice(tmp_path / "f", b"head", (10, 90))
+    with spliced as opened:
+        assert opened.read() == b"head" + bytes(40)
         assert opened.read(1) == b""

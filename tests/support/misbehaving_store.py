@@ -72,9 +72,11 @@ class _Handler(BaseHTTPRequestHandler):
         fault = self.store.faults.get(name, [])
         fault = fault.pop(0) if fault else None
         content = self.store.files.get(name)
-        status = 200
+        status, headers = 200, {}
         if content is not None and self.store.knows_ranges and "Range" in self.headers:
-            content = content[: int(self.headers["Range"].removeprefix("bytes=0-")) + 1]
+            first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
+            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            content = content[first : last + 1]
             status = 206
         if content is None:
             self._answer(404, b"no such file?X-Amz-Signature=deadbeef")
@@ -82,17 +84,20 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(fault, b"broken")
         elif fault == "truncate":  # without a length, the client cannot see that the end is missing
             self.send_response(status)
+            for header in headers.items():
+                self.send_header(*header)
             self.end_headers()
             self.wfile.write(content[: len(content) // 2])
         elif fault == "hang up":
             self.connection.close()
         else:
             self.store.sent[name] += len(content)
-            self._answer(status, content)
+            self._answer(status, content, headers)
 
-    def _answer(self, status, content):
+    def _answer(self, status, content, headers=None):
         self.send_response(status)
-        self.send_header("Content-Length", str(len(content)))
+        for header in {"Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(*header)
         self.end_headers()
         if self.store.link is None:
             self.wfile.write(content)

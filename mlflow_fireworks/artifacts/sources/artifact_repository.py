@@ -5,7 +5,8 @@ Only the listing and the fetching of single files are used. `download_artifacts`
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
 
@@ -16,9 +17,11 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
-from mlflow_fireworks.artifacts.sources.beginnings import find_reader
-from mlflow_fireworks.artifacts.sources.staging import Fetch, ReadBeginning, whole_files_only
-from mlflow_fireworks.errors import InvalidConfigError, SourceError
+from mlflow_fireworks.artifacts.sources.range_clients import find_opener
+from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, ReplacedError
+from mlflow_fireworks.artifacts.sources.staging import Fetch
+from mlflow_fireworks.artifacts.sources.tries import status_of
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
@@ -33,7 +36,8 @@ _FINAL_CODES = {
     "UNAUTHENTICATED",
     "INVALID_PARAMETER_VALUE",
 }
-_FINAL_STATUSES = {401, 403, 404}
+_DENIALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+_FINAL_STATUSES = {*_DENIALS, HTTPStatus.NOT_FOUND}
 _PIP_NAMES = {
     "azure": "azure-storage-blob azure-storage-file-datalake azure-identity",
     "google": "google-cloud-storage",
@@ -138,23 +142,23 @@ def fetch_from(repository: ArtifactRepository, folder: str) -> Fetch:
     return fetch
 
 
-def read_from(repository: ArtifactRepository, folder: str) -> ReadBeginning:
-    """A function that reads the beginnings of files below a folder of a repository, where it can do that.
+def open_from(repository: ArtifactRepository, folder: str) -> OpenRange:
+    """A function that opens ranges of files below a folder of a repository, where it can do that.
 
     Args:
         repository: Where.
         folder: POSIX path inside it, "" for all.
     """
-    read: ReadBeginning = whole_files_only
-    with suppress(Exception):  # the fetch of a file tells what keeps it from being opened
-        read = find_reader(_find_holder(repository))
     prefix = f"{folder}/" if folder else ""
 
-    def read_below(name: str, size: int) -> bytes:
-        with _final_told(repository, name):
-            return read(prefix + name, size)
+    def open_below(name: str, begin: int, end: int, version: str | None) -> Answer:
+        with _final_told(repository, name, may_be_denied=version is not None):
+            holder = _find_holder(repository)
+            with _ONE_AT_A_TIME:
+                open_range = find_opener(holder)
+            return open_range(prefix + name, begin, end, version)
 
-    return read_below
+    return open_below
 
 
 def _find_holder(repository: ArtifactRepository) -> ArtifactRepository:
@@ -172,11 +176,23 @@ def _find_holder(repository: ArtifactRepository) -> ArtifactRepository:
 
 
 @contextmanager
-def _final_told(repository: ArtifactRepository, name: str) -> Iterator[None]:
+def _final_told(repository: ArtifactRepository, name: str, *, may_be_denied: bool = False) -> Iterator[None]:
+    """Turn failures that will not pass into one line.
+
+    Args:
+        repository: Which is asked.
+        name: For the file.
+        may_be_denied: It was read before, so a refusal may pass with credentials that are fresh.
+    """
     try:
         yield
+    except FireworksError:
+        raise
     except Exception as error:
-        if not _is_final(error):
+        status = status_of(error)
+        if status == HTTPStatus.PRECONDITION_FAILED:
+            raise ReplacedError("it has another version now") from None
+        if not _is_final(error) or (may_be_denied and status in _DENIALS):
             raise
         place = hide_credentials(repository.artifact_uri)
         raise SourceError(
@@ -185,12 +201,8 @@ def _final_told(repository: ArtifactRepository, name: str) -> Iterator[None]:
 
 
 def _is_final(error: Exception) -> bool:
-    if getattr(error, "error_code", None) in _FINAL_CODES:  # MLflow's, or that of databricks-sdk; Azure has its own
-        return True
-    response = getattr(error, "response", None)
-    if isinstance(response, dict):  # botocore's ClientError
-        return response.get("ResponseMetadata", {}).get("HTTPStatusCode") in _FINAL_STATUSES
-    return getattr(response, "status_code", None) in _FINAL_STATUSES
+    # MLflow's, or that of databricks-sdk; Azure has its own
+    return getattr(error, "error_code", None) in _FINAL_CODES or status_of(error) in _FINAL_STATUSES
 
 
 def _unreadable(uri: str, error: Exception) -> SourceError:

@@ -119,6 +119,18 @@ class FolderStore:
         except OSError as error:
             raise SourceError(f"cannot read {self.path(name)}: {error.strerror or brief(error)}") from error
 
+    def relay(self, name: str) -> None:  # noqa: ARG002 - as for any other file here
+        """None: the file is read in place by `staged`."""
+        return
+
+    def why_fetched(self, name: str) -> None:  # noqa: ARG002 - none must
+        """None: the file is here."""
+        return
+
+    def version(self, name: str) -> str:  # noqa: ARG002 - no file has one
+        """Empty: content is told by reading it."""
+        return ""
+
     @contextmanager
     def staged(self, name: str) -> Iterator[Path]:
         """The file itself; it stays where it is.

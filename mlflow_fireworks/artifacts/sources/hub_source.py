@@ -3,9 +3,10 @@
 The user's cache is read, never filled: a file that is not cached is fetched into a temporary folder and removed.
 """
 
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from huggingface_hub import (
     HfApi,
@@ -18,8 +19,10 @@ from huggingface_hub import errors as hub_errors
 from huggingface_hub.utils import build_hf_headers  # type: ignore[attr-defined]  # public, but not in __all__
 
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
+from mlflow_fireworks.artifacts.sources.ranges import Answer, read_pieces
+from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.source import Source
-from mlflow_fireworks.artifacts.sources.staging import FETCH_RETRY, FetchedStore
+from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
@@ -37,6 +40,7 @@ def open_hub_source(
     reporter: Reporter,
     workspace: Path | None = None,
     max_disk: int | None = None,
+    relay: bool = True,
     cache: Path | None = None,
     endpoint: str | None = None,
 ) -> Source:
@@ -47,6 +51,7 @@ def open_hub_source(
         reporter: Is told when the Hub cannot be reached and the cache is used.
         workspace: Folder for fetched files; the system's when None.
         max_disk: Most bytes of fetched files at any time; what is free when None.
+        relay: Whether files are read in ranges while they are sent.
         cache: The Hub cache; huggingface_hub's own (HF_HUB_CACHE, HF_HOME) when None.
         endpoint: Address of the Hub; huggingface_hub's own (HF_ENDPOINT) when None.
 
@@ -83,6 +88,7 @@ def open_hub_source(
         reporter=reporter,
         workspace=workspace,
         max_disk=max_disk,
+        relay=relay,
         cache=cache,
         endpoint=endpoint,
     )
@@ -133,12 +139,11 @@ class HubStore:
         reporter: Is told about tries that failed.
         workspace: Folder for fetched files; the system's when None.
         max_disk: Most bytes of fetched files at any time; what is free when None.
+        relay: Whether files are read in ranges while they are sent.
         cache: The Hub cache.
         endpoint: Address of the Hub; huggingface_hub's own when None.
         retry: How often a read or a fetch is tried.
     """
-
-    beginnings_are_cheap = True
 
     def __init__(
         self,
@@ -151,24 +156,24 @@ class HubStore:
         cache: Path,
         endpoint: str | None,
         max_disk: int | None = None,
+        relay: bool = True,
         retry: Retry | None = None,
     ) -> None:
         self._repo = repo
         self._commit = commit
         self._sizes = sizes
-        self._reporter = reporter
         self._cache = cache
         self._endpoint = endpoint
-        self._retry = retry or FETCH_RETRY
-        self._fetched = FetchedStore(
-            str(HubUri(repo, commit)),
-            sizes,
-            self._fetch,
-            reporter=reporter,
-            workspace=workspace,
-            max_disk=max_disk,
-            retry=self._retry,
+        origin = str(HubUri(repo, commit))
+        fetched = FetchedStore(
+            origin, sizes, self._fetch, reporter=reporter, workspace=workspace, max_disk=max_disk, retry=retry
         )
+        self._remote = RelayStore(origin, sizes, self._open_range, fetched, reporter=reporter, relay=relay, retry=retry)
+
+    @property
+    def beginnings_are_cheap(self) -> bool:
+        """Whether the Hub, or what stands in for it, gives the beginning of a file alone."""
+        return self._remote.beginnings_are_cheap
 
     def path(self, name: str) -> Path | None:
         """Where the file lies in the cache, if it does and is complete."""
@@ -179,7 +184,7 @@ class HubStore:
         return path if self._sizes[name] in (None, path.stat().st_size) else None
 
     def read_beginning(self, name: str, size: int) -> bytes:
-        """The first `size` bytes; from the Hub with a range request.
+        """The first `size` bytes.
 
         Raises:
             SourceError: The file cannot be read.
@@ -187,19 +192,7 @@ class HubStore:
         path = self.path(name)
         if path is not None:
             return FolderStore(path.parent).read_beginning(path.name, size)
-
-        def tell(failure: str) -> None:
-            self._reporter.warn(f"{name}: {failure}")
-
-        size = min(size, self.measure(name))
-        if not size:
-            return b""
-        try:
-            return self._retry.call(lambda: self._read_range(name, size), tell)
-        except TransientError as error:
-            raise SourceError(
-                f"cannot read {name} of {self._repo} on the Hugging Face Hub: {error}; run the same command again"
-            ) from None
+        return self._remote.read_beginning(name, size)
 
     def read(self, name: str) -> bytes:
         """The whole file.
@@ -207,12 +200,25 @@ class HubStore:
         Raises:
             SourceError: The file cannot be read.
         """
-        return self.read_beginning(name, self.measure(name))
+        path = self.path(name)
+        return FolderStore(path.parent).read(path.name) if path is not None else self._remote.read(name)
 
     def measure(self, name: str) -> int:
         """The size of a file in bytes; looks at the file when the Hub did not tell."""
         path = self.path(name)
-        return path.stat().st_size if path is not None else self._fetched.measure(name)
+        return path.stat().st_size if path is not None else self._remote.measure(name)
+
+    def relay(self, name: str) -> Callable[[int, int], BinaryIO] | None:
+        """What opens a file of the Hub in ranges; None for those in the cache, and where it must be staged."""
+        return self._remote.relay(name) if self.path(name) is None else None
+
+    def why_fetched(self, name: str) -> str | None:
+        """Why a file must be fetched before it can be sent; None when it need not."""
+        return self._remote.why_fetched(name) if self.path(name) is None else None
+
+    def version(self, name: str) -> str:  # noqa: ARG002 - the same for all
+        """The commit."""
+        return self._commit
 
     def staged(self, name: str) -> AbstractContextManager[Path]:
         """The file: the cached one in place, else a fetched copy that is removed afterwards.
@@ -221,30 +227,28 @@ class HubStore:
             SourceError: The file cannot be fetched.
         """
         path = self.path(name)
-        return FolderStore(path.parent).staged(path.name) if path is not None else self._fetched.staged(name)
+        return FolderStore(path.parent).staged(path.name) if path is not None else self._remote.staged(name)
 
     def expect(self, uses: Mapping[str, int]) -> None:
-        """Fetch ahead what the cache does not have.
+        """Fetch ahead what must be fetched.
 
         Args:
             uses: How often each file will be staged, in the order in which that begins; empty to fetch nothing more.
         """
-        self._fetched.expect({name: count for name, count in uses.items() if self.path(name) is None})
+        self._remote.expect({name: count for name, count in uses.items() if self.path(name) is None})
 
     def close(self) -> None:
         """Remove everything that was fetched; the cache stays as it is."""
-        self._fetched.close()
+        self._remote.close()
 
-    def _read_range(self, name: str, size: int) -> bytes:
+    def _open_range(self, name: str, begin: int, end: int, version: str | None) -> Answer:  # noqa: ARG002 - a commit
+        """The Hub answers with a redirect to where the file is stored, signed anew each time."""
         url = hf_hub_url(self._repo, name, revision=self._commit, endpoint=self._endpoint)
-        headers = build_hf_headers(headers={"Range": f"bytes=0-{size - 1}", "Accept-Encoding": "identity"})
-        content = b""
-        with self._translated(name), open_stream(url, headers, _ANSWER_SECONDS) as pieces:
-            for piece in pieces:
-                content += piece
-                if len(content) >= size:  # a server may ignore the range and send all
-                    break
-        return content[:size]
+        headers = build_hf_headers(headers={"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"})
+        with ExitStack() as stack, self._translated(name):
+            told, pieces = stack.enter_context(open_stream(url, headers, _ANSWER_SECONDS))
+            return Answer(read_pieces(pieces), stack.pop_all().close, told)
+        raise AssertionError("it returns or raises")
 
     def _fetch(self, name: str, into: Path) -> Path:
         with self._translated(name):

@@ -1,20 +1,23 @@
 """From a model URI to a `Source`: resolved once, pinned, listed. Nothing big moves here."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from mlflow_fireworks.artifacts.sources.artifact_repository import (
     fetch_from,
     find_local_folder,
     list_repository,
+    open_from,
     open_repository,
-    read_from,
 )
 from mlflow_fireworks.artifacts.sources.folder import FolderStore, list_folder
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
 from mlflow_fireworks.artifacts.sources.mlflow_models import Place, find_in_run, find_logged, find_registered_version
 from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
+from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.source import Source
-from mlflow_fireworks.artifacts.sources.staging import FetchedStore
+from mlflow_fireworks.artifacts.sources.staging import Fetch, FetchedStore
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.redaction import brief, hide_credentials
@@ -31,7 +34,12 @@ from mlflow_fireworks.registry.uri_types import (
 
 
 def open_source(
-    uri: str, *, reporter: Reporter | None = None, workspace: Path | None = None, max_disk: int | None = None
+    uri: str,
+    *,
+    reporter: Reporter | None = None,
+    workspace: Path | None = None,
+    max_disk: int | None = None,
+    relay: bool = True,
 ) -> Source:
     """Find the files of a model, wherever MLflow or the Hugging Face Hub keeps them.
 
@@ -44,6 +52,7 @@ def open_source(
         reporter: Is told what may surprise; nobody when None.
         workspace: Folder for files that must be fetched; the system's (TMPDIR) when None.
         max_disk: Most bytes of fetched files at any time; what is free when None.
+        relay: Whether remote files are read in ranges while they are sent, where their store can do that.
 
     Returns:
         The source. Its store should be closed when the work is done.
@@ -55,7 +64,7 @@ def open_source(
     named = read_model_uri(uri)
     reporter = reporter or Silent()
     if isinstance(named, HubUri):
-        return open_hub_source(uri.strip(), reporter=reporter, workspace=workspace, max_disk=max_disk)
+        return open_hub_source(uri.strip(), reporter=reporter, workspace=workspace, max_disk=max_disk, relay=relay)
     if isinstance(named, FolderUri):
         root = Path(named.path).expanduser().absolute()
         return _open_folder(root, root, uri.strip(), None, reporter)
@@ -65,7 +74,8 @@ def open_source(
     if folder is not None:
         root = folder.absolute()
         return _open_folder(root / place.folder, root, asked, place, reporter)
-    return _open_remote(place, asked, reporter, workspace, max_disk)
+    make_fetched = partial(FetchedStore, reporter=reporter, workspace=workspace, max_disk=max_disk)
+    return _open_remote(place, asked, reporter, make_fetched, relay=relay)
 
 
 def _find_place(uri: RegisteredUri | LoggedModelUri | RunUri | StoreUri, reporter: Reporter) -> Place:
@@ -119,21 +129,22 @@ def _explain_missing(folder: Path, root: Path) -> str:
     return f"{root} does not exist on this machine; was it deleted, or written by another machine?"
 
 
-def _open_remote(place: Place, asked: str, reporter: Reporter, workspace: Path | None, max_disk: int | None) -> Source:
+def _open_remote(
+    place: Place,
+    asked: str,
+    reporter: Reporter,
+    make_fetched: Callable[[str, Mapping[str, int | None], Fetch], FetchedStore],
+    *,
+    relay: bool,
+) -> Source:
     location = hide_credentials(place.repository.artifact_uri).rstrip("/")
     location = f"{location}/{place.folder}" if place.folder else location
     sizes = list_repository(place.repository, place.folder)
     if not sizes:
         raise SourceError(f"{asked}: there are no files below {location}; check the path, it must be a folder")
-    store = FetchedStore(
-        location,
-        sizes,
-        fetch_from(place.repository, place.folder),
-        read_beginning=read_from(place.repository, place.folder),
-        reporter=reporter,
-        workspace=workspace,
-        max_disk=max_disk,
-    )
+    fetched = make_fetched(location, sizes, fetch_from(place.repository, place.folder))
+    open_range = open_from(place.repository, place.folder)
+    store = RelayStore(location, sizes, open_range, fetched, reporter=reporter, relay=relay)
     try:
         unknown = [name for name, size in sizes.items() if size is None]
         if unknown:

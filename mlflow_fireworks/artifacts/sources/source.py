@@ -3,11 +3,11 @@
 The shapes only; `resolve.open_source` makes a `Source` from a URI.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import BinaryIO, Protocol
 
 from mlflow_fireworks.registry.versions import RegisteredVersion
 
@@ -23,10 +23,22 @@ class Store(Protocol):
         """Where the file already lies on this machine, or None when it would have to be fetched."""
 
     def read_beginning(self, name: str, size: int) -> bytes:
-        """The first `size` bytes. From some remote stores this fetches the file and keeps it for `staged`."""
+        """The first `size` bytes. From stores that send whole files only this fetches it, and keeps it for `staged`."""
 
     def read(self, name: str) -> bytes:
         """The whole of a small file."""
+
+    def relay(self, name: str) -> Callable[[int, int], BinaryIO] | None:
+        """What opens a remote file where it is, from one byte up to another, as a stream; None when it must be staged.
+
+        A read raises SourceError when the file cannot be had, or is another one than at the first read.
+        """
+
+    def why_fetched(self, name: str) -> str | None:
+        """Why a file must be fetched before it can be sent; None when it need not."""
+
+    def version(self, name: str) -> str:
+        """What a remote store calls the file's present content (an ETag); empty where that is not known."""
 
     def staged(self, name: str) -> AbstractContextManager[Path]:
         """The file on this machine for the time of the `with` block; fetched copies are removed after it."""

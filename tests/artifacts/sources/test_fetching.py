@@ -54,7 +54,7 @@ def test_listing_fetches_nothing_but_the_mlmodel(source, store):
     assert source.mlmodel == {"flavors": {}}
     assert source.identity == source.resolved == store.url
     assert source.store.path(SHARD) is None
-    assert store.requests == ["MLmodel"]
+    assert store.requests == ["config.json", "MLmodel"]  # the first asks for a part of it, in vain
 
 
 def test_staged_file_is_fetched_and_removed(source, tmp_path):

@@ -21,6 +21,8 @@ from support.throttled import Link, sink
 from mlflow_fireworks.artifacts.content import Made, Stored, fetched_ahead
 from mlflow_fireworks.artifacts.manifest import ManifestFile
 from mlflow_fireworks.artifacts.sources.disk import FILES_AHEAD, bound_disk
+from mlflow_fireworks.artifacts.sources.ranges import whole_files_only
+from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import PreflightError, SourceError
@@ -64,7 +66,14 @@ def sampling(folder):
         thread.join()
 
 
+def relay(fetched, sizes):
+    """As for a store of which no ranges can be had."""
+    return RelayStore("s3://b/m", sizes, whole_files_only, fetched, reporter=Silent())
+
+
 def parts_of(store, sizes):
+    if isinstance(store, FetchedStore):
+        store = relay(store, sizes)
     return [Stored(store, name, size) for name, size in sizes.items()]
 
 
@@ -84,6 +93,8 @@ def test_download_and_upload_run_at_the_same_time(tmp_path):
     down, up = Link(24 * SIZE / 3), Link(24 * SIZE / 3)
     with running(MisbehavingStore(files, down)) as served, sink(up) as url:
         source = open_source(served.url, workspace=tmp_path)
+        assert not source.store.beginnings_are_cheap
+        served.requests.clear()
         begin = time.monotonic()
         upload(parts_of(source.store, source.files), url, tmp_path / "state", workers=8)
         seconds = time.monotonic() - begin
@@ -135,7 +146,7 @@ class Shelf:
         return path
 
     def arrived(self):
-        return [name for name, copy in list(self.store._copies.items()) if copy.path]
+        return [name for name, copy in list(self.store._room.copies.items()) if copy.path]
 
     def wait_until(self, condition):
         deadline = time.monotonic() + 10
@@ -224,6 +235,8 @@ def test_fault_of_a_fetch_costs_another_try_of_that_file_only(tmp_path):
         served.fail("weights-08.bin", "truncate", "truncate")
         reporter = Remembers()
         source = open_source(served.url, reporter=reporter, workspace=tmp_path)
+        assert not source.store.beginnings_are_cheap
+        served.requests.clear()
         upload(parts_of(source.store, source.files), url, tmp_path / "state", workers=3)
         source.store.close()
     tries = {name: served.requests.count(name) for name in FILES}
@@ -293,7 +306,7 @@ def test_remote_file_is_fetched_once_for_all_its_shards_and_removed_after_the_la
 
 def test_shards_that_are_up_already_do_not_keep_the_file(tmp_path):
     store = FetchedStore("s3://b/m", {"a": 4}, lambda _, into: write(into), reporter=Remembers(), workspace=tmp_path)
-    part = Stored(store, "a", 4)
+    part = Stored(relay(store, {"a": 4}), "a", 4)
     with fetched_ahead([part, part, Made(b"x", "made")]):
         for left in (1, 0):
             with part.staged():
@@ -318,7 +331,7 @@ def test_plan_says_how_much_disk_is_taken(tmp_path):
         source = open_source(served.url, workspace=tmp_path)
         [note] = [note for note in plan(source, max_disk="30KB").notes if "max_disk" in note]
         assert note.startswith(f"{len(names(plan(source)))} files (")
-        assert "are fetched as they go up, with at most 29.3 KiB at a time in " in note
+        assert "are fetched as they go up (this server sends whole files only), with at most 29.3 KiB at a " in note
         source.store.close()
     assert not any("max_disk" in note for note in plan(tmp_path / "m").notes)
 
@@ -355,6 +368,8 @@ def test_killed_while_fetching_ahead_leaves_what_the_next_process_removes(tmp_pa
     program = f"""
 import os, signal, time
 from pathlib import Path
+from mlflow_fireworks.artifacts.sources.ranges import whole_files_only
+from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 source = open_source({{url!r}}, workspace=Path({str(tmp_path)!r}))
 source.store.expect(dict.fromkeys(source.files, 1))

@@ -1,0 +1,77 @@
+"""What a store's client does for us, tried again while a failure may pass, and told in one line where it does not."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from mlflow_fireworks.errors import FireworksError, SourceError
+from mlflow_fireworks.http import Retry, TransientError, read_retry_after
+from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.redaction import brief
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Tries:
+    """How the files of one store are tried.
+
+    Args:
+        origin: The store's URI, for messages.
+        reporter: Is told about tries that failed.
+        retry: How often.
+    """
+
+    origin: str
+    reporter: Reporter
+    retry: Retry
+
+    def call(self, name: str, attempt: Callable[[], T]) -> T:
+        """Do something with a file.
+
+        Args:
+            name: The file.
+            attempt: A FireworksError of it means that another try is useless; any other exception is tried again.
+
+        Raises:
+            SourceError: It failed as often as it may.
+        """
+
+        def once() -> T:
+            try:
+                return attempt()
+            except (FireworksError, TransientError):
+                raise
+            except Exception as error:  # noqa: BLE001 - clients of any store come through here
+                # The cause stays out of the chain: its text and traceback may hold a signed URL.
+                raise TransientError(brief(error), _retry_after(error)) from None
+
+        try:
+            return self.retry.call(once, lambda failure: self.reporter.warn(f"{name}: {failure}"))
+        except TransientError as error:
+            raise SourceError(
+                f"cannot fetch {name} from {self.origin}: {error}; run the same command again to go on"
+            ) from None
+
+
+def status_of(error: Exception) -> int | None:
+    """The HTTP status that an exception of any store's client stands for.
+
+    Args:
+        error: Of botocore, requests, Azure, Google or huggingface_hub.
+    """
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):  # botocore's ClientError
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
+    else:
+        status = getattr(response, "status_code", None)
+    return status if isinstance(status, int) else None
+
+
+def _retry_after(error: Exception) -> float | None:
+    response = getattr(error, "response", None)
+    if isinstance(response, dict):
+        headers = response.get("ResponseMetadata", {}).get("HTTPHeaders")
+    else:
+        headers = getattr(response, "headers", None)
+    return read_retry_after(headers) if headers else None

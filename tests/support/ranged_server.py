@@ -1,0 +1,175 @@
+"""An object store on loopback that sends ranges, and breaks while it does: for S3, signed URLs, Azure and Google alike.
+
+Objects are known by the last part of their path. Faults hit the requests for one object in their order.
+"""
+
+import hashlib
+import socket
+import struct
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from support.threaded_server import serving
+
+_PIECE = 1 << 16
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens to one request.
+
+    Args:
+        kind: `reset`, `stall` or `close` after so many bytes; or a `status` in place of an answer; `whole` (200 with
+            all), `encoded`, `longer`, `shorter` (another Content-Length), `shifted` (another range).
+        after: Bytes of the range that are sent before.
+        status: The status.
+        headers: Sent along with it.
+        body: Sent along with it.
+    """
+
+    kind: str
+    after: int = 0
+    status: int = 0
+    headers: tuple = ()
+    body: bytes = b"<Error><Code>Broken</Code><Message>http://a/b?signature=secret</Message></Error>"
+
+
+class RangedServer:
+    """The objects, the faults to come, and the ranges that were asked for.
+
+    Args:
+        files: Name to content.
+        link: What all of it is carried over, if it has a bandwidth.
+    """
+
+    def __init__(self, files, link=None):
+        self.files = dict(files)
+        self.link = link
+        self.faults = {}
+        self.asked = []  # name, first byte, last byte
+        self.sent = {}
+        self.conditions = []
+        self.headers = {}  # of each object
+        self.url = ""
+        self.open = 0
+
+    def fail(self, name, *faults):
+        self.faults[name] = list(faults)
+
+    def etag(self, name):
+        return f'"{hashlib.md5(self.files[name]).hexdigest()}"'
+
+    def generation(self, name):
+        return str(int(hashlib.md5(self.files[name]).hexdigest()[:12], 16))
+
+    @contextmanager
+    def running(self):
+        with serving(_Handler, store=self) as self.url:
+            yield self
+
+
+class _Handler(BaseHTTPRequestHandler):
+    store: RangedServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.store.open += 1
+        try:
+            self._get()
+        finally:
+            self.store.open -= 1
+
+    def _get(self):
+        store, parts = self.store, urlsplit(self.path)
+        name = unquote(parts.path).rpartition("/")[2]
+        query = parse_qs(parts.query)
+        if query.get("list-type"):  # S3's listing
+            self._answer(200, self._list_s3(query.get("prefix", [""])[0]), {"Content-Type": "application/xml"})
+            return
+        if name not in store.files:
+            self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {"x-ms-error-code": "BlobNotFound"})
+            return
+        content = store.files[name]
+        asked = self.headers.get("x-ms-range") or self.headers.get("Range")
+        first, last = map(int, (asked or f"bytes=0-{len(content) - 1}").removeprefix("bytes=").split("-"))
+        last = min(last, len(content) - 1)
+        store.asked.append((name, first, last))
+        waiting = store.faults.get(name)
+        fault = waiting.pop(0) if waiting else Fault("none")
+        condition = self.headers.get("If-Match") or query.get("ifGenerationMatch", [None])[0]
+        store.conditions.append(condition)
+        if fault.kind == "status":
+            self._answer(fault.status, fault.body, dict(fault.headers))
+        elif condition not in (None, store.etag(name), store.generation(name)):
+            self._answer(412, b"<Error><Code>PreconditionFailed</Code></Error>")
+        else:
+            self._send(name, content, first, last, fault)
+
+    def _send(self, name, content, first, last, fault):
+        store = self.store
+        headers = {
+            "ETag": store.etag(name),
+            "x-goog-generation": store.generation(name),
+            "Content-Range": f"bytes {first}-{last}/{len(content)}",
+            "Content-Length": str(last + 1 - first),
+            **store.headers.get(name, {}),
+        }
+        body, status = memoryview(content)[first : last + 1], 206
+        if fault.kind == "whole":
+            del headers["Content-Range"]
+            body, status = memoryview(content), 200
+            headers["Content-Length"] = str(len(content))
+        elif fault.kind == "encoded":
+            headers |= {"Content-Encoding": "gzip"}
+            del headers["Content-Length"]
+            self.close_connection = True
+        elif fault.kind in ("longer", "shorter"):
+            headers["Content-Length"] = str(len(body) + (1 if fault.kind == "longer" else -1))
+            self.close_connection = True
+        elif fault.kind == "shifted":
+            headers["Content-Range"] = f"bytes {first}-{last - 1}/{len(content)}"
+        self.send_response(status)
+        for header in headers.items():
+            self.send_header(*header)
+        self.end_headers()
+        breaks = fault.kind in ("reset", "close", "stall")
+        self._write(name, body[: fault.after] if breaks else body)
+        if breaks:
+            self._break(fault.kind)
+
+    def _write(self, name, body):
+        for start in range(0, len(body), _PIECE):
+            piece = body[start : start + _PIECE]
+            if self.store.link is not None:
+                self.store.link.carry(len(piece))
+            self.wfile.write(piece)
+            self.store.sent[name] = self.store.sent.get(name, 0) + len(piece)
+
+    def _break(self, kind):
+        self.close_connection = True
+        self.wfile.flush()
+        if kind == "stall":
+            time.sleep(2.0)
+        elif kind == "reset":
+            self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.connection.close()
+
+    def _list_s3(self, prefix):
+        entries = "".join(
+            f"<Contents><Key>{prefix}{name}</Key><Size>{len(content)}</Size></Contents>"
+            for name, content in self.store.files.items()
+        )
+        return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+    def _answer(self, status, content, headers=None):
+        self.send_response(status)
+        for header in {"Content-Length": str(len(content)), **(headers or {})}.items():
+            self.send_header(*header)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_):
+        pass
