@@ -17,9 +17,10 @@ from mlflow_fireworks.emulator.protocol.wire import ApiError, JsonObject, Respon
 from mlflow_fireworks.emulator.resources.deployed_models import DeployedModels
 from mlflow_fireworks.emulator.resources.deployments import Deployments
 from mlflow_fireworks.emulator.resources.models import Models
+from mlflow_fireworks.emulator.resources.routers import Routers
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
 
-_NAME = re.compile(r"(?:accounts/)?([a-z0-9-]+)/(?:(models|deployments)/)?([a-z0-9.-]+)")
+_NAME = re.compile(r"(?:accounts/)?([a-z0-9-]+)/(?:(models|deployments|routers)/)?([a-z0-9.-]+)")
 _SCALING_UP = "Deployment is currently scaled to zero and is scaling up. Please retry your request in a few minutes."
 _ERRORS_FROM = 400
 _DIMENSIONS, _MAX_DIMENSIONS = 16, 4096
@@ -43,10 +44,10 @@ class InferenceError(Exception):
 
 
 class NotRoutedError(InferenceError):
-    """What the proxy in front of a new deployment answers; not in the data plane's own form."""
+    """What the proxy in front of deployments answers; not in the data plane's own form."""
 
-    def __init__(self) -> None:
-        super().__init__(503, "fault filter abort", "")
+    def __init__(self, message: str = "fault filter abort") -> None:
+        super().__init__(503, message, "")
 
     def response(self) -> Response:
         """The refusal as it goes out."""
@@ -62,6 +63,7 @@ class Inference:
         models: Resolves models.
         deployments: Resolves and wakes deployments.
         deployed_models: Knows which adapters are loaded where.
+        routers: Know which deployment a request to a router reaches.
         options: What new deployments and suspended accounts answer.
         clock: Seconds since the epoch.
         engines: Run models for real; None: nothing runs, and the answers say so.
@@ -71,6 +73,7 @@ class Inference:
     models: Models
     deployments: Deployments
     deployed_models: DeployedModels
+    routers: Routers
     options: Options
     clock: Clock
     engines: Engines | None = None
@@ -86,7 +89,7 @@ class Inference:
             InferenceError: As the data plane words it.
         """
         request = _parse(raw)
-        model, wrong = self._route(request["model"])
+        model, place, wrong = self._route(request["model"])
         if operation == "embeddings" and wrong:
             return json_response(200, _embeddings(request, same=True))
         if self.engines:
@@ -94,7 +97,7 @@ class Inference:
         if operation == "embeddings":
             body = _embeddings(request, same=False)
         else:
-            text = f"(local Fireworks: {request['model']} was reached; no model runs here) {_last_words(request)}"
+            text = f"(local Fireworks: {place} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
                 events = _stream(operation, request["model"], text, self.clock())
                 return Response(200, events, {"Content-Type": "text/event-stream"})
@@ -102,8 +105,8 @@ class Inference:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return Response(200, content, {"Content-Type": "application/json"})
 
-    def _route(self, target: str) -> tuple[str, bool]:
-        """The full name of the model that is reached, and whether its vectors are wrong where it runs."""
+    def _route(self, target: str) -> tuple[str, str, bool]:
+        """The full name of the model that is reached, its place, and whether its vectors are wrong there."""
         refusal: InferenceError | None = None
         with self.store.transaction() as transaction:
             # Caught inside, so that a refusal does not undo what the request has set in motion.
@@ -113,9 +116,9 @@ class Inference:
                 refusal = error
         if refusal:
             raise refusal
-        name = _full_name(target.partition("#")[0], "models")
-        wrong = bool(deployment.private.get("wrong_vectors"))
-        return (name if "/models/" in name else str(deployment.body["baseModel"])), wrong
+        name = _full_name(target.partition("#")[0], "models") or str(deployment.body["baseModel"])
+        place = f"{name}#{deployment.name}" if "/routers/" in target else target
+        return name, place, bool(deployment.private.get("wrong_vectors"))
 
     def _reach(self, transaction: Transaction, target: str) -> Resource:
         deployment = self._deployment(transaction, target)
@@ -149,8 +152,10 @@ class Inference:
             raise NotRoutedError if behaviours.has("routing", "503-first") else _not_found()
 
     def _deployment(self, transaction: Transaction, target: str) -> Resource | None:
-        """The deployment behind ``D``, ``M#D`` or, where that is switched on, a bare ``M``."""
+        """The deployment behind ``D``, ``M#D``, a router or, where that is switched on, a bare ``M``."""
         model, _, suffix = target.partition("#")
+        if not suffix and "/routers/" in model:
+            return self._behind(transaction, _full_name(model, "routers"))
         if not suffix:
             name = _full_name(model, "deployments" if "/deployments/" in model else "models")
             if "/deployments/" in name:
@@ -167,6 +172,12 @@ class Inference:
             raise InferenceError(412, f"LoRA {name} failed to load", "PRECONDITION_FAILED", "model")
         if self.options.behaviours.has("routing", "404-first"):
             self._refuse_early(transaction, loaded)
+        return deployment
+
+    def _behind(self, transaction: Transaction, router: str) -> Resource | None:
+        deployment = self.routers.lead(transaction, router)
+        if deployment and not deployment.body["replicaCount"] and self.options.behaviours.has("router-sleep", "lasts"):
+            raise NotRoutedError("no healthy upstream")
         return deployment
 
     def _default_of(self, transaction: Transaction, model: str) -> Resource | None:

@@ -44,7 +44,14 @@ class Service:
         trusts_all = options.trust_remote_code
         self.engines = Engines(self.store, plane.models, trusts_all=trusts_all) if options.answers else None
         self.inference = Inference(
-            self.store, plane.models, plane.deployments, plane.deployed_models, options, clock, self.engines
+            self.store,
+            plane.models,
+            plane.deployments,
+            plane.deployed_models,
+            plane.routers,
+            options,
+            clock,
+            self.engines,
         )
         self.faults = FaultScript(routes.OPERATIONS)
         self.record = Record()

@@ -112,6 +112,7 @@ _MODEL = _ACCOUNT + "/models/{model}"
 _DEPLOYMENT = _ACCOUNT + "/deployments/{deployment}"
 _DEPLOYED_MODEL = _ACCOUNT + "/deployedModels/{deployed_model}"
 _SHAPE = _ACCOUNT + "/deploymentShapes/{shape}"
+_ROUTER = _ACCOUNT + "/routers/{router}"
 _QUOTA = _ACCOUNT + "/quotas/{quota}"
 _SECRET = _ACCOUNT + "/secrets/{secret}"
 
@@ -252,6 +253,25 @@ ROUTES: tuple[Route, ...] = (
         "POST", _ACCOUNT + "/deploymentShapeVersions:match", "match_shape_versions",
         messages.list_of("deploymentShapeVersions", serving.SHAPE_VERSION), body=serving.MATCH,
         source="fireworks-ai 1.2", sure="schema",
+    ),
+    Route(
+        "POST", _ACCOUNT + "/routers", "create_router", serving.ROUTER, body=serving.ROUTER,
+        query=serving.CREATE_ROUTER_QUERY, source="docs, SDK of 2025",
+    ),
+    Route(
+        "GET", _ACCOUNT + "/routers", "list_routers", messages.list_of("routers", serving.ROUTER),
+        query=messages.LIST_QUERY, source="SDK of 2025", sure="schema",
+    ),
+    Route(
+        "GET", _ROUTER, "get_router", serving.ROUTER, query=messages.READ_MASK_QUERY, source="SDK of 2025",
+        sure="schema",
+    ),
+    Route(
+        "PATCH", _ROUTER, "update_router", serving.ROUTER, body=serving.ROUTER, source="docs, SDK of 2025",
+        sure="schema",
+    ),
+    Route(
+        "DELETE", _ROUTER, "delete_router", NOTHING, source="docs, SDK of 2025",
     ),
     Route(
         "GET", _ACCOUNT + "/quotas", "list_quotas", messages.list_of("quotas", serving.QUOTA),

@@ -15,6 +15,7 @@ from mlflow_fireworks.emulator.resources.imports import Imports
 from mlflow_fireworks.emulator.resources.model_files import ModelFiles
 from mlflow_fireworks.emulator.resources.models import Models
 from mlflow_fireworks.emulator.resources.quotas import Quotas
+from mlflow_fireworks.emulator.resources.routers import Routers
 from mlflow_fireworks.emulator.resources.secrets import Secrets
 from mlflow_fireworks.emulator.resources.shapes import Shapes
 from mlflow_fireworks.emulator.resources.transitions import Transitions
@@ -48,6 +49,7 @@ class ControlPlane:
             store, self.models, Hardware(shapes, options.behaviours), options.behaviours, self.transitions, ids, clock
         )
         self.deployed_models = DeployedModels(store, self.models, self.deployments, self.transitions, ids, clock)
+        self.routers = Routers(store, self.deployments, options.behaviours, ids, clock)
         self.operations: Mapping[str, Operation] = {
             **_of_accounts(self.accounts, Quotas(store), Secrets(store)),
             **_of_models(
@@ -56,6 +58,7 @@ class ControlPlane:
                 Imports(store, self.models, self.transitions, ids, clock),
             ),
             **_of_deployments(self.deployments, shapes, self.deployed_models),
+            **_of_routers(self.routers),
         }
 
 
@@ -113,4 +116,14 @@ def _of_deployments(deployments: Deployments, shapes: Shapes, deployed_models: D
         "list_shape_versions": shapes.page_versions,
         "get_shape_version": shapes.get_version,
         "match_shape_versions": shapes.match,
+    }
+
+
+def _of_routers(routers: Routers) -> dict[str, Operation]:
+    return {
+        "create_router": routers.create,
+        "list_routers": routers.page,
+        "get_router": routers.get,
+        "update_router": routers.update,
+        "delete_router": routers.delete,
     }
