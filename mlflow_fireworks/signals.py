@@ -12,6 +12,8 @@ from typing import Any
 
 import click
 
+from mlflow_fireworks.terminal import say
+
 # Two seconds are promised: this for cleaning up, the rest for what a busy machine adds.
 _CLEAN_UP_SECONDS = 1.5
 _DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
@@ -53,7 +55,8 @@ def _ending_the_command() -> Iterator[None]:
         except KeyboardInterrupt:
             if not received:  # somebody's code raised it
                 raise
-            click.echo("\nAborted!", err=True)
+            say("", err=True)
+            say("Aborted!", err=True)
             _end_by(received[0])
 
 

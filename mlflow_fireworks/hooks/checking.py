@@ -43,7 +43,7 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
     forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue.approvals if queue else None)
     found = [_describe_finding(item) for item in forecast.items]
     if any(rule.model for rule in rules) and (note := explain_missing_webhooks(mlflow.get_tracking_uri())):
-        click.echo(note, err=True)
+        say(note, err=True)
     if as_json:
         say_json({"findings": found, "gpus": forecast.tell()})
         return
