@@ -183,8 +183,8 @@ def _choose_kind(
     )
     if isinstance(kind, Open):
         raise CheckpointError(
-            f"{subject}: {', '.join(texts_of(config, 'architectures'))} may generate text ({kind.why}) or make "
-            "embeddings, and Fireworks never changes a model's kind; choose with -C kind=base or -C kind=embedding"
+            f"{subject}: {kind.why}; Fireworks never changes a model's kind, so choose with -C kind=base or "
+            "-C kind=embedding"
         )
     return kind
 

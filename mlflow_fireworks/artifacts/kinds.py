@@ -51,15 +51,18 @@ class Open:
     """The files do not decide.
 
     Args:
-        why: What speaks for a model that generates; completes "although …".
+        why: For a person, e.g. `InternVLChatModel may generate text (it has a chat template) or make embeddings`.
     """
 
     why: str
 
 
 def generates(names: Iterable[str], model_type: str | None) -> bool:
-    """Whether classes of `config.json` may well generate text; false for classifiers and encoders."""
-    return any(_GENERATES.search(name) or (_is_headless(name) and model_type not in _ENCODERS) for name in names)
+    """Whether classes of `config.json` may well generate text.
+
+    False for classifiers (`…ForSequenceClassification`) and encoders; `MiniCPMV` does not say.
+    """
+    return any(_GENERATES.search(name) or ("For" not in name and model_type not in _ENCODERS) for name in names)
 
 
 def infer_kind(
@@ -83,17 +86,34 @@ def infer_kind(
     if task in _EMBEDDING_TASKS:
         return Kind.EMBEDDING
     heads = texts_of(config, "architectures")
-    if not heads or not all(map(_is_headless, heads)) or _GENERATING_TASKS.fullmatch(task or ""):
+    is_headless = bool(heads) and all(map(_is_headless, heads))
+    if text_of(config, "model_type") in _ENCODERS or (heads and all(name.endswith("EncoderModel") for name in heads)):
+        return _judge_encoder(heads, is_headless=is_headless)
+    if not is_headless or _GENERATING_TASKS.fullmatch(task or "") or _is_declared_to_generate(config, heads):
         return Kind.BASE
-    if text_of(config, "model_type") in _ENCODERS or all(name.endswith("EncoderModel") for name in heads):
-        return Kind.EMBEDDING
-    if _is_declared_to_generate(config, heads):
-        return Kind.BASE
-    tensors = list_tensors()
-    if any(map(_HEAD.search, tensors or ())) or _transformers_knows_to_generate(heads):
+    return _judge_headless(config, heads, list_tensors(), has_template=has_template)
+
+
+def _judge_headless(
+    config: Document, heads: Collection[str], tensors: Collection[str] | None, *, has_template: bool
+) -> Kind | Open:
+    if any(map(_HEAD.search, tensors or ())):
         return Kind.BASE
     why = _find_doubt(config, heads, has_template=has_template, tensors_are_known=tensors is not None)
-    return Open(why) if why else Kind.EMBEDDING
+    if why is None:
+        return Kind.EMBEDDING
+    if _transformers_knows_to_generate(heads):
+        return Kind.BASE
+    return Open(f"{', '.join(heads)} may generate text ({why}) or make embeddings")
+
+
+def _judge_encoder(heads: Collection[str], *, is_headless: bool) -> Kind | Open:
+    """One with a head for masked words or classes is as often an embedding model that was saved so as it is not."""
+    if is_headless:
+        return Kind.EMBEDDING
+    if not heads or any(map(_GENERATES.search, heads)):
+        return Kind.BASE
+    return Open(f"{', '.join(heads)} does not generate text, and makes embeddings only without its head")
 
 
 def _is_headless(name: str) -> bool:

@@ -6,7 +6,7 @@ import re
 
 from mlflow_fireworks.artifacts.documents import LFS_POINTER, Fault, is_lfs_pointer
 
-_START_BYTES = 512
+START_BYTES = 512
 # What a download that failed leaves under the name of the file: the server's answer.
 _ANSWERS = (
     "entry not found",
@@ -43,13 +43,13 @@ def find_stand_in(data: bytes) -> Fault | None:
     """What lies under a file's name in its place: a pointer, a link's text, or a server's answer."""
     if is_lfs_pointer(data):
         return LFS_POINTER
-    start = data[:_START_BYTES].decode("utf-8", "replace").lstrip("\ufeff").strip().lower()
+    start = data[:START_BYTES].decode("utf-8", "replace").lstrip("\ufeff").strip().lower()
     if _PAGE.match(start):
         return Fault("is a web page, not the file itself; download it again and log the model again")
     if start.startswith(_ANSWERS) or _is_error(start, len(data)):
         said = start.splitlines()[0][:60]
         return Fault(f'holds a server\'s answer ("{said}"), not the file itself; download it and log the model again')
-    if len(data) < _START_BYTES and _LINK.fullmatch(start):
+    if len(data) < START_BYTES and _LINK.fullmatch(start):
         return Fault(
             "holds where the file is stored, not the file itself; copy what it points to and log the model again"
         )
@@ -58,7 +58,7 @@ def find_stand_in(data: bytes) -> Fault | None:
 
 def _is_error(start: str, size: int) -> bool:
     """Whether a file is an answer such as `{"error": "Entry not found"}`."""
-    if size >= _START_BYTES or not start.startswith("{"):
+    if size >= START_BYTES or not start.startswith("{"):
         return False
     try:
         content = json.loads(start)

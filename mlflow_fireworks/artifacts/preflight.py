@@ -23,6 +23,7 @@ from mlflow_fireworks.artifacts.documents import (
     texts_of,
 )
 from mlflow_fireworks.artifacts.parameters import total_bytes
+from mlflow_fireworks.artifacts.plain_text import START_BYTES, find_stand_in
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
 from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes
@@ -58,8 +59,13 @@ def _read_head(file: Stored) -> Header | Fault:
     if file.size == 0:
         return Fault("is empty")
     if file.path.endswith(".safetensors"):
-        return read_header(lambda count: file.store.read_beginning(file.path, count), file.size)
-    return _read_pickle_head(file)
+        header = read_header(lambda count: file.store.read_beginning(file.path, count), file.size)
+    else:
+        header = _read_pickle_head(file)
+    if isinstance(header, Fault) and header != LFS_POINTER:
+        stand_in = find_stand_in(file.store.read_beginning(file.path, min(file.size, START_BYTES)))
+        return Fault(f"{header.text}: it {stand_in.text}") if stand_in else header
+    return header
 
 
 def _read_pickle_head(file: Stored) -> Header | Fault:

@@ -4,7 +4,15 @@ import json
 
 import numpy as np
 import pytest
-from support.checkpoints import edit_json, llama_tensors, make_embedder, make_llama, make_tokenizer, save_weights
+from support.checkpoints import (
+    edit_json,
+    llama_tensors,
+    make_embedder,
+    make_llama,
+    make_tokenizer,
+    make_transformers_model,
+    save_weights,
+)
 from support.planning import plan
 
 from mlflow_fireworks.config import Kind
@@ -114,6 +122,41 @@ def test_weights_that_cannot_be_looked_into_leave_it_open(tmp_path):
 @pytest.mark.parametrize("name", ["Qwen3ForCausalLM", "GPT2LMHeadModel", "Gemma3ForConditionalGeneration"])
 def test_class_with_a_head_needs_no_other_evidence(tmp_path, name):
     assert plan(make_headless(tmp_path / "m", name)).kind is Kind.BASE
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForSequenceClassification"])
+def test_encoder_with_a_head_that_nobody_serves_is_asked_about(tmp_path, name):
+    folder = make_embedder(tmp_path / "m")
+    edit_json(folder / "config.json", architectures=[name])
+    assert plan(folder).kind is Kind.EMBEDDING  # modules.json says what it is for
+    (folder / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match=rf"{name} does not generate.*choose with -C kind=base or -C kind=embed"):
+        plan(folder)
+    assert plan(folder, kind="embedding").kind is Kind.EMBEDDING
+
+
+@pytest.mark.parametrize("name", ["MiniCPMV", "Ovis2_5", "Phi4MMForCausalLM", "GPT2DoubleHeadsModel"])
+def test_class_that_does_not_say_what_it_does_is_a_base_model_without_a_warning(tmp_path, name):
+    manifest = plan(make_headless(tmp_path / "m", name))
+    assert manifest.kind is Kind.BASE
+    assert not any("does not generate" in warning for warning in manifest.warnings)
+
+
+@pytest.mark.parametrize(
+    ("task", "kind"),
+    [
+        ("text-generation", Kind.BASE),
+        ("llm/v1/chat", Kind.BASE),
+        ("translation_en_to_fr", Kind.BASE),
+        ("feature-extraction", Kind.EMBEDDING),
+        ("llm/v1/embeddings", Kind.EMBEDDING),
+    ],
+)
+def test_task_that_mlflow_logged_decides_what_the_class_leaves_open(tmp_path, task, kind):
+    folder = make_transformers_model(tmp_path / "m", architectures=["InternVLChatModel"])
+    save_weights(folder / "model", {name: data for name, data in llama_tensors().items() if name != "lm_head.weight"})
+    (folder / "MLmodel").write_text((folder / "MLmodel").read_text().replace("task: text-generation", f"task: {task}"))
+    assert plan(folder).kind is kind
 
 
 def test_encoder_that_is_sent_as_a_base_model_is_warned_about(tmp_path):

@@ -77,6 +77,21 @@ def test_two_tokenizers_beside_the_weights_need_a_choice(tmp_path):
         plan(folder)
 
 
+def test_cache_folder_that_is_logged_as_an_artifact_is_read_at_its_snapshot(tmp_path):
+    """Its files are links into `blobs/`; mlflow copies what they point to, and the blobs too."""
+    repo = tmp_path / "hub" / "models--acme--chat"
+    snapshot = repo / "snapshots" / ("d" * 40)
+    for folder in (snapshot, repo / "blobs", repo / "refs"):
+        folder.mkdir(parents=True)
+    (repo / "refs" / "main").write_text("d" * 40)
+    for number, path in enumerate(sorted(make_llama(tmp_path / "whole").iterdir())):
+        shutil.move(path, repo / "blobs" / f"{number:040}")
+        (snapshot / path.name).symlink_to(f"../../blobs/{number:040}")
+    manifest = plan(log(tmp_path / "m", model=repo))
+    assert names(manifest) == WHOLE
+    assert (manifest.lineage.repo, manifest.lineage.confidence) == ("acme/chat", "high")
+
+
 def test_checkpoint_that_lacks_nothing_takes_nothing(tmp_path):
     whole = make_llama(tmp_path / "whole")
     other = make_tokenizer(tmp_path / "other", chat_template="other")

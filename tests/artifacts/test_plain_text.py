@@ -54,6 +54,16 @@ def test_any_file_that_goes_up_is_looked_into(tmp_path, name):
         plan(folder)
 
 
+@pytest.mark.parametrize("name", ["model.safetensors", "pytorch_model.bin"])
+@pytest.mark.parametrize(("content", "said"), STAND_INS.values(), ids=STAND_INS)
+def test_weights_are_looked_into_as_well(tmp_path, name, content, said):
+    folder = make_llama(tmp_path / "m")
+    (folder / "model.safetensors").unlink()
+    (folder / name).write_bytes(content)
+    with pytest.raises(PreflightError, match=rf"{name}.*{said}"):
+        plan(folder)
+
+
 def test_folders_of_modules_and_of_components_are_looked_into(tmp_path):
     embedder = make_embedder(tmp_path / "e")
     (embedder / "1_Pooling" / "config.json").write_bytes(LFS)

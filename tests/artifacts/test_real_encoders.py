@@ -4,7 +4,7 @@ import importlib.util
 
 import pytest
 from support.checkpoints import edit_json, make_embedder, make_llama
-from support.planning import names, plan
+from support.planning import names, plan, read_file
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError
@@ -122,3 +122,33 @@ def test_transformers_own_tables_agree(tmp_path, name, kind):
     config = {"architectures": [name], "model_type": "bert" if kind is Kind.EMBEDDING else "marian"}
     edit_json(folder / "config.json", **config)
     assert plan(folder).kind is kind
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_text_that_transformers_cannot_read_goes_up_so_that_it_can(tmp_path, encoding):
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = make_llama(tmp_path / "m")
+    for name in ("config.json", "tokenizer_config.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        (folder / name).write_bytes(text.encode(encoding))
+    with pytest.raises((OSError, ValueError)):
+        AutoModelForCausalLM.from_pretrained(folder)
+    sent = write_out(plan(folder), tmp_path / "sent")
+    assert AutoModelForCausalLM.from_pretrained(sent).config.vocab_size == 259
+    assert AutoTokenizer.from_pretrained(sent).chat_template
+
+
+def test_model_without_its_map_of_code_loads_where_transformers_knows_it(tmp_path):
+    from transformers import AutoModelForCausalLM
+
+    folder = make_llama(tmp_path / "m", auto_map={"AutoModelForCausalLM": "acme/x--modeling_x.X"})
+    sent = write_out(plan(folder, trust_remote_code="false"), tmp_path / "sent")
+    assert type(AutoModelForCausalLM.from_pretrained(sent)).__name__ == "LlamaForCausalLM"
+
+
+def write_out(manifest, folder):
+    for file in manifest.files:
+        (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / file.name).write_bytes(read_file(manifest, file.name))
+    return folder
