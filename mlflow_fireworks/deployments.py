@@ -169,7 +169,7 @@ class Deployments:
             InUseError: Something serves it, and `cascade` is not set.
             FireworksError: One line that says what happened and what to do.
         """
-        existing = self.list_existing().get(name)
+        existing = self._pipeline.find(name)
         if endpoint:
             if existing:
                 take_adapter_off(self.run, name, existing.models, find_endpoint(self.run, endpoint))
@@ -191,13 +191,13 @@ class Deployments:
         deleted = delete_endpoint(self.run, name)
         if deleted and endpoint and self.run.config.registry_tags:
             served = {place.model for place in endpoint.places}
-            revisions = [revision for item in self.list_existing().values() for revision in item.revisions]
-            self._correct_tags([item for item in revisions if item.model.name in served], OFF_ENDPOINT, name)
+            found = [self.run.gateway.models.find(model) for model in sorted(served)]
+            self._correct_tags([Revision.of(model) for model in found if model], OFF_ENDPOINT, name)
         return deleted
 
     def exists(self, name: DeploymentName) -> bool:
         """Whether there is a deployment of that name."""
-        return name in self.list_existing()
+        return self._pipeline.find(name) is not None
 
     def find(self, name: DeploymentName) -> Deployment:
         """One deployment with its revisions.
@@ -314,7 +314,7 @@ class Deployments:
 
     def _known_models(self, name: DeploymentName) -> set[str]:
         """All revisions of a deployment, or none when it is not there yet."""
-        existing = self.list_existing().get(name)
+        existing = self._pipeline.find(name)
         return existing.models if existing else set()
 
     def _named(self, name: DeploymentName | None) -> Deployment | None:

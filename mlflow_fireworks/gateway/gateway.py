@@ -10,6 +10,7 @@ from typing_extensions import Self
 from mlflow_fireworks.errors import InvalidConfigError, RefusedError
 from mlflow_fireworks.gateway.adapters import LoadedAdapters
 from mlflow_fireworks.gateway.deployments import OnDemandDeployments
+from mlflow_fireworks.gateway.lookup import Lookup
 from mlflow_fireworks.gateway.models import Models
 from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Account, AccountPage, Quota, QuotaPage
@@ -58,6 +59,11 @@ class Gateway:
     def models(self) -> Models:
         """Its models."""
         return Models(self.transport, self.account)
+
+    @cached_property
+    def lookup(self) -> Lookup:
+        """Finds some of its models."""
+        return Lookup(self.models)
 
     @cached_property
     def deployments(self) -> OnDemandDeployments:

@@ -48,16 +48,27 @@ class Models:
         """A model by id or full name, or None when there is none."""
         return self.transport.find(Model, self.full_name(model_id))
 
-    def list(self, account: str | None = None) -> Iterator[Model]:
-        """All models of an account.
+    def list(self, account: str | None = None, *, matching: str = "") -> Iterator[Model]:
+        """Models of an account, all of them or as `pages` gives them.
 
         Args:
             account: Another account, such as `fireworks` for the public catalogue; this one when None.
+            matching: As for `pages`.
+        """
+        for page in self.pages(account, matching=matching):
+            yield from page.models
+
+    def pages(self, account: str | None = None, *, matching: str = "") -> Iterator[ModelPage]:
+        """As `list`, page by page.
+
+        Args:
+            account: As for `list`.
+            matching: Asks for those only whose id begins so. Whether Fireworks heeds that is not documented.
         """
         account = account or self.account
+        query = {"filter": f'name="accounts/{account}/models/{matching}*"'} if matching else None
         path = f"/v1/accounts/{account}/models"
-        for page in self.transport.pages(ModelPage, path, f"the models of account {account}"):
-            yield from page.models
+        return self.transport.pages(ModelPage, path, f"the models of account {account}", query)
 
     def update(self, model_id: str, fields: Mapping[str, Any]) -> Model:
         """Change metadata of a model: only the given fields, by their names on the wire."""

@@ -68,7 +68,7 @@ class Pipeline:
             FireworksError: One line that says what happened and what to do.
         """
         check_name(name)
-        deployments = self.deployments()  # first, because a wrong key should not cost an hour of hashing
+        deployments = self._look_up(name)  # first, because a wrong key should not cost an hour of hashing
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
             plan = plan_create(_stamp(name, source, manifest), deployments, source.asked, self.run.commands)
             self._refuse_immutable(plan, deployments.get(name))
@@ -87,7 +87,7 @@ class Pipeline:
         Raises:
             FireworksError: One line that says what happened and what to do.
         """
-        deployments = self.deployments()
+        deployments = self._look_up(name)
         existing = self._pick(name, deployments)
         taken = {revision.model.model_id for entry in deployments.values() for revision in entry.revisions}
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
@@ -129,7 +129,7 @@ class Pipeline:
         Raises:
             ConflictError: The plugin did not make it, and `force` is not set.
         """
-        existing = self.deployments().get(name)
+        existing = self.find(name)
         if existing is None:
             self.run.reporter.note(
                 f"there is no deployment '{name}' on account {self.run.gateway.account}; nothing to delete"
@@ -175,7 +175,15 @@ class Pipeline:
         Raises:
             NotFoundError: There is none of that name.
         """
-        return self._pick(name, self.deployments())
+        return self._pick(name, self._look_up(name))
+
+    def find(self, name: DeploymentName) -> Deployment | None:
+        """One deployment, or None when there is none of that name."""
+        return self._look_up(name).get(name)
+
+    def _look_up(self, name: DeploymentName) -> dict[DeploymentName, Deployment]:
+        """A deployment with all its revisions; there may be others, and not all of theirs."""
+        return group_deployments(self.run.gateway.lookup.find(name))
 
     def _pick(self, name: DeploymentName, deployments: Mapping[DeploymentName, Deployment]) -> Deployment:
         if name not in deployments:

@@ -147,7 +147,7 @@ def find_served(run: Run, named: str | None) -> Model:
     if not named:
         raise InvalidConfigError("an endpoint needs a model: -C model=DEPLOYMENT (or a Fireworks model's full name)")
     if "/" not in named:
-        deployments = group_deployments(run.gateway.models.list())
+        deployments = group_deployments(run.gateway.lookup.find(named))
         if found := deployments.get(DeploymentName(named)):
             return found.current.model
     model = run.gateway.models.find(named)
