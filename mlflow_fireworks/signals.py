@@ -14,8 +14,9 @@ import click
 
 from mlflow_fireworks.terminal import say
 
-# Two seconds are promised: this for cleaning up, the rest for what a busy machine adds.
+# Two seconds are promised: these, and what a busy machine adds.
 _CLEAN_UP_SECONDS = 1.5
+_LAST_WORDS_SECONDS = 0.5
 _DEFAULTS: dict[signal.Signals, Any] = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 
 
@@ -141,7 +142,7 @@ def _leave_if_uncaught(number: int) -> None:
 
     def leave_soon() -> None:
         threading.main_thread().join()  # at Python's prompt it lives on
-        threading.Event().wait(_CLEAN_UP_SECONDS)
+        threading.Event().wait(_LAST_WORDS_SECONDS)  # for what the program registered with atexit
         _flush()
         os._exit(_status(number))
 

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 
@@ -64,19 +65,20 @@ def _name_weights(weights: Mapping[str, Part], reporter: Reporter, is_wanted: Ca
     size = sum(file.size for file in changeable.values())
     shown = reporter if size >= _WORTH_SHOWING_BYTES else Silent()
     shown.transfer_begins("reading the weights, to know this content again", size)
+    stop = threading.Event()
     with ThreadPoolExecutor(_HASHERS) as hashers:
         try:
             for name, file in changeable.items():
-                named[name] = _hash(file, hashers, shown, is_wanted)
-        except BaseException:
-            hashers.shutdown(wait=False, cancel_futures=True)  # else all blocks of the file would still be read
-            raise
+                named[name] = _hash(file, hashers, shown, stop, is_wanted)
         finally:
+            stop.set()  # else all blocks of the file would still be read
             shown.transfer_ends()
     return named
 
 
-def _hash(file: Part, hashers: Executor, reporter: Reporter, is_wanted: Callable[[], bool]) -> str:
+def _hash(
+    file: Part, hashers: Executor, reporter: Reporter, stop: threading.Event, is_wanted: Callable[[], bool]
+) -> str:
     """A hash over the hashes of equal blocks, so that one large file keeps every core busy."""
 
     def hash_block(start: int) -> bytes:
@@ -84,7 +86,7 @@ def _hash(file: Part, hashers: Executor, reporter: Reporter, is_wanted: Callable
         with open_file() as opened:
             opened.seek(start)
             left = min(_BLOCK_BYTES, file.size - start)
-            while left and (piece := opened.read(min(_PIECE_BYTES, left))):
+            while left and not stop.is_set() and (piece := opened.read(min(_PIECE_BYTES, left))):
                 digest.update(piece)
                 left -= len(piece)
                 reporter.bytes_moved(len(piece))

@@ -1,7 +1,7 @@
 """The tables of the serving half: deployments, loaded adapters, shapes, routers, quotas.
 
-Sources as in `messages`; of routers, Fireworks' api-reference and its SDK of November 2025, which is not on PyPI. Regions
-are the union of the official SDK's and the newest public schema's.
+Sources as in `messages`; of routers, Fireworks' api-reference and its SDK of November 2025, which is not on PyPI.
+Regions are the union of the official SDK's and the newest public schema's.
 """
 
 from __future__ import annotations
