@@ -1,16 +1,15 @@
 """The work: one job from the queue to its end, tried again when it fails, taken up again when its worker died."""
 
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from huey.consumer import Consumer
 
+from mlflow_fireworks.artifacts.sources.scratch import scratch_folder
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
@@ -322,8 +321,8 @@ def work_now(rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIR
         The jobs as they ended.
     """
     done = []
-    with tempfile.TemporaryDirectory(prefix="mlflow-fireworks-") as folder:
-        queue = open_queue(str(Path(folder) / "queue.db"))
+    with scratch_folder() as folder:
+        queue = open_queue(str(folder / "queue.db"))
         worker = Worker(queue, rules, first_pause_seconds, most_tries=FEW)
         for job in jobs:
             queue.put(job)

@@ -100,6 +100,27 @@ def test_state_outlives_the_process_and_kill_9(spawn, tmp_path):
     again.close()
 
 
+def test_the_temporary_folder_that_a_kill_leaves_goes_with_the_next_start(spawn, tmp_path, monkeypatch):
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    killed, _ = spawn("--quiet")
+    [orphan] = tmp_path.iterdir()
+    killed.kill()
+    killed.wait()
+    living, url = spawn("--quiet")
+    [home] = set(tmp_path.iterdir()) - {orphan}
+    for folder in (orphan, home):
+        os.utime(folder / ".in-use", (0, 0))  # not new any more
+
+    spawn("--quiet")
+
+    assert not orphan.exists()
+    assert home.exists()
+    Api(url).create("chat")
+    living.send_signal(signal.SIGTERM)
+    living.wait(timeout=10)
+    assert not home.exists()
+
+
 def test_kill_9_during_writes_leaves_usable_state(spawn, tmp_path):
     for _round in range(3):
         process, url = spawn("--state", tmp_path, "--quiet")

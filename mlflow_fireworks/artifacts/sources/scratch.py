@@ -9,8 +9,8 @@ import shutil
 import tempfile
 import time
 import weakref
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -60,6 +60,26 @@ def make_scratch(owner: object, parent: Path | None = None) -> tuple[Path, Calla
     with suppress(OSError, NotImplementedError):  # some network file systems lock nothing; nobody can sweep there, too
         lock.acquire()
     return folder, weakref.finalize(owner, _remove, folder, lock)
+
+
+@contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """A private folder for the time of the `with` block; what killed processes have left is removed first.
+
+    Raises:
+        SourceError: None can be made.
+    """
+    sweep()
+    folder, remove = make_scratch(owner := _Block())
+    try:
+        yield folder
+    finally:
+        remove()
+        del owner
+
+
+class _Block:
+    """Owns a folder for the time of a `with` block."""
 
 
 def _remove(folder: Path, lock: FileLock) -> None:

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -30,6 +29,7 @@ from mlflow_fireworks.emulator.http.service import Service
 from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.resources.models import object_prefix
 from mlflow_fireworks.emulator.resources.transitions import Transition
+from mlflow_fireworks.emulator.storage.scratch import temporary_state
 from mlflow_fireworks.emulator.storage.state import StoredObject
 
 
@@ -76,7 +76,7 @@ class Emulator:
         with contextlib.ExitStack() as stack:
             folder = self._state
             if folder is None:
-                folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fireworks-")))
+                folder = stack.enter_context(temporary_state())
             service = Service(folder, self._options, self._clock)
             stack.callback(service.close)
             # Bound here, in the caller: a taken port is the caller's error, not a hang.
