@@ -9,10 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mlflow_fireworks.artifacts.documents import Fault
+from mlflow_fireworks.artifacts.documents import Fault, most_bytes
 from mlflow_fireworks.artifacts.safetensors import read_header
 from mlflow_fireworks.artifacts.sources.source import Store
-from mlflow_fireworks.errors import PreflightError
+from mlflow_fireworks.errors import CheckpointError, PreflightError
+from mlflow_fireworks.progress import format_bytes
 
 OpenPart = Callable[[int, int], BinaryIO]
 """Opens bytes of a file from one place up to another, and perhaps more; places count from the file's beginning."""
@@ -92,8 +93,20 @@ class Stored:
         return self.store.path(self.path) is not None
 
     def read(self) -> bytes:
-        """The whole of a small file."""
-        return self.store.read(self.path)
+        """The whole of a small file.
+
+        Raises:
+            CheckpointError: It is larger than any such file is, or than it was listed.
+        """
+        if self.size > (most := most_bytes(self.path)):
+            raise CheckpointError(
+                f"{self.path} has {format_bytes(self.size)}, more than such a file can have ({format_bytes(most)}); "
+                "check how it was saved, or take it out of the model"
+            )
+        data = self.store.read(self.path, self.size)
+        if len(data) > self.size:
+            raise CheckpointError(f"{self.path} grew while it was read; run the same command again")
+        return data
 
     def cut(self, begin: int, end: int) -> "tuple[Piece, ...]":
         """Its bytes from one place up to another."""

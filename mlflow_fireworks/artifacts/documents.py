@@ -3,9 +3,41 @@
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from typing import TypeAlias
 
 Document: TypeAlias = Mapping[str, object]
+
+# All of a small file is in memory at once, so there is a bound on what any can have. The largest that were found:
+# 34 MB for a tokenizer.json (Gemma 3), 19 MB for a tekken.json, 9 MB for an index of 92,000 tensors (DeepSeek V3).
+_MOST_BYTES_OF_DATA = 128 * 1024 * 1024
+_MOST_BYTES = 8 * 1024 * 1024
+_DATA = (
+    "tokenizer*",
+    "vocab*",
+    "merges*",
+    "*.model",
+    "*.model.*",
+    "*.tiktoken",
+    "tekken.json",
+    "bpe.codes",
+    "*.index.json",
+)
+MOST_BYTES_TOGETHER = 512 * 1024 * 1024
+MOST_BYTES_OF_CARD = 1024 * 1024
+"""Of a model card only the front matter counts; with the results of all benchmarks of MTEB it has some 300 KB."""
+
+
+def most_bytes(name: str) -> int:
+    """How many bytes a small file of that name can have, at most.
+
+    Args:
+        name: Its name, with or without folders.
+    """
+    base = name.rpartition("/")[2]
+    if base == "tokenizer_config.json" or not any(fnmatchcase(base, pattern) for pattern in _DATA):
+        return _MOST_BYTES
+    return _MOST_BYTES_OF_DATA
 
 
 @dataclass(frozen=True)

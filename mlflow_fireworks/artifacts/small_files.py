@@ -6,17 +6,36 @@ from concurrent.futures import ThreadPoolExecutor
 import yaml
 
 from mlflow_fireworks.artifacts.content import Made, Part
-from mlflow_fireworks.artifacts.documents import Document, Fault, parse_document
+from mlflow_fireworks.artifacts.documents import (
+    MOST_BYTES_OF_CARD,
+    MOST_BYTES_TOGETHER,
+    Document,
+    Fault,
+    most_bytes,
+    parse_document,
+)
 from mlflow_fireworks.artifacts.plain_text import find_stand_in, rewrite_plainly
 from mlflow_fireworks.artifacts.sentence_modules import MODULES
+from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
+from mlflow_fireworks.progress import format_bytes
 
 _READERS = 8
 
 
 def read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes]:
-    """The bytes of these files, by name."""
+    """The bytes of these files, by name.
+
+    Raises:
+        CheckpointError: One of them, or all together, are larger than those of any model.
+    """
     wanted = sorted(names)
+    sizes = [files[name].size for name in wanted if files[name].size <= most_bytes(name)]
+    if sum(sizes) > MOST_BYTES_TOGETHER:
+        raise CheckpointError(
+            f"configs, tokenizers and indexes have {format_bytes(sum(sizes))} together, more than those of a model can "
+            f"have ({format_bytes(MOST_BYTES_TOGETHER)}); take out what does not belong to it"
+        )
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(wanted, readers.map(lambda name: files[name].read(), wanted), strict=True))
 
@@ -59,7 +78,10 @@ def read_card(files: Mapping[str, Part]) -> Document:
     """The YAML between two lines of dashes at the top of `README.md`."""
     if "README.md" not in files:
         return {}
-    text = files["README.md"].read().decode("utf-8", "replace").lstrip("\ufeff")
+    card = files["README.md"].stored
+    if card is None or (card.size > MOST_BYTES_OF_CARD and not card.store.beginnings_are_cheap):
+        return {}
+    text = card.store.read_beginning(card.path, MOST_BYTES_OF_CARD).decode("utf-8", "replace").lstrip("\ufeff")
     if not text.startswith("---"):
         return {}
     try:

@@ -104,13 +104,13 @@ class FolderStore:
         """
         return self._read(name, size)
 
-    def read(self, name: str) -> bytes:
-        """The whole file.
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The whole file; its first `most + 1` bytes where it is larger.
 
         Raises:
             SourceError: The file has vanished or cannot be read.
         """
-        return self._read(name, -1)
+        return self._read(name, -1 if most is None else most + 1)
 
     def _read(self, name: str, size: int) -> bytes:
         try:

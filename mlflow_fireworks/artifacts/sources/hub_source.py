@@ -194,14 +194,16 @@ class HubStore:
             return FolderStore(path.parent).read_beginning(path.name, size)
         return self._remote.read_beginning(name, size)
 
-    def read(self, name: str) -> bytes:
-        """The whole file.
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The whole file; its first `most + 1` bytes where it is larger.
 
         Raises:
             SourceError: The file cannot be read.
         """
         path = self.path(name)
-        return FolderStore(path.parent).read(path.name) if path is not None else self._remote.read(name)
+        if path is not None:
+            return FolderStore(path.parent).read(path.name, most)
+        return self._remote.read(name, most)
 
     def measure(self, name: str) -> int:
         """The size of a file in bytes; looks at the file when the Hub did not tell."""

@@ -2,7 +2,7 @@
 
 import yaml
 
-from mlflow_fireworks.artifacts.documents import Document
+from mlflow_fireworks.artifacts.documents import Document, most_bytes
 from mlflow_fireworks.artifacts.sources.source import Store
 from mlflow_fireworks.errors import SourceError
 
@@ -22,7 +22,10 @@ def read_mlmodel(store: Store, place: str, folder: str = "") -> Document:
     """
     name = f"{folder}/{MLMODEL}" if folder else MLMODEL
     try:
-        content = yaml.safe_load(store.read(name).decode())
+        data = store.read(name, most_bytes(name))
+        if len(data) > most_bytes(name):
+            raise SourceError(f"{place}: its {name} file is too large for one of MLflow's; log the model again")
+        content = yaml.safe_load(data.decode())
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SourceError(f"{place}: its {name} file is not YAML; log the model again") from error
     if not isinstance(content, dict):

@@ -101,14 +101,16 @@ class RelayStore:
         with self._open_stream(name, whole, 0, min(size, whole)) as stream:
             return stream.read()
 
-    def read(self, name: str) -> bytes:
-        """The whole file.
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The whole file; its first `most + 1` bytes where it is larger.
 
         Raises:
             SourceError: The file cannot be read.
         """
         whole = self._find_size(name)
-        return self._fetched.read(name) if whole is None else self.read_beginning(name, whole)
+        if whole is None:
+            return self._fetched.read(name, most)
+        return self.read_beginning(name, whole if most is None else most + 1)
 
     def measure(self, name: str) -> int:
         """The size of a file in bytes; fetches it when the store did not tell.

@@ -25,8 +25,8 @@ class Store(Protocol):
     def read_beginning(self, name: str, size: int) -> bytes:
         """The first `size` bytes. From stores that send whole files only this fetches it, and keeps it for `staged`."""
 
-    def read(self, name: str) -> bytes:
-        """The whole of a small file."""
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The whole of a small file; its first `most + 1` bytes where it is larger, by which the caller can tell."""
 
     def relay(self, name: str) -> Callable[[int, int], BinaryIO] | None:
         """What opens a remote file where it is, from one byte up to another, as a stream; None when it must be staged.

@@ -86,13 +86,13 @@ class FetchedStore:
         with self._held(name) as path, path.open("rb") as file:
             return file.read(size)
 
-    def read(self, name: str) -> bytes:
-        """The whole file, which is kept.
+    def read(self, name: str, most: int | None = None) -> bytes:
+        """The whole file, which is kept; its first `most + 1` bytes where it is larger.
 
         Raises:
             SourceError: The file cannot be fetched.
         """
-        return self.read_beginning(name, -1)
+        return self.read_beginning(name, -1 if most is None else most + 1)
 
     def measure(self, name: str) -> int:
         """The size of a file in bytes; fetches it when the store did not tell.
