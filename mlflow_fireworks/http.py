@@ -32,6 +32,8 @@ _BUSY_STATUSES = frozenset({429, 503})
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
 # Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.
 _HEADERS_IN_LOG = re.compile(r"(headers\.complete return_value=[^\[]*)\[.*", re.DOTALL)
+_HOST = re.compile(r"[\w.-]+")
+_NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE)  # 2130706433 and 127.1 are addresses to some
 _URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 IN_BETWEEN = (
     "something in between answered: a proxy, a gateway or a login page; check the proxy variables and whether this "
@@ -66,11 +68,13 @@ class Timeouts:
         connect: Until a connection stands, TLS included.
         quiet: While nothing moves on it.
         answer: Until an answer that the server has to work for: validation, or the end of a large file.
+        rest: From there until all of an answer is here.
     """
 
     connect: float = 20.0
     quiet: float = 60.0
     answer: float = 300.0
+    rest: float = 60.0
 
     def for_a_call(self) -> httpx.Timeout:
         """For a request that is answered at once."""
@@ -239,23 +243,48 @@ def hide_queries(text: str) -> str:
     return _URL_WITH_QUERY.sub(r"\1?…", text)
 
 
-def is_safe_url(url: str) -> bool:
-    """Whether files may be sent to a URL: encrypted, or in the clear to this machine. False if it is none at all."""
+def is_safe_url(url: str, giver: str) -> bool:
+    """Whether files may be sent to a URL that somebody gave: encrypted, and into no network that the giver is not in.
+
+    An API on the internet must not make this machine send files to itself, to its neighbours, or to the address from
+    which clouds hand out credentials. Names are judged by what they look like here, and again by the address that
+    is connected to.
+
+    Args:
+        url: It; False if it is none at all.
+        giver: The host that gave it: of the API, or of the signed URL for that of a session.
+    """
     try:
         parts = httpx.URL(url)
     except (httpx.InvalidURL, ValueError):
         return False
-    return bool(parts.host) and (parts.scheme == "https" or (parts.scheme == "http" and is_loopback(parts.host)))
+    if not parts.host or parts.userinfo or parts.scheme not in ("https", "http"):
+        return False
+    if parts.scheme == "http" or is_loopback(parts.host):
+        return is_loopback(parts.host) and is_loopback(giver)
+    if (address := read_address(parts.host)) is not None:
+        nearby = read_address(giver)
+        return address.is_global or is_loopback(giver) or (nearby is not None and not nearby.is_global)
+    return bool(_HOST.fullmatch(parts.host)) and not _NUMERIC.fullmatch(parts.host)
+
+
+def read_address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The address that a host is written as, without its disguise as one of IPv6; None where it is a name.
+
+    Args:
+        host: Of a URL, or an address.
+    """
+    try:
+        address = ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return None
+    return getattr(address, "ipv4_mapped", None) or address
 
 
 def is_loopback(host: str) -> bool:
     """Whether a host name or address is this machine."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = read_address(host)
+    return host == "localhost" if address is None else address.is_loopback
 
 
 def _hide_signatures(record: logging.LogRecord) -> bool:

@@ -18,7 +18,7 @@ FLOORS = (
     {"printable"},
     {"redaction", "home", "terminal"},
     {"errors", "names", "progress", "file_errors"},
-    {"options", "commands", "connections", "http", "waiting", "signals"},
+    {"options", "commands", "connections", "http", "waiting", "signals", "answers"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},
@@ -49,7 +49,7 @@ LAZY = {
 LIBRARIES = {
     "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks", "doctor"},
     "huggingface_hub": {"artifacts", "registry", "hooks", "doctor"},
-    "httpx": {"connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
+    "httpx": {"answers", "connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
 }
 
 

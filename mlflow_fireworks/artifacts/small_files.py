@@ -78,7 +78,7 @@ def read_card(files: Mapping[str, Part]) -> Document:
     """The YAML between two lines of dashes at the top of `README.md`."""
     if "README.md" not in files:
         return {}
-    card = files["README.md"].stored
+    [card] = files["README.md"].sources or (None,)
     if card is None or (card.size > MOST_BYTES_OF_CARD and not card.store.beginnings_are_cheap):
         return {}
     text = card.store.read_beginning(card.path, MOST_BYTES_OF_CARD).decode("utf-8", "replace").lstrip("\ufeff")

@@ -103,8 +103,12 @@ class Models:
         urls = answer.filename_to_signed_urls
         if missing := sorted(set(sizes) - set(urls)):
             raise UnexpectedAnswerError(f"{host} gave no upload URL for {enumerate_names(missing, 3)} of {name}")
-        if unsafe := sorted(file for file in sizes if not is_safe_url(urls[file].get_secret_value())):
-            raise UnexpectedAnswerError(f"the upload URL for {unsafe[0]} of {name} is not https; nothing was sent")
+        giver = self.transport.hostname
+        if unsafe := sorted(file for file in sizes if not is_safe_url(urls[file].get_secret_value(), giver)):
+            raise UnexpectedAnswerError(
+                f"the upload URL for {unsafe[0]} of {name} is not https, or names a user, this machine or its network; "
+                "nothing was sent"
+            )
         return urls
 
     def validate(self, model_id: str, *, trust_remote_code: bool = False, skip_config: bool = False) -> Validation:

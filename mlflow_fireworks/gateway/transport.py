@@ -1,5 +1,6 @@
 """Calls to Fireworks' control plane over HTTP, and what every resource has in common: found or not, deleted, listed."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -7,6 +8,7 @@ from urllib.parse import urlsplit
 import httpx
 from pydantic import SecretStr, ValidationError
 
+from mlflow_fireworks.answers import EndlessAnswerError, ask
 from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
@@ -23,11 +25,14 @@ from mlflow_fireworks.http import (
     is_transient,
     transient_status,
 )
+from mlflow_fireworks.progress import format_seconds
 
 AnswerT = TypeVar("AnswerT", bound=Wire)
 PageT = TypeVar("PageT", bound=Page)
 
 _PAGE_SIZE = 200
+_MOST_PAGES = 500
+_MOST_LIST_SECONDS = 600.0
 
 
 class Transport:
@@ -56,7 +61,8 @@ class Transport:
         self._tell = tell
         self.timeouts = timeouts or Timeouts()
         self.host = urlsplit(base_url).netloc
-        self.is_here = is_loopback(urlsplit(base_url).hostname or "")
+        self.hostname = urlsplit(base_url).hostname or ""
+        self.is_here = is_loopback(self.hostname)
         # Open to those who have rules of their own for answers: inference.
         self.http = open_client(
             base_url=base_url,
@@ -111,14 +117,20 @@ class Transport:
             subject: What it is, for messages.
             query: Query parameters of every page.
         """
-        token = ""
-        while True:
+        token, deadline = "", time.monotonic() + _MOST_LIST_SECONDS
+        for _ in range(_MOST_PAGES):
             params = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"pageToken": token} if token else {})
             page = self.ask(answer, "GET", path, subject, params=params)
             yield page
             if not page.next_page_token or page.next_page_token == token:
                 return
+            if time.monotonic() > deadline:
+                break
             token = page.next_page_token
+        raise UnexpectedAnswerError(
+            f"{self.host} does not end its list of {subject}: there is more after {_MOST_PAGES} pages, or after "
+            f"{format_seconds(_MOST_LIST_SECONDS)}; is the target an address of Fireworks' API?"
+        )
 
     def send(
         self,
@@ -165,9 +177,23 @@ class Transport:
             nonlocal response
             response = None
             try:
-                response = self.http.request(
-                    method, path, json=body, params=params, timeout=timeout or self.timeouts.for_a_call()
+                limits = timeout or self.timeouts.for_a_call()
+                response = ask(
+                    self.http,
+                    method,
+                    path,
+                    rest=self.timeouts.rest,
+                    seconds=(limits.connect or 0) + (limits.read or 0) + self.timeouts.rest,
+                    json=body,
+                    params=params,
+                    timeout=limits,
                 )
+            except EndlessAnswerError as error:
+                raise UnavailableError(
+                    f"cannot talk to {self.host}: {error} ({method} {path}); check the target and what is between here "
+                    "and there, then run the same command again",
+                    where=f"Fireworks ({self.host})",
+                ) from None
             except httpx.RequestError as error:
                 if is_transient(error):
                     raise TransientError(f"{self.host}: {describe_failure(error)}") from error

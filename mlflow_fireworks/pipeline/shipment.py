@@ -174,6 +174,7 @@ class Shipment:
                 retry=run.retry,
                 reporter=run.reporter,
                 timeouts=run.timeouts,
+                giver=run.gateway.transport.hostname,
                 is_wanted=run.is_wanted,
             )
 

@@ -85,7 +85,7 @@ def open_session(target: Target, reporter: Reporter) -> Iterator[Session]:
     base_url = target.base_url or local_url(local_state())
     with (
         Gateway(base_url, key, target.account, retry=TRIES, timeouts=_TIMEOUTS, tell=reporter.note) as gateway,
-        make_storage_client(1, _TIMEOUTS) as storage,
+        make_storage_client(1, _TIMEOUTS, gateway.transport.hostname) as storage,
     ):
         name = f"accounts/{gateway.account}"
         gateway.transport.send("GET", f"/v1/{name}/models", f"the models of {name}", params={"pageSize": "1"})

@@ -205,7 +205,7 @@ class Session:
         reply = read_storage_answer(self._send(self.storage, request, shown), shown)
         self.answers.append(reply.answer)
         session = reply.headers.get("location", "")
-        if is_safe_url(session):
+        if is_safe_url(session, self.gateway.transport.hostname):
             self._send(self.storage, self.storage.build_request("DELETE", session), "DELETE session")
         return reply
 
@@ -290,7 +290,7 @@ class Session:
 
     def _url(self, role: str, name: str) -> str:
         url = self.urls.get(role, {}).get(name, "")
-        if not is_safe_url(url):
+        if not is_safe_url(url, self.gateway.transport.hostname):
             raise NotAskedError(f"PROBE-{role}/{name} has no signed URL")
         return url
 

@@ -34,6 +34,7 @@ def upload_files(
     retry: Retry,
     reporter: Reporter,
     timeouts: Timeouts | None = None,
+    giver: str = "",
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> None:
     """Send every file; returns when all are up and recorded.
@@ -46,6 +47,7 @@ def upload_files(
         retry: How failures that may pass are tried again, for each file.
         reporter: Is told about bytes and retries.
         timeouts: How long one request may hang.
+        giver: The host of the API that gives the URLs; "" for one on the internet.
         is_wanted: Whether somebody still wants the result; asked now and then, in the thread that waits.
 
     Raises:
@@ -55,7 +57,7 @@ def upload_files(
     """
     waiting, outcomes = deque(files), SimpleQueue[BaseException | None]()
     stop = threading.Event()
-    http = make_storage_client(workers, timeouts or Timeouts())
+    http = make_storage_client(workers, timeouts or Timeouts(), giver)
     sender = Sender(http, urls, journal, retry, reporter, Gate(workers), stop)
     crew = [
         threading.Thread(target=_work, args=(sender, waiting, outcomes), name=f"fireworks-upload-{number}", daemon=True)

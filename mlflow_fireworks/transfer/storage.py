@@ -18,6 +18,7 @@ import google_crc32c
 import httpx
 from pydantic import SecretStr
 
+from mlflow_fireworks.answers import EndlessAnswerError, ask
 from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import TransferError
 from mlflow_fireworks.file_errors import lacks_descriptors
@@ -28,10 +29,12 @@ from mlflow_fireworks.http import (
     is_safe_url,
     is_transient,
 )
+from mlflow_fireworks.transfer.addresses import make_guard
 from mlflow_fireworks.transfer.refusals import SessionGoneError, raise_if_gone, raise_unless_success
 
 # Large pieces are what makes httpx fast: 64 KiB pieces were 2 to 3 times slower.
 PIECE = 1 << 20
+_MOST_BYTES = 1 << 20  # of an answer: an error in XML has a few KB
 _RESUME_INCOMPLETE = 308
 _RESUMABLE = "x-goog-resumable"
 _LENGTH_RANGE = "x-goog-content-length-range"
@@ -130,10 +133,17 @@ class Body:
         return base64.b64encode(self._checksum.digest()).decode()
 
 
-def make_storage_client(connections: int, timeouts: Timeouts) -> httpx.Client:
-    """An HTTP client for storage: no credentials, no redirects, one pooled connection per worker."""
+def make_storage_client(connections: int, timeouts: Timeouts, giver: str = "") -> httpx.Client:
+    """An HTTP client for storage: no credentials, no redirects, one pooled connection per worker.
+
+    Args:
+        connections: How many.
+        timeouts: How long one request may hang.
+        giver: The host of the API that gives the URLs; "" for one on the internet.
+    """
     limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
-    return open_client(timeout=timeouts.for_work(), limits=limits, follow_redirects=False)
+    hooks = {"request": [make_guard(giver)]}
+    return open_client(timeout=timeouts.for_work(), limits=limits, follow_redirects=False, event_hooks=hooks)
 
 
 def put_file(http: httpx.Client, url: SecretStr, body: Body) -> None:
@@ -169,7 +179,7 @@ def start_session(http: httpx.Client, url: SecretStr, name: str, size: int) -> S
     response = _send(http, "POST", url, name, headers=headers)
     raise_unless_success(response, name, size)
     uri = response.headers.get("location", "")
-    if not is_safe_url(uri):
+    if not is_safe_url(uri, httpx.URL(url.get_secret_value()).host):
         raise TransferError(f"storage opened no usable session for {name}; send it in one piece: -C resumable=false")
     return SecretStr(uri)
 
@@ -224,7 +234,9 @@ def _send(
     body: Body | None = None,
 ) -> httpx.Response:
     try:
-        return http.request(method, url.get_secret_value(), content=body or b"", headers=headers)
+        return ask(http, method, url.get_secret_value(), most=_MOST_BYTES, content=body or b"", headers=headers)
+    except EndlessAnswerError as error:
+        raise TransferError(f"cannot send {name} to storage: {error}; check what is between here and there") from None
     except httpx.RequestError as error:
         if is_transient(error):
             raise TransientError(f"{name}: {describe_failure(error)}", is_busy=lacks_descriptors(error)) from None
