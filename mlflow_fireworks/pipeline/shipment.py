@@ -65,7 +65,9 @@ class Shipment:
             FireworksError: A file could not be sent; says how many are up.
         """
         run, journal = self._run, self._journal
-        journal.expect(self._sizes)
+        changed = journal.expect({file.name: file.content.version for file in self._files})
+        if changed:
+            run.reporter.note(f"{enumerate_names(changed, _SHOWN)} changed since the last run, and will be sent again")
         if run.config.resend:
             journal.drop(self._sizes)
         landed = journal.landed()

@@ -1,9 +1,9 @@
 """All files of a model to their signed URLs, several at a time.
 
-Daemon threads over one httpx client: each takes the next file, makes its bytes available on this machine (a remote
-file is fetched now, and removed when it is up), and sends it, opening it anew for every try. The first failure that
-will not pass, or Ctrl-C, stops the others at their next piece; a thread that hangs in a dead connection is waited for
-no longer than a second and does not keep the process alive.
+Daemon threads over one httpx client: each takes the next file, makes its bytes available (most remote files are read
+while they are sent; others are fetched now, and removed when they are up), and sends it, opening it anew for every try.
+The first failure that will not pass, or Ctrl-C, stops the others at their next piece; a thread that hangs in a dead
+connection is waited for no longer than a second and does not keep the process alive.
 """
 
 import threading

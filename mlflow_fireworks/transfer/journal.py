@@ -15,7 +15,7 @@ import os
 import re
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any, TypeVar
@@ -36,6 +36,7 @@ _TABLES = """
     CREATE TABLE IF NOT EXISTS expected (name TEXT PRIMARY KEY);
     CREATE TABLE IF NOT EXISTS landed (name TEXT PRIMARY KEY, size INTEGER);
     CREATE TABLE IF NOT EXISTS session (name TEXT PRIMARY KEY, uri TEXT);
+    CREATE TABLE IF NOT EXISTS source (name TEXT PRIMARY KEY, version TEXT);
 """
 
 
@@ -103,10 +104,23 @@ class Journal:
             self.forget()
             self._execute("INSERT INTO upload VALUES (?, ?, ?)", (_VERSION, content, created[:_TO_THE_SECOND]))
 
-    def expect(self, names: Iterable[str]) -> None:
-        """Record which files the upload is made of, so that another run knows what is missing without them."""
-        rows = [(name,) for name in names]
+    def expect(self, versions: Mapping[str, str]) -> list[str]:
+        """Record which files the upload is made of, so that another run knows what is missing without them.
+
+        Args:
+            versions: What the store of each calls its present content (an ETag); empty where that is not known.
+
+        Returns:
+            Files that were another version when they were sent, or begun; what is recorded of them is forgotten.
+        """
+        known = dict(self._rows("SELECT name, version FROM source"))
+        told = [(name, version) for name, version in versions.items() if version]
+        changed = [name for name, version in told if known.get(name, version) != version]
+        self.drop(changed)
+        self._do(lambda database: database.executemany("INSERT OR REPLACE INTO source VALUES (?, ?)", told))
+        rows = [(name,) for name in versions]
         self._do(lambda database: database.executemany("INSERT OR IGNORE INTO expected VALUES (?)", rows))
+        return changed
 
     def missing(self, content: str, created: str) -> list[str] | None:
         """The files of an upload that storage has not taken yet; None when nothing is recorded about that upload.
@@ -150,7 +164,7 @@ class Journal:
 
     def forget(self) -> None:
         """Delete what is recorded: the upload is over, or everything has to be sent again."""
-        for table in ("upload", "expected", "landed", "session"):
+        for table in ("upload", "expected", "landed", "session", "source"):
             self._execute(f"DELETE FROM {table}")  # noqa: S608 - our own table names
         if not self._is_on_disk:
             self._remove()

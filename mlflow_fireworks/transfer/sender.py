@@ -18,7 +18,9 @@ from mlflow_fireworks.transfer.gate import Gate
 from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.transfer.refusals import ExpiredUrlError, SessionGoneError
 from mlflow_fireworks.transfer.storage import (
+    CHECKSUMS,
     Body,
+    Checksums,
     CorruptError,
     StoppedError,
     ask_state,
@@ -35,6 +37,9 @@ _SIGNINGS_PER_FILE = 3
 
 class Content(Protocol):
     """The bytes of one file."""
+
+    def is_here(self) -> bool:
+        """Whether they are on this machine already."""
 
     def staged(self) -> AbstractContextManager[Callable[[], BinaryIO]]:
         """Make the bytes available here; yields a function that opens them from the start."""
@@ -145,7 +150,14 @@ class Sender:
         with self.gate, _told(file), open_content() as stream:
             if self.stop.is_set():
                 raise StoppedError
-            body = Body(file.name, file.size, stream, moved=self.reporter.bytes_moved, stop=self.stop)
+            body = Body(
+                file.name,
+                file.size,
+                stream,
+                moved=self.reporter.bytes_moved,
+                stop=self.stop,
+                is_here=file.content.is_here(),
+            )
             try:
                 put(url, body)
             except BaseException:
@@ -187,9 +199,11 @@ class _SessionPut:
         self._http = http
         self._journal = journal
         self._reached: int | None = None
+        self._checksums = Checksums(maxlen=CHECKSUMS)
 
     def __call__(self, url: SecretStr, body: Body) -> None:
         """One try; a session that is of no more use is dropped, so that the next one opens another."""
+        body.share(self._checksums)
         try:
             self._go_on(url, body)
         except (CorruptError, SessionGoneError):

@@ -9,6 +9,7 @@ URL ever reaches a message or a log.
 import base64
 import re
 import threading
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -35,6 +36,10 @@ from mlflow_fireworks.transfer.refusals import SessionGoneError, raise_if_gone, 
 # Large pieces are what makes httpx fast: 64 KiB pieces were 2 to 3 times slower.
 PIECE = 1 << 20
 _MOST_BYTES = 1 << 20  # of an answer: an error in XML has a few KB
+# So many pieces are on their way at most between here and what storage has kept.
+CHECKSUMS = 1024
+Checksums = deque[tuple[int, int]]
+"""The checksum of a file's first bytes, by their number, for the last pieces that were read."""
 _RESUME_INCOMPLETE = 308
 _RESUMABLE = "x-goog-resumable"
 _LENGTH_RANGE = "x-goog-content-length-range"
@@ -72,10 +77,18 @@ class Body:
         stream: Its bytes, from the start.
         moved: Is told about bytes sent.
         stop: When set, sending ends at the next piece.
+        is_here: Whether they are on this machine, so that reading them once more costs little.
     """
 
     def __init__(
-        self, name: str, size: int, stream: BinaryIO, *, moved: Callable[[int], None], stop: threading.Event
+        self,
+        name: str,
+        size: int,
+        stream: BinaryIO,
+        *,
+        moved: Callable[[int], None],
+        stop: threading.Event,
+        is_here: bool = True,
     ) -> None:
         self.name = name
         self.size = size
@@ -84,7 +97,9 @@ class Body:
         self._stream = stream
         self._moved = moved
         self._stop = stop
-        self._checksum = google_crc32c.Checksum()
+        self._is_here = is_here
+        self._checksum: int | None = 0  # of what was read; None after bytes that nobody has read here
+        self._checksums = Checksums(maxlen=CHECKSUMS)
 
     def __iter__(self) -> Iterator[bytes]:
         """The pieces to send.
@@ -93,16 +108,29 @@ class Body:
             StoppedError: `stop` was set.
             TransferError: The file is no longer as long as it was.
         """
-        for _ in self._read(0, self.offset):
+        for _ in self._read(self._pass_over(), self.offset):
             pass
         for piece in self._read(self.offset, self.size):
             yield piece
             self._count(len(piece))
 
     def skip_to(self, offset: int) -> None:
-        """Storage has so many bytes already: they are read for the checksum, and not sent."""
+        """Storage has so many bytes already: they are not sent, and read for the checksum only if they are here."""
         self.offset = offset
         self._count(offset)
+
+    def share(self, checksums: "Checksums") -> None:
+        """Keep checksums of what was read where later tries of the file find them."""
+        self._checksums = checksums
+
+    def _pass_over(self) -> int:
+        """Go to where reading must begin so that the checksum is that of all bytes, as far as it can be."""
+        if self._is_here or not self.offset:
+            return 0
+        known = [(place, checksum) for place, checksum in self._checksums if place <= self.offset]
+        start, self._checksum = max(known, default=(self.offset, None))
+        self._stream.seek(start)
+        return start
 
     def uncount(self) -> None:
         """The try failed: take back what was told about it."""
@@ -124,13 +152,15 @@ class Body:
                 raise TransferError(
                     f"{self.name} changed while it was uploaded: it is no longer {self.size} bytes long"
                 )
-            self._checksum.update(piece)
+            if self._checksum is not None:
+                self._checksum = google_crc32c.extend(self._checksum, piece)
+                self._checksums.append((start, self._checksum))
             yield piece
 
     @property
-    def crc32c(self) -> str:
-        """Checksum of the pieces so far, as storage writes it."""
-        return base64.b64encode(self._checksum.digest()).decode()
+    def crc32c(self) -> str | None:
+        """Checksum of the pieces so far, as storage writes it; None where some were not read here."""
+        return None if self._checksum is None else base64.b64encode(self._checksum.to_bytes(4, "big")).decode()
 
 
 def make_storage_client(connections: int, timeouts: Timeouts, giver: str = "") -> httpx.Client:
@@ -273,7 +303,7 @@ def compare(body: Body, theirs: str | None) -> None:
     Raises:
         CorruptError: They differ.
     """
-    if theirs is not None and theirs != body.crc32c:
+    if theirs is not None and body.crc32c not in (None, theirs):
         raise CorruptError(f"{body.name}: storage received other bytes than were sent (crc32c differs)")
 
 

@@ -62,9 +62,39 @@ class File:
         finally:
             self.released = True
 
+    def is_here(self):
+        return True
+
     def open(self):
         self.opened += 1
         return io.BytesIO(self.data)
+
+
+@dataclass
+class RemoteFile(File):
+    """A file of a store that is read while it is sent, which counts what is read."""
+
+    def __post_init__(self):
+        super().__post_init__()
+        self.read, self.begins = 0, []
+
+    def is_here(self):
+        return False
+
+    def open(self):
+        file = self
+
+        class Counting(io.BytesIO):
+            def seek(self, place, whence=io.SEEK_SET):
+                file.begins.append(place)
+                return super().seek(place, whence)
+
+            def read(self, size=-1):
+                data = super().read(size)
+                file.read += len(data)
+                return data
+
+        return Counting(self.data)
 
 
 @pytest.fixture
@@ -327,6 +357,38 @@ def test_a_session_whose_last_answer_was_lost_is_checked_and_not_sent_again(stor
     assert count(storage, "chunk") == count(storage, "probe") == 1
     assert recorder.landed == {"a": 600_000}
     assert recorder.moved == 600_000
+
+
+def test_a_session_of_a_remote_file_reads_on_where_storage_stopped_and_compares_all_the_same(storage, send):
+    data = os.urandom(8_000_000)
+    file = RemoteFile("a", data)
+    storage.script["chunk /a"] = [Answer(reset_after=3_000_000), Answer(reset_after=2_000_000)]
+    recorder = send(storage, [file], resumable=True)
+    assert storage.stored == {"/a": data}
+    assert recorder.moved == len(data)
+    kept = [3_000_000 // CHUNK * CHUNK, 3_000_000 // CHUNK * CHUNK + 2_000_000 // CHUNK * CHUNK]
+    assert all(0 <= place - begin < 2**20 for place, begin in zip(kept, file.begins[-2:], strict=True))
+    storage.script["chunk /a"] = [Answer(reset_after=3_000_000), Answer(crc32c="AAAAAA==")]
+    recorder = send(storage, [file], resumable=True)
+    assert "crc32c differs" in recorder.notes[-1]
+
+
+def test_a_session_of_a_remote_file_that_an_earlier_run_began_reads_the_rest_only(storage, send, tmp_path):
+    data = os.urandom(3_000_000)
+    storage.script["chunk /a"] = [Answer(reset_after=2_000_000), *[Answer(reset_after=0)] * 4]
+    with pytest.raises(TransferError):
+        send(storage, [RemoteFile("a", data)], resumable=True)
+    file = RemoteFile("a", data)
+    send(storage, [file], resumable=True)
+    assert storage.stored == {"/a": data}
+    assert file.read == len(data) - 2_000_000 // CHUNK * CHUNK
+
+
+def test_a_remote_file_whose_last_answer_was_lost_is_checked_without_reading_it(storage, send):
+    file = RemoteFile("a", os.urandom(600_000))
+    storage.script["chunk /a"] = [Answer(reset_after=600_000)]
+    send(storage, [file], resumable=True)
+    assert file.read == 600_000
 
 
 @pytest.mark.parametrize("what", ["chunk", "probe"])

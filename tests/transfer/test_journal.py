@@ -41,6 +41,22 @@ def test_other_content_or_another_model_of_that_name_starts_empty(tmp_path, cont
         assert journal.landed() == {}
 
 
+def test_what_landed_of_a_file_that_was_replaced_meanwhile_is_forgotten(tmp_path):
+    versions = {"a": "1", "b": "1", "c": ""}
+    with open_journal(tmp_path) as journal:
+        journal.begin("ab12", CREATED)
+        assert journal.expect(versions) == []
+        for name in versions:
+            journal.record(name, 5)
+        journal.keep_session("b", SecretStr("https://s.example/?upload_id=1"))
+    with open_journal(tmp_path) as journal:
+        journal.begin("ab12", CREATED)
+        assert journal.expect({"a": "1", "b": "2", "c": "1"}) == ["b"]
+        assert set(journal.landed()) == {"a", "c"}
+        assert journal.session("b") is None
+        assert journal.expect({"a": "", "b": "2", "c": "1"}) == []
+
+
 def test_models_accounts_and_hosts_do_not_mix(tmp_path):
     journals = [
         open_journal(tmp_path),
