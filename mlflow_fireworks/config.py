@@ -219,8 +219,8 @@ class Config(BaseModel):
     shard_size: ShardSize = Field(
         default="auto",
         description="large safetensors files go up as several of about this size (500MB, 5GB), made on the fly, since "
-        "one file is one stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, as about "
-        "32 shards of 128 MiB to 5 GB; off = as they are",
+        "one file is one stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, as at "
+        "most 32 shards of 128 MiB or more, and more than 32 files as 32; off = as they are",
     )
     relay: Literal["auto", "off"] = Field(
         default="auto",

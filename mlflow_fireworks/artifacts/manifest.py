@@ -29,7 +29,7 @@ from mlflow_fireworks.artifacts.reference import OpenSource
 from mlflow_fireworks.artifacts.repository import Repository
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
-from mlflow_fireworks.artifacts.shards import divide_weights
+from mlflow_fireworks.artifacts.shards import divide_weights, find_many_shards
 from mlflow_fireworks.artifacts.sources.disk import bound_disk, measure_free_bytes
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
@@ -171,6 +171,7 @@ def build_manifest(
             *doubts,
             *([f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}, so validation may refuse it"] if quantised else ()),
             *_find_warnings(checkpoint, facts, adapter),
+            *(find_many_shards(divided) if config.transfer == "upload" and config.shard_size == "auto" else ()),
             *finding.warnings,
         ),
     )

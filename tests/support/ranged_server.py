@@ -4,6 +4,7 @@ Objects are known by the last part of their path. Faults hit the requests for on
 """
 
 import hashlib
+import json
 import socket
 import struct
 import time
@@ -89,6 +90,9 @@ class _Handler(BaseHTTPRequestHandler):
         if query.get("list-type"):  # S3's listing
             self._answer(200, self._list_s3(query.get("prefix", [""])[0]), {"Content-Type": "application/xml"})
             return
+        if parts.path == "/storage/v1/b/models/o":  # Google's
+            self._answer(200, self._list_google(query.get("prefix", [""])[0]), {"Content-Type": "application/json"})
+            return
         if name not in store.files:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {"x-ms-error-code": "BlobNotFound"})
             return
@@ -163,6 +167,14 @@ class _Handler(BaseHTTPRequestHandler):
             for name, content in self.store.files.items()
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+    def _list_google(self, prefix):
+        encodings = {name: headers.get("Content-Encoding") for name, headers in self.store.headers.items()}
+        items = [
+            {"name": f"{prefix}{name}", "size": str(len(content)), "contentEncoding": encodings.get(name)}
+            for name, content in self.store.files.items()
+        ]
+        return json.dumps({"items": items}).encode()
 
     def _answer(self, status, content, headers=None):
         self.send_response(status)

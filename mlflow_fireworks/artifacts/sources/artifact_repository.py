@@ -17,7 +17,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
-from mlflow_fireworks.artifacts.sources.range_clients import find_opener
+from mlflow_fireworks.artifacts.sources.range_clients import find_encoded, find_opener
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, ReplacedError
 from mlflow_fireworks.artifacts.sources.staging import Fetch
 from mlflow_fireworks.artifacts.sources.tries import status_of
@@ -91,7 +91,7 @@ def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, in
         folder: POSIX path inside it, "" for all.
 
     Returns:
-        Path relative to `folder`, and the size in bytes or None where the store does not tell.
+        Path relative to `folder`, and the size in bytes or None where the store does not tell that of its content.
 
     Raises:
         SourceError: The store cannot be listed, or would read another folder.
@@ -99,10 +99,11 @@ def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, in
     check_folder(repository, folder)
     try:
         found = dict(_walk(repository, folder))
+        encoded = find_encoded(_find_holder(repository), folder)
     except Exception as error:  # noqa: BLE001 - repositories are plugins and raise what they like
         raise _unreadable(repository.artifact_uri, error) from None
     prefix = f"{folder}/" if folder else ""
-    return {path.removeprefix(prefix): size for path, size in found.items()}
+    return {path.removeprefix(prefix): None if path in encoded else size for path, size in found.items()}
 
 
 def _walk(repository: ArtifactRepository, top: str) -> Iterator[tuple[str, int | None]]:

@@ -50,6 +50,33 @@ def find_opener(repository: ArtifactRepository) -> OpenRange:
     return whole_files_only
 
 
+def find_encoded(repository: ArtifactRepository, folder: str) -> set[str]:
+    """The files of a repository that its client gives decoded, so that they have another length than is listed.
+
+    Args:
+        repository: Any.
+        folder: POSIX path inside it, "" for all.
+
+    Returns:
+        Their paths; those of Google's and Azure's object stores, whose clients decode.
+    """
+    with suppress(Exception):  # as above; a file of another length is refused when it comes
+        if isinstance(repository, GCSArtifactRepository):
+            bucket, root = repository.parse_gcs_uri(repository.artifact_uri)
+            blobs = repository.client.list_blobs(
+                bucket, prefix=posixpath.join(root, folder, ""), fields="items(name,contentEncoding),nextPageToken"
+            )
+            return {posixpath.relpath(blob.name, root or ".") for blob in blobs if blob.content_encoding}
+        if isinstance(repository, AzureBlobArtifactRepository):
+            container, _, root, _ = repository.parse_wasbs_uri(repository.artifact_uri)
+            client = repository.client.get_container_client(container)
+            blobs = client.list_blobs(name_starts_with=posixpath.join(root, folder, ""))
+            return {
+                posixpath.relpath(blob.name, root or ".") for blob in blobs if blob.content_settings.content_encoding
+            }
+    return set()
+
+
 def _open_in_s3(repository: Any) -> OpenRange:
     # The client is private, and so are the keyword arguments for MLFLOW_S3_EXPECTED_BUCKET_OWNER; nothing public
     # gives one that is configured like it. MLflow keeps it for some minutes; a new one has read new credentials.

@@ -3,6 +3,7 @@
 The clients are the real ones, against a small server that breaks as told; a real MLflow server and moto are elsewhere.
 """
 
+import gzip
 import logging
 import os
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from support.source_world import Remembers
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.sources.artifact_repository import open_from
 from mlflow_fireworks.artifacts.sources.relay import RelayStore
+from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.http import Retry
 
@@ -293,3 +295,22 @@ def test_no_secret_is_logged(kind, monkeypatch, reporter, caplog):
         served.fail("weights", Fault("close", MIDDLE), Fault("status", status=503))
         assert read(part) == WEIGHTS
     assert "signature=secret" not in caplog.text
+
+
+def test_object_that_google_stores_with_an_encoding_is_fetched_decoded(monkeypatch, tmp_path):
+    """Its listing tells the length of what is stored, and its client gives what it was."""
+    pytest.importorskip("google.cloud.storage")
+    text = b'{"model_type": "llama"}' * 50
+    files = {"config.json": gzip.compress(text), "weights": WEIGHTS}
+    with RangedServer(files).running() as served:
+        served.headers["config.json"] = {"Content-Encoding": "gzip"}
+        monkeypatch.setenv("STORAGE_EMULATOR_HOST", served.url)
+        monkeypatch.setenv("GOOGLE_CLOUD_PROJECT", "none")
+        source = open_source("gs://models/chat", workspace=tmp_path)
+        assert source.files == {"config.json": len(text), "weights": SIZE}
+        assert source.store.read("config.json") == text
+        assert source.store.why_fetched("config.json") == "the store does not tell how long it is"
+        assert source.store.why_fetched("weights") is None
+        part = Stored(source.store, "weights", SIZE)
+        assert read(part) == WEIGHTS
+        source.store.close()
