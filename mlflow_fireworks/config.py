@@ -170,6 +170,12 @@ class Config(BaseModel):
         description="send a LoRA adapter with settings that Fireworks is not known to apply (rsLoRA, fused experts, "
         "…), whose answers may be wrong",
     )
+    verify: Literal["auto", "headers", "load"] = Field(
+        default="auto",
+        description="how the tensors are checked before the upload: headers = their names and shapes by general rules; "
+        "load = also against the architecture, as transformers and peft would load them here (some ten seconds; needs "
+        "mlflow-fireworks[local]); auto = load where that is possible",
+    )
     world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
     trust_remote_code: Bool = Field(
         default=False,

@@ -35,6 +35,7 @@ from mlflow_fireworks.artifacts.sentence_modules import (
     list_module_folders,
 )
 from mlflow_fireworks.artifacts.small_files import parse_all, read_all, read_card, write_plainly
+from mlflow_fireworks.artifacts.weight_map import clean_paths
 from mlflow_fireworks.artifacts.weights import choose_all_weights, list_tensors
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError
@@ -55,6 +56,7 @@ class Checkpoint:
         problems: Why it cannot go up.
         notes: What was decided on the way.
         warnings: What may surprise.
+        left_out: Every file of the folder that stays, by its name.
     """
 
     kind: Kind
@@ -66,6 +68,7 @@ class Checkpoint:
     problems: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    left_out: Mapping[str, Part] = field(default_factory=dict)
 
     def document(self, name: str) -> Document:
         """A parsed JSON file; empty when there is none."""
@@ -121,6 +124,10 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
     contents = read_all(files, [name for name in files if _is_small(name, folders)])
     notes += write_plainly(files, contents)
     documents, faults = parse_all(contents)
+    for name in filter(is_index, list(documents)):
+        if cleaned := clean_paths(documents[name]):
+            files[name] = Made(cleaned, f"made from {files[name].origin}")
+            contents[name], documents[name] = cleaned, json.loads(cleaned)
     if fault := find_module_fault(files, modules):
         faults.setdefault(MODULES, fault)
     kind = _choose_kind(files, documents, wanted, layout.task, subject)
@@ -146,6 +153,7 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
         tuple(draft.problems),
         (*layout.notes, *draft.notes),
         tuple(draft.warnings),
+        {name: part for name, part in files.items() if name not in {*draft.small, *heavy, *layout.borrowed}},
     )
 
 

@@ -18,10 +18,12 @@ from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.kinds import generates
 from mlflow_fireworks.artifacts.layout import Layout, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, find_lineage, read_explicit
+from mlflow_fireworks.artifacts.load_check import check_loading
 from mlflow_fireworks.artifacts.preflight import (
     find_doubts,
     find_lack_of_disk,
     find_problems,
+    find_weights_problems,
     read_headers,
 )
 from mlflow_fireworks.artifacts.quantisation import WHAT_IS_KNOWN_OF_QUANTISED, find_quantisation
@@ -129,7 +131,8 @@ def build_manifest(
     headers: Mapping[str, Header | Fault] = read_headers(checkpoint)
     if layout.beside_adapter:
         checkpoint, headers = unwrap(checkpoint, headers)
-    problems = find_problems(checkpoint, headers, layout.links)
+    faults = find_weights_problems(checkpoint, headers)
+    problems = list(dict.fromkeys([*find_problems(checkpoint, headers, layout.links), *faults]))
     quantised = find_quantisation(checkpoint, headers, layout.files)
     if quantised and not config.allow_quantized:
         problems.append(
@@ -139,6 +142,9 @@ def build_manifest(
     doubts = find_doubts(checkpoint)
     if not config.force_adapter:
         problems += [f"{doubt}, or send it as it is with -C force_adapter=true" for doubt in doubts]
+    # Without all of the weights, each lack of theirs would be found once more.
+    check = None if faults else check_loading(checkpoint, headers, config.verify, is_quantised=bool(quantised))
+    problems += check.problems if check else ()
     if config.transfer == "upload":
         problems += find_lack_of_disk(checkpoint, headers, max_disk=config.max_disk)
     if problems:
@@ -164,11 +170,12 @@ def build_manifest(
         fingerprint=fingerprint(checkpoint, divided, reporter, is_wanted),
         flavor=layout.flavor,
         location=layout.location,
-        notes=(*divided.notes, *_describe_ways(divided, config), *finding.notes),
+        notes=(*divided.notes, *([check.note] if check else ()), *_describe_ways(divided, config), *finding.notes),
         warnings=(
             *layout.warnings,
             *checkpoint.warnings,
             *doubts,
+            *(check.warnings if check else ()),
             *([f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}, so validation may refuse it"] if quantised else ()),
             *_find_warnings(checkpoint, facts, adapter),
             *(find_many_shards(divided) if config.transfer == "upload" and config.shard_size == "auto" else ()),

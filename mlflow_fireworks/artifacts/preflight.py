@@ -5,7 +5,6 @@ Only small files and the headers of weights are read. Where reading a header wou
 """
 
 import zipfile
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,19 +14,18 @@ from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import (
     LFS_POINTER,
-    Document,
     Fault,
-    child_of,
     is_lfs_pointer,
     text_of,
     texts_of,
 )
-from mlflow_fireworks.artifacts.parameters import total_bytes
+from mlflow_fireworks.artifacts.index import find_index_problems
 from mlflow_fireworks.artifacts.plain_text import START_BYTES, find_stand_in
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
 from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes
 from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
+from mlflow_fireworks.artifacts.tensors import find_tensor_problems
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
@@ -87,7 +85,7 @@ def find_problems(
     headers: Mapping[str, Header | Fault],
     links: Iterable[str],
 ) -> list[str]:
-    """Find every fault of the model itself.
+    """Find every fault of the model itself but for those of its weights.
 
     Args:
         checkpoint: What is to go up.
@@ -103,11 +101,23 @@ def find_problems(
     else:
         problems += _check_config(checkpoint)
         problems += _check_tokenizer(checkpoint)
+    return list(dict.fromkeys(problems))
+
+
+def find_weights_problems(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> list[str]:
+    """Find every fault of the weights: of the files, of their index, and of the tensors in them.
+
+    Args:
+        checkpoint: What is to go up.
+        headers: From `read_headers`.
+
+    Returns:
+        As `find_problems`.
+    """
+    problems = [] if checkpoint.weights else ["there are no weights (*.safetensors or *.bin)"]
     for folder, weights in checkpoint.weights.items():
         problems += _check_weights(checkpoint, folder, weights, headers)
-    if not checkpoint.weights:
-        problems.append("there are no weights (*.safetensors or *.bin)")
-    return list(dict.fromkeys(problems))
+    return list(dict.fromkeys([*problems, *find_tensor_problems(checkpoint, headers)]))
 
 
 def _check_names(checkpoint: Checkpoint, links: Iterable[str]) -> Iterator[str]:
@@ -190,42 +200,7 @@ def _check_weights(
             "hold; add model.safetensors.index.json, or save the model again with save_pretrained"
         )
     if weights.index is not None and folder + weights.index in checkpoint.documents:
-        yield from _check_index(checkpoint, folder, weights, headers)
-
-
-def _check_index(
-    checkpoint: Checkpoint, folder: str, weights: Weights, headers: Mapping[str, Header | Fault]
-) -> Iterator[str]:
-    index = folder + str(weights.index)
-    document, origin = checkpoint.document(index), checkpoint.files[index].origin
-    tensors: dict[str, list[str]] = defaultdict(list)
-    for tensor, shard in child_of(document, "weight_map").items():
-        tensors[str(shard)].append(tensor)
-    if not tensors:
-        yield f"{origin} has no weight_map; save the model again with save_pretrained"
-        return
-    if missing := sorted(set(tensors) - set(weights.files)):
-        named = enumerate_names(missing, _SHOWN)
-        yield f"{len(missing)} of the {len(tensors)} files that {origin} names are missing: {named}"
-    for shard in weights.files:
-        header = headers.get(folder + shard)
-        if isinstance(header, Header) and header.shapes:
-            absent = [tensor for tensor in tensors[shard] if tensor not in header.shapes]
-            if absent:
-                path = checkpoint.files[folder + shard].origin
-                yield f"{path} lacks {len(absent)} tensors that the index puts there: {enumerate_names(absent, _SHOWN)}"
-    if not missing and not any(folder + shard in headers for shard in weights.files if shard.endswith(".safetensors")):
-        yield from _check_total(checkpoint, folder, weights, document)
-
-
-def _check_total(checkpoint: Checkpoint, folder: str, weights: Weights, index: Document) -> Iterator[str]:
-    expected = total_bytes(child_of(index, "metadata")) or 0
-    listed = sum(checkpoint.files[folder + name].size for name in weights.files)
-    if listed < expected:
-        yield (
-            f"the weights are {format_bytes(listed)} together where {weights.index} says {format_bytes(expected)}: "
-            "at least one file is truncated"
-        )
+        yield from find_index_problems(checkpoint, folder, weights, headers)
 
 
 def find_lack_of_disk(

@@ -60,6 +60,9 @@ _FORMATS = ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin")
 _FOREIGN_WEIGHTS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".pth", ".pt", ".ckpt", ".tflite", ".pdparams")
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 
+# What trainers leave beside a model or an adapter that is a part of neither: TRL's value head, FSDP's own dump.
+_OF_TRAINERS = ("value_head.*", "v_head.*", "pytorch_model_fsdp*")
+
 ADAPTER_CONFIG = "adapter_config.json"
 # The only way to set an adapter's generation defaults (Fireworks docs, "uploading custom models").
 DEFAULTS_FILE = "fireworks.json"
@@ -76,6 +79,7 @@ class Weights:
         shards: Every name in that index, there or not.
         unused: Names of weights files that stay.
         lacks_index: There are several files and no index tells which tensors are where.
+        rivals: The shards of a complete index that lose to a lone file.
     """
 
     files: tuple[str, ...]
@@ -83,6 +87,7 @@ class Weights:
     shards: frozenset[str] = frozenset()
     unused: tuple[str, ...] = ()
     lacks_index: bool = False
+    rivals: tuple[str, ...] = ()
 
 
 def is_junk(path: str) -> bool:
@@ -93,7 +98,7 @@ def is_junk(path: str) -> bool:
 
 def is_weights(name: str) -> bool:
     """Whether a name (without folders) is one of model weights that Fireworks can serve."""
-    if name in ADAPTER_WEIGHTS or _matches(name, _TRAINING_STATE):
+    if name in ADAPTER_WEIGHTS or _matches(name, _TRAINING_STATE + _OF_TRAINERS):
         return False
     return name.endswith(".safetensors") or bool(re.fullmatch(r"(pytorch_)?model.*\.bin", name))
 
@@ -134,14 +139,18 @@ def choose_weights(names: Collection[str], shards_of: Mapping[str, frozenset[str
         if not found and index is None:
             continue
         shards = shards_of[index] if index else frozenset()
+        rivals: tuple[str, ...] = ()
         if single in found and single not in shards:
+            if index == f"{single}.index.json" and shards and shards <= set(found):
+                rivals = tuple(sorted(shards))
             chosen, index, shards = [single], None, frozenset()
         elif index:
             chosen = [name for name in found if name in shards]
         else:
             chosen = [name for name in found if _SHARD.search(name)] or found
         unused = tuple(sorted(name for name in names if _is_unused_weights(name) and name not in chosen))
-        return Weights(tuple(chosen), index, shards, unused, lacks_index=index is None and len(chosen) > 1)
+        lacks_index = index is None and len(chosen) > 1
+        return Weights(tuple(chosen), index, shards, unused, lacks_index, rivals)
     return None
 
 

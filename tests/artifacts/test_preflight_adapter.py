@@ -39,13 +39,13 @@ def test_rank_must_be_a_whole_number(tmp_path, r):
     [
         ["q_proj", "k_proj", "v_proj", "o_proj", "up_proj", "down_proj", "gate_proj"],
         ["w1", "w2", "w3", "block_sparse_moe.gate"],
-        ["model.layers.0.self_attn.q_proj", "self_attn.v_proj"],
+        ["model.layers.0.self_attn.q_proj", "model.layers.1.self_attn.q_proj", "self_attn.v_proj"],
     ],
 )
 def test_allowed_modules_are_taken(tmp_path, modules):
-    folder = make_adapter(tmp_path)
-    edit_json(folder / "adapter_config.json", target_modules=modules)
     short = {name if name == "block_sparse_moe.gate" else name.split(".")[-1] for name in modules}
+    folder = make_adapter(tmp_path, target_modules=sorted(short))
+    edit_json(folder / "adapter_config.json", target_modules=modules)
     assert set(plan(folder).adapter.target_modules) == short
 
 
@@ -111,7 +111,7 @@ def test_truncated_adapter_is_a_fault(tmp_path):
 def test_all_faults_of_an_adapter_come_at_once(tmp_path):
     folder = make_adapter(tmp_path, r=128, use_dora=True, target_modules=["embed_tokens"])
     save_file({"x": np.zeros(3)}, folder / "adapter_model.safetensors")
-    assert len(problems(folder)) == 3
+    assert len(problems(folder)) == 4
 
 
 def test_base_revision_is_kept(tmp_path):

@@ -160,8 +160,9 @@ def make_adapter(
     for number in range(layers):
         for module in modules:
             key = f"base_model.model.model.layers.{number}.self_attn.{module}"
-            tensors[f"{key}.lora_A.weight"] = random.normal(size=(r, hidden)).astype(np.float32)
-            tensors[f"{key}.lora_B.weight"] = random.normal(size=(hidden, r)).astype(np.float32)
+            rank = config.get("rank_pattern", {}).get(module, r)
+            tensors[f"{key}.lora_A.weight"] = random.normal(size=(rank, hidden)).astype(np.float32)
+            tensors[f"{key}.lora_B.weight"] = random.normal(size=(hidden, rank)).astype(np.float32)
     folder.mkdir(parents=True, exist_ok=True)
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     settings = {

@@ -1,0 +1,243 @@
+"""Whether transformers would load a checkpoint: its own verdict on the names and shapes of the tensors.
+
+The generic rules of `tensors` and `adapter_tensors` know nothing of an architecture. Where torch and transformers (and
+for adapters peft) are installed, a program of its own (`meta_model`) builds the architecture from `config.json`
+without weights, loads the names and shapes from the headers into it, and tells what the library finds missing,
+unexpected, or of another shape. It takes some ten seconds and 380 to 500 MiB, most of both for importing torch
+(measured: the 46,181 tensors of DeepSeek-V3 add nine seconds and 110 MiB), and never runs code of the checkpoint.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from huggingface_hub import try_to_load_from_cache
+
+from mlflow_fireworks.artifacts.adapter import read_adapter
+from mlflow_fireworks.artifacts.checkpoint import Checkpoint
+from mlflow_fireworks.artifacts.documents import Document, Fault, parse_document, texts_of
+from mlflow_fireworks.artifacts.safetensors import Header
+from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
+from mlflow_fireworks.config import Kind
+from mlflow_fireworks.names import enumerate_names
+
+Verify = Literal["auto", "headers", "load"]
+_PROGRAM = "mlflow_fireworks.artifacts.meta_model"
+_TIMEOUT_SECONDS = 120
+_SHOWN = 5
+_MOST_REASON = 200
+_INSTALL = "pip install 'mlflow-fireworks[local]'"
+# What the program needs of the environment: to find Python's and torch's libraries, and a folder for temporary files.
+_ENVIRONMENT = (
+    *("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV"),
+    *("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "COVERAGE_PROCESS_CONFIG"),
+)
+
+
+@dataclass(frozen=True)
+class LoadCheck:
+    """What came of it.
+
+    Args:
+        note: What the tensors were held against, for a person.
+        problems: Why the checkpoint would not load as it was trained.
+        warnings: What may surprise.
+    """
+
+    note: str
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What the library said; see `meta_model.judge`."""
+
+    model: str
+    library: str
+    expected: int
+    missing: tuple[str, ...]
+    unexpected: tuple[str, ...]
+    mismatched: tuple[tuple[str, tuple[int, ...], tuple[int, ...]], ...]
+    broken: tuple[str, ...]
+
+
+def check_loading(
+    checkpoint: Checkpoint, headers: Mapping[str, Header | Fault], verify: Verify, *, is_quantised: bool
+) -> LoadCheck:
+    """Ask transformers or peft what they would make of the tensors, where that is possible and wanted.
+
+    Args:
+        checkpoint: What is to go up; the generic rules found no fault in its tensors.
+        headers: From `read_headers`.
+        verify: `headers` asks nothing; with `load` it is a problem when nothing could be asked.
+        is_quantised: Whether its weights are packed, so that their shapes are not the architecture's.
+
+    Returns:
+        The verdict, and a note that tells what was checked.
+    """
+    tensors = _list_tensors(checkpoint, headers)
+    count = f"the names and shapes of {len(tensors)} tensors" if tensors else "the small files"
+    if verify == "headers":
+        return LoadCheck(f"checked by general rules: {count} (-C verify=headers)")
+    config = _find_config(checkpoint)
+    obstacle = _find_obstacle(checkpoint, tensors, config, is_quantised=is_quantised)
+    found = obstacle or _ask(checkpoint, config, tensors)
+    if isinstance(found, str):
+        note = f"checked by general rules: {count}, but not against the architecture: {found}"
+        problem = f"-C verify=load asks for a check against the architecture, which cannot be made: {found}"
+        return LoadCheck(note, problems=(problem,) if verify == "load" else ())
+    return _judge_adapter(found, count) if checkpoint.kind is Kind.ADDON else _judge_model(found, count)
+
+
+def _judge_model(verdict: _Verdict, count: str) -> LoadCheck:
+    note = f"checked: {count} against {verdict.model} in {verdict.library}, which finds all that it needs"
+    unread = enumerate_names(verdict.unexpected, _SHOWN)
+    aside = f"; in their place it would ignore {unread}" if unread else ""
+    problems = tuple(_describe_faults(verdict, verdict.model, aside))
+    warning = f"{verdict.model} in {verdict.library} would ignore {len(verdict.unexpected)} tensors: {unread}"
+    return LoadCheck(note, problems, (warning,) if unread and not problems else ())
+
+
+def _judge_adapter(verdict: _Verdict, count: str) -> LoadCheck:
+    """What peft cannot place in the base model it ignores, so a part of what was trained would be lost."""
+    what = f"an adapter of {verdict.model}"
+    note = f"checked: {count} against {what} in {verdict.library}, which finds all that it needs"
+    problems = _describe_faults(verdict, what, "")
+    if verdict.unexpected:
+        unread = enumerate_names(verdict.unexpected, _SHOWN)
+        problems.append(
+            f"{verdict.library} would ignore {len(verdict.unexpected)} of its tensors, for which {verdict.model} has "
+            f"no place: {unread}; was the adapter trained on another base model?"
+        )
+    return LoadCheck(note, tuple(problems))
+
+
+def _list_tensors(
+    checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]
+) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """The tensors of the top folder; none when one of its headers is unknown."""
+    weights = checkpoint.weights.get("")
+    tensors: dict[str, tuple[str, tuple[int, ...]]] = {}
+    for name in weights.files if weights else ():
+        header = headers.get(name)
+        if not isinstance(header, Header) or not name.endswith(".safetensors"):
+            return {}
+        tensors |= {key: (header.dtypes[key], shape) for key, shape in header.shapes.items()}
+    return tensors
+
+
+def _find_config(checkpoint: Checkpoint) -> Document:
+    """`config.json`; of an adapter its base's, from beside it or from what was downloaded of the Hub before."""
+    if checkpoint.kind is not Kind.ADDON or "config.json" in checkpoint.documents:
+        return checkpoint.document("config.json")
+    adapter = read_adapter(checkpoint.document(ADAPTER_CONFIG))
+    kept = adapter.base_repo and try_to_load_from_cache(
+        adapter.base_repo, "config.json", revision=adapter.base_revision or "main"
+    )
+    found = parse_document(Path(kept).read_bytes()) if isinstance(kept, str) else {}
+    return {} if isinstance(found, Fault) else found
+
+
+def _find_obstacle(
+    checkpoint: Checkpoint, tensors: Mapping[str, object], config: Document, *, is_quantised: bool
+) -> str | None:
+    """Why nothing can be asked."""
+    is_adapter = checkpoint.kind is Kind.ADDON
+    needed = ("torch", "transformers", *(("peft",) if is_adapter else ()))
+    if lacking := [name for name in needed if find_spec(name) is None]:
+        verb = "is" if len(lacking) == 1 else "are"
+        return f"{' and '.join(lacking)} {verb} not installed here ({_INSTALL})"
+    if not tensors:
+        return "the headers of its weights were not read (.bin files, or a store that gives whole files only)"
+    if is_quantised:
+        return "quantised weights have other shapes than their architecture"
+    if is_adapter and not config:
+        return "the config.json of its base model is neither beside it nor in the cache of the Hugging Face Hub"
+    if not texts_of(config, "architectures"):
+        return "config.json names no architecture"
+    return None
+
+
+def _ask(checkpoint: Checkpoint, config: Document, tensors: Mapping[str, object]) -> _Verdict | str:
+    """Run the program; a text says why it has no verdict."""
+    is_adapter = checkpoint.kind is Kind.ADDON
+    question = {
+        "config": config,
+        "tensors": tensors,
+        "headless": checkpoint.kind is Kind.EMBEDDING,
+        "adapter": checkpoint.document(ADAPTER_CONFIG) if is_adapter else None,
+    }
+    with TemporaryDirectory(prefix="mlflow-fireworks-") as folder:
+        Path(folder, "question.json").write_text(json.dumps(question), encoding="utf-8")
+        try:
+            subprocess.run(  # noqa: S603  # our interpreter, no shell
+                [sys.executable, "-m", _PROGRAM, folder],
+                cwd=folder,
+                env=_limited_environment(folder),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                timeout=_TIMEOUT_SECONDS,
+                check=True,
+            )
+            answer = json.loads(Path(folder, "answer.json").read_text(encoding="utf-8"))
+        except subprocess.TimeoutExpired:
+            return f"it took longer than {_TIMEOUT_SECONDS} seconds"
+        except (subprocess.CalledProcessError, OSError, ValueError):
+            return "the program that builds it ended early, e.g. for lack of memory"
+    if "unknown" in answer:
+        return " ".join(answer["unknown"].split())[:_MOST_REASON]
+    verdict = _read_verdict(answer, headless=question["headless"] is True)
+    if "auto_map" in config and 2 * len(verdict.missing) > verdict.expected:
+        return f"the checkpoint brings its own code, whose tensors are not those of {verdict.model}"
+    return verdict
+
+
+def _read_verdict(answer: Mapping[str, Any], *, headless: bool) -> _Verdict:
+    # Vectors are made of the last layer, before what a pooler adds.
+    missing = [name for name in answer["missing"] if not (headless and "pooler." in name)]
+    return _Verdict(
+        answer["model"],
+        answer["library"],
+        answer["expected"],
+        tuple(missing),
+        tuple(answer["unexpected"]),
+        tuple((name, tuple(found), tuple(wanted)) for name, found, wanted in answer["mismatched"]),
+        tuple(answer["broken"]),
+    )
+
+
+def _limited_environment(folder: str) -> dict[str, str]:
+    """No key, no token, no network, no GPU, and nothing importable that is not importable here."""
+    kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+        "HF_HOME": folder,
+        "HF_HUB_OFFLINE": "1",
+        "HF_DEACTIVATE_ASYNC_LOAD": "1",  # threads would only hold more tensors at once
+        "CUDA_VISIBLE_DEVICES": "",
+        "OMP_NUM_THREADS": "1",
+    }
+
+
+def _describe_faults(verdict: _Verdict, what: str, aside: str) -> list[str]:
+    faults = []
+    if verdict.missing:
+        total = f"{len(verdict.missing)} of the {verdict.expected} tensors of {what} are missing"
+        named = enumerate_names(verdict.missing, _SHOWN)
+        faults.append(f"{total}, which {verdict.library} would fill at random: {named}{aside}")
+    if verdict.mismatched:
+        shown = [f"{name} is {list(found)}, not {list(wanted)}" for name, found, wanted in verdict.mismatched]
+        named = enumerate_names(shown, _SHOWN)
+        faults.append(f"{len(shown)} tensors have other shapes than {what} has in {verdict.library}: {named}")
+    if verdict.broken:
+        faults.append(f"{verdict.library} cannot make {what} of it: {enumerate_names(verdict.broken, _SHOWN)}")
+    return faults

@@ -1,0 +1,215 @@
+"""The program that asks transformers and peft what they would make of a checkpoint; see `load_check`.
+
+It runs by itself (`python -m mlflow_fireworks.artifacts.meta_model FOLDER`), because torch takes seconds and hundreds
+of MiB that a worker should not carry on with. `FOLDER/question.json` holds the config and the tensors' names and
+shapes; the answer is left in `FOLDER/answer.json`. Everything is built on torch's meta device, where tensors have no
+bytes, and loaded with `from_pretrained` itself, so that its renaming, tied weights and exceptions are those of the
+installed version.
+"""
+
+import importlib
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+# What a config could add over the libraries themselves; the rest of a model takes a few KiB for each tensor.
+_MOST_EXTRA_BYTES = 1024**3
+_INTEGERS = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
+# Settings that would run other code than transformers' own, or fetch it.
+_FOREIGN_SETTINGS = ("auto_map", "quantization_config", "fusion_config", "transformers_weights")
+_CONVERSION = re.compile(r"^(\S+)\s*\|[^|]*CONVERSION", re.MULTILINE)
+_MISMATCH = re.compile(r"- (\S+): found shape torch\.Size\(\[(.*?)\]\) in the checkpoint and torch\.Size\(\[(.*?)\]\)")
+
+
+class _UnknownError(Exception):
+    """The libraries that are installed cannot tell."""
+
+
+def judge(question: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Load a checkpoint that has no bytes.
+
+    Args:
+        question: `config` (config.json), `tensors` (name to safetensors' dtype and shape), `headless` (whether only the
+            model below the head is used, as for embeddings), `adapter` (adapter_config.json, or None).
+        folder: An empty folder.
+
+    Returns:
+        `model` (the class), `library`, `expected` (how many tensors it has), `missing`, `unexpected`, `mismatched`
+        (name, found, expected) and `broken`; or `unknown` with a reason.
+    """
+    try:
+        config, model_class = _choose_class(question["config"], folder, headless=question["headless"])
+        if question["adapter"]:
+            return _judge_adapter(model_class, config, question)
+        return _judge_model(model_class, config, question)
+    except _UnknownError as error:
+        return {"unknown": str(error)}
+    except Exception as error:  # noqa: BLE001  # any model's own code may fail on a config in any way
+        return {"unknown": f"{type(error).__name__}: {error}"}
+
+
+def _choose_class(settings: Mapping[str, Any], folder: Path, *, headless: bool) -> tuple[Any, Any]:
+    transformers = importlib.import_module("transformers")
+    own = {key: value for key, value in settings.items() if key not in _FOREIGN_SETTINGS and not key.startswith("_")}
+    (folder / "config.json").write_text(json.dumps(own), encoding="utf-8")
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if headless:
+        mapping = transformers.MODEL_MAPPING
+        if type(config) not in mapping:
+            raise _UnknownError(f"transformers {transformers.__version__} has no AutoModel for {config.model_type}")
+        found = mapping[type(config)]
+        return config, found[0] if isinstance(found, tuple) else found
+    name = next(iter(settings.get("architectures") or ()), "")
+    model_class: Any = getattr(transformers, name, None) if name.isidentifier() else None
+    if not (isinstance(model_class, type) and issubclass(model_class, transformers.PreTrainedModel)):
+        raise _UnknownError(f"transformers {transformers.__version__} has no {name or 'architectures'}")
+    config_class = getattr(model_class, "config_class", None)
+    if config_class is not None and not isinstance(config, config_class):
+        raise _UnknownError(f"{name} is not a class for model_type {config.model_type}")
+    return config, model_class
+
+
+def _judge_model(model_class: Any, config: Any, question: Mapping[str, Any]) -> dict[str, Any]:
+    tensors = _make_tensors(question["tensors"])
+    with _transformers_report() as report:
+        try:
+            model, info = model_class.from_pretrained(
+                None,
+                config=config,
+                state_dict=tensors,
+                device_map={"": "meta"},
+                attn_implementation="eager",
+                ignore_mismatched_sizes=True,
+                output_loading_info=True,
+            )
+        except RuntimeError:
+            if not (broken := _CONVERSION.findall("\n".join(report))):
+                raise
+            return _answer(model_class, "transformers", 0, broken=broken)
+    missing = set(info["missing_keys"])
+    return _answer(
+        model_class,
+        "transformers",
+        len(model.state_dict()),
+        missing=missing,
+        unexpected=info["unexpected_keys"],
+        mismatched=[(name, list(found), list(wanted)) for name, found, wanted in info["mismatched_keys"]],
+    )
+
+
+def _judge_adapter(model_class: Any, config: Any, question: Mapping[str, Any]) -> dict[str, Any]:
+    torch, peft = importlib.import_module("torch"), importlib.import_module("peft")
+    settings = {**question["adapter"], "init_lora_weights": False}
+    with torch.device("meta"):
+        base = model_class(config)
+    try:
+        wanted = peft.PeftConfig.from_peft_type(**settings)
+        model = peft.get_peft_model(base, wanted, low_cpu_mem_usage=True)
+    except ValueError as error:  # its layers are not in this model
+        return _answer(model_class, "peft", 0, broken=[str(error)])
+    saved = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            result = peft.set_peft_model_state_dict(
+                model, _make_tensors(question["tensors"]), ignore_mismatched_sizes=True, low_cpu_mem_usage=True
+            )
+        except KeyError as error:  # of modules_to_save
+            return _answer(model_class, "peft", len(saved), missing=error.args)
+    mismatched = [
+        (_without_adapter_name(name), _numbers(found), _numbers(wanted))
+        for warning in caught
+        for name, found, wanted in _MISMATCH.findall(str(warning.message))
+    ]
+    missing = {_without_adapter_name(name) for name in result.missing_keys if "lora_" in name or ".default." in name}
+    return _answer(
+        model_class,
+        "peft",
+        len(saved),
+        missing=missing - {name for name, _, _ in mismatched},
+        unexpected=map(_without_adapter_name, result.unexpected_keys),
+        mismatched=mismatched,
+    )
+
+
+def _without_adapter_name(name: str) -> str:
+    """A key as `save_pretrained` writes it."""
+    return name.replace(".modules_to_save.default.", ".").replace(".default", "")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(number) for number in text.split(",") if number.strip()]
+
+
+def _make_tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
+    torch = importlib.import_module("torch")
+    return {
+        name: torch.empty(shape, dtype=getattr(torch, _INTEGERS.get(dtype, "bfloat16")), device="meta")
+        for name, (dtype, shape) in entries.items()
+    }
+
+
+def _answer(
+    model_class: Any,
+    library: str,
+    expected: int,
+    *,
+    missing: Iterable[str] = (),
+    unexpected: Iterable[str] = (),
+    mismatched: Iterable[tuple[str, list[int], list[int]]] = (),
+    broken: Iterable[str] = (),
+) -> dict[str, Any]:
+    return {
+        "model": model_class.__name__,
+        "library": f"{library} {importlib.import_module(library).__version__}",
+        "expected": expected,
+        "missing": sorted(missing),
+        "unexpected": sorted(unexpected),
+        "mismatched": sorted(mismatched),
+        "broken": list(broken),
+    }
+
+
+@contextmanager
+def _transformers_report() -> Iterator[list[str]]:
+    """What transformers says while it loads; only there it names tensors that it could not put together."""
+    lines: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: lines.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("transformers")
+    logger.addHandler(handler)
+    try:
+        yield lines
+    finally:
+        logger.removeHandler(handler)
+
+
+def _bound_memory() -> None:
+    """A config that asks for a million layers ends this program, not the machine. Linux only."""
+    with suppress(ImportError, OSError, ValueError):
+        resource = importlib.import_module("resource")
+        pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
+        most = pages * resource.getpagesize() + _MOST_EXTRA_BYTES
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+
+
+def main() -> None:
+    """Read the question, leave the answer."""
+    folder = Path(sys.argv[1])
+    question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
+    for library in ("torch", "transformers", *(("peft",) if question["adapter"] else ())):
+        importlib.import_module(library)
+    _bound_memory()
+    answer = judge(question, folder)
+    (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The check against an architecture, from the plan's side: asked for, not possible, or the verdict itself."""
+
+import importlib.util
+import os
+import sys
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+from support.checkpoints import (
+    edit_json,
+    llama_tensors,
+    make_adapter,
+    make_embedder,
+    make_llama,
+    make_peft_model,
+    save_weights,
+)
+from support.planning import RemoteStore, plan, source_of
+
+from mlflow_fireworks.artifacts.load_check import _limited_environment
+from mlflow_fireworks.errors import InvalidConfigError, PreflightError
+
+HAS_TORCH = importlib.util.find_spec("torch") is not None
+without_torch = pytest.mark.skipif(HAS_TORCH, reason="says what happens where torch is not installed")
+with_torch = pytest.mark.torch
+LONE = "model.safetensors"
+ADAPTER = "adapter_model.safetensors"
+
+
+def problems(folder, **options) -> list[str]:
+    with pytest.raises(PreflightError) as caught:
+        plan(folder, **options)
+    return list(caught.value.problems)
+
+
+def checked(manifest) -> str:
+    (note,) = [note for note in manifest.notes if note.startswith("checked")]
+    return note
+
+
+def test_headers_only_asks_nobody(tmp_path):
+    note = checked(plan(make_llama(tmp_path / "m"), verify="headers"))
+    assert note == "checked by general rules: the names and shapes of 21 tensors (-C verify=headers)"
+
+
+def test_unknown_way_to_verify_is_refused(tmp_path):
+    with pytest.raises(InvalidConfigError, match="verify"):
+        plan(make_llama(tmp_path / "m"), verify="always")
+
+
+@without_torch
+def test_plan_says_that_torch_would_check_more(tmp_path):
+    note = checked(plan(make_llama(tmp_path / "m")))
+    assert "torch and transformers are not installed here (pip install 'mlflow-fireworks[local]')" in note
+    assert "peft" in checked(plan(make_adapter(tmp_path / "a")))
+
+
+@without_torch
+def test_check_that_is_demanded_and_impossible_is_a_problem(tmp_path):
+    (found,) = problems(make_llama(tmp_path / "m"), verify="load")
+    assert found.startswith("-C verify=load")
+    assert "pip install" in found
+
+
+def test_program_gets_no_secrets_and_no_network(monkeypatch, tmp_path):
+    for name in ("FIREWORKS_API_KEY", "HF_TOKEN", "AWS_SECRET_ACCESS_KEY", "MLFLOW_TRACKING_PASSWORD", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "s3cret")
+    environment = _limited_environment(str(tmp_path))
+    assert "s3cret" not in str(environment)
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert set(environment["PYTHONPATH"].split(os.pathsep)) <= set(sys.path)
+
+
+@with_torch
+@pytest.mark.parametrize("shards", [1, 3])
+def test_good_model_is_checked_against_its_class(tmp_path, shards):
+    note = checked(plan(make_llama(tmp_path / "m", shards=shards), verify="load"))
+    assert note.startswith("checked: the names and shapes of 21 tensors against LlamaForCausalLM in transformers ")
+
+
+@with_torch
+def test_missing_renamed_and_reshaped_tensors_are_told_at_once(tmp_path):
+    folder = make_llama(tmp_path / "m")
+    tensors = llama_tensors()
+    tensors["model.layers.1.mlp.up_projection.weight"] = tensors.pop("model.layers.1.mlp.up_proj.weight")
+    tensors["model.norm.weight"] = np.ones(17, np.float16)
+    save_weights(folder, tensors)
+    missing, reshaped = problems(folder)
+    assert "1 of the 21 tensors of LlamaForCausalLM are missing" in missing
+    assert "model.layers.1.mlp.up_proj.weight" in missing
+    assert "ignore model.layers.1.mlp.up_projection.weight" in missing
+    assert "model.norm.weight is [17], not [16]" in reshaped
+    assert plan(folder, verify="headers")
+
+
+@with_torch
+def test_tensors_that_nothing_reads_are_a_warning(tmp_path):
+    folder = make_llama(tmp_path / "m")
+    edit_json(folder / "config.json", num_hidden_layers=1)
+    (warning,) = [warning for warning in plan(folder).warnings if "would ignore" in warning]
+    assert "9 tensors" in warning
+
+
+@with_torch
+def test_rows_beyond_the_vocabulary_are_refused_as_transformers_would(tmp_path):
+    (found,) = problems(make_llama(tmp_path / "m", vocab_size=200))
+    assert "lm_head.weight is [259, 16], not [200, 16]" in found
+
+
+@with_torch
+def test_embedding_model_needs_no_pooler(tmp_path):
+    folder = make_embedder(tmp_path / "m")
+    tensors = {name: tensor for name, tensor in load_file(folder / LONE).items() if "pooler" not in name}
+    save_file(tensors, folder / LONE)
+    assert "BertModel" in checked(plan(folder, verify="load"))
+    tensors.pop("encoder.layer.0.output.dense.bias")
+    save_file(tensors, folder / LONE)
+    assert "encoder.layer.0.output.dense.bias" in problems(folder)[0]
+
+
+@with_torch
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"architectures": ["AcmeForCausalLM"]}, "has no AcmeForCausalLM"),
+        ({"model_type": "acme"}, "acme"),
+    ],
+)
+def test_architecture_that_is_unknown_falls_back_unless_it_was_demanded(tmp_path, config, reason):
+    folder = make_llama(tmp_path / "m", **config)
+    note = checked(plan(folder))
+    assert note.startswith("checked by general rules")
+    assert reason in note
+    assert reason in problems(folder, verify="load")[0]
+
+
+@with_torch
+def test_code_of_the_checkpoint_is_not_run(tmp_path):
+    """Not for its verdict; a class of transformers whose tensors it does not have is not held against it."""
+    folder = make_llama(tmp_path / "m", auto_map={"AutoModelForCausalLM": "modeling_x.X", "AutoConfig": "modeling_x.C"})
+    (folder / "modeling_x.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
+    assert "LlamaForCausalLM" in checked(plan(folder, verify="load", trust_remote_code="true"))
+    save_weights(folder, {name.replace("model.", "own."): tensor for name, tensor in llama_tensors().items()})
+    assert "brings its own code" in checked(plan(folder))
+    assert not (tmp_path / "ran").exists()
+
+
+@with_torch
+def test_weights_that_are_not_read_are_no_verdict(tmp_path):
+    folder = make_llama(tmp_path / "m", shards=3)
+    source = source_of(folder, RemoteStore(folder, tmp_path), identity="s3://bucket/m")
+    assert "headers of its weights were not read" in checked(plan(source))
+    assert "headers of its weights were not read" in problems(source, verify="load")[0]
+
+
+@with_torch
+def test_quantised_weights_are_no_verdict(tmp_path):
+    folder = make_llama(tmp_path / "m", quantization_config={"quant_method": "fp8"})
+    assert "quantised weights" in checked(plan(folder, allow_quantized="true"))
+
+
+@with_torch
+def test_adapter_is_checked_against_its_base(tmp_path):
+    folder = make_peft_model(tmp_path / "m")
+    note = checked(plan(folder, verify="load"))
+    assert "8 tensors against an adapter of LlamaForCausalLM in peft " in note
+
+
+@with_torch
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"hidden_size": 32}, "have other shapes"),
+        ({"num_hidden_layers": 1}, "has no place"),
+        ({"num_hidden_layers": 3}, "4 of the 12 tensors"),
+    ],
+)
+def test_adapter_of_another_base_is_refused(tmp_path, change, said):
+    folder = make_peft_model(tmp_path / "m")
+    edit_json(folder / "model" / "config.json", **change)
+    assert said in " ".join(problems(folder))
+
+
+@with_torch
+def test_adapter_of_an_unknown_base_is_checked_by_general_rules(tmp_path):
+    assert "the config.json of its base model" in checked(plan(make_adapter(tmp_path)))
+
+
+@with_torch
+def test_base_of_an_adapter_is_looked_up_in_the_cache_of_the_hub(tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
+    commit = "c" * 40
+    cached = tmp_path / "hub" / "models--acme--base"
+    make_llama(cached / "snapshots" / commit)
+    (cached / "refs").mkdir()
+    (cached / "refs" / "main").write_text(commit)
+    folder = make_adapter(tmp_path / "a", base="acme/base")
+    assert "LlamaForCausalLM" in checked(plan(folder, verify="load"))
