@@ -40,8 +40,8 @@ def has_template(settings: Document) -> bool:
     template = settings.get("chat_template")
     if not isinstance(template, list):
         return text_of(settings, "chat_template") is not None
-    named = {entry.get("name"): entry for entry in template if isinstance(entry, dict)}
-    return text_of(named.get("default", {}), "template") is not None
+    default = [entry for entry in template if isinstance(entry, dict) and entry.get("name") == "default"]
+    return any(text_of(entry, "template") is not None for entry in default)
 
 
 def fold_template(

@@ -10,7 +10,6 @@ depends on the way of stretching (transformers, `modeling_rope_utils`; vLLM read
 RoBERTa's positions begin behind its padding token, so the first of them are never used.
 """
 
-import math
 from dataclasses import dataclass
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
@@ -37,6 +36,7 @@ _BEHIND_PADDING = {
     *("mpnet", "ibert", "xmod", "luke", "bridgetower", "esm", "layoutlmv3", "markuplm"),
 }
 _MOST = 2**31 - 1  # Fireworks' field is an int32
+_MOST_STRETCHED = 10_000
 
 
 @dataclass(frozen=True)
@@ -58,9 +58,9 @@ def find_context_length(checkpoint: Checkpoint) -> ContextLength:
     Args:
         checkpoint: Its small files, parsed.
     """
-    tokenizer = number_of(checkpoint.document("tokenizer_config.json"), "model_max_length")
+    tokenizer = _find_length(checkpoint.document("tokenizer_config.json"), "model_max_length")
     for part in with_language_model(checkpoint.document("config.json")):
-        if stated := number_of(part, *_KEYS):
+        if stated := _find_length(part, *_KEYS):
             found = _stretch(part, stated - _count_unused(part), tokenizer)
             break
     else:
@@ -68,6 +68,12 @@ def find_context_length(checkpoint: Checkpoint) -> ContextLength:
     if checkpoint.kind is Kind.EMBEDDING:
         return ContextLength(_find_sentence_length(checkpoint, found.tokens, tokenizer), None)
     return found
+
+
+def _find_length(document: Document, *keys: str) -> int | None:
+    """The first of these that is a length; a tokenizer without one has 10**30."""
+    lengths = (number_of(document, key) for key in keys)
+    return next((length for length in lengths if length and length <= _MOST), None)
 
 
 def _count_unused(config: Document) -> int:
@@ -82,9 +88,9 @@ def _stretch(config: Document, stated: int, tokenizer: int | None) -> ContextLen
     """The length after stretching; a tokenizer that names a length between the two is believed."""
     rope = _read_rope(config)
     way, factor = text_of(rope, "rope_type", "type"), rope.get("factor")
-    if not isinstance(factor, int | float) or isinstance(factor, bool) or not 1 < factor < math.inf:
+    if not isinstance(factor, int | float) or isinstance(factor, bool) or not 1 < factor < _MOST_STRETCHED:
         return ContextLength(stated)
-    original = number_of(rope, "original_max_position_embeddings")
+    original = _find_length(rope, "original_max_position_embeddings")
     if way == "yarn":
         stretched = max(stated, int((original or stated) * factor))
     elif way in _STATED_BEFORE and not (text_of(config, "model_type") or "").startswith("gemma3"):

@@ -58,6 +58,7 @@ STATED = {
     "no stretching": {"max_position_embeddings": 4096, "rope_scaling": None},
     "a factor of one": {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 1.0}},
     "a factor that is none": {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": "4"}},
+    "a factor beyond reason": {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": 1e308}},
     "no number": {"max_position_embeddings": 4096, "rope_scaling": {"type": "linear", "factor": True}},
 }
 
@@ -99,6 +100,13 @@ def test_other_families_have_other_words(tmp_path, key):
     folder = make_llama(tmp_path / "m")
     edit_json(folder / "config.json", max_position_embeddings=None)
     edit_json(folder / "config.json", **{key: 2048})
+    assert plan(folder).facts.context_length == 2048
+
+
+def test_length_beyond_reason_is_none(tmp_path):
+    folder = make_llama(tmp_path / "m", max_position_embeddings=10**30)
+    assert plan(folder).facts.context_length is None
+    edit_json(folder / "config.json", seq_length=2048)
     assert plan(folder).facts.context_length == 2048
 
 

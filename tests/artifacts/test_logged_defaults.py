@@ -109,6 +109,7 @@ def test_template_that_holds_nothing_is_none(tmp_path, empty):
         ([{"name": "default", "template": ""}], False),
         ([], False),
         (["odd"], False),
+        ([{"name": ["default"], "template": TEMPLATE}], False),
         ({"default": TEMPLATE}, False),
         (TEMPLATE, True),
     ],

@@ -105,6 +105,16 @@ def test_shards_of_the_transformers_flavor_load_flat(tmp_path, monkeypatch):
     assert_same_model(write_out(manifest, tmp_path / "flat"), model, tokenizer)
 
 
+def test_what_mlflow_applies_to_each_request_is_carried_or_told(tmp_path):
+    model, tokenizer = load_llama(make_llama(tmp_path / "llama"))
+    logged = {"temperature": 0.2, "max_new_tokens": 8, "num_beams": 2}
+    manifest = plan(log_pipeline(model, tokenizer, prompt_template="Q: {prompt} A:", model_config=logged))
+    flat = write_out(manifest, tmp_path / "flat")
+    assert read_json(flat / "fireworks.json") == {"defaults": {"temperature": 0.2, "max_tokens": 8}}
+    assert any("sets num_beams" in warning for warning in manifest.warnings)
+    assert any("prompt_template" in warning for warning in manifest.warnings)
+
+
 def make_peft(model, base: str):
     from peft import LoraConfig, get_peft_model
 

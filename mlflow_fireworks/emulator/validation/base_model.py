@@ -184,7 +184,8 @@ def _usable_length(config: JsonObject, stated: int) -> int:
     ):
         return stated
     original = rope.get("original_max_position_embeddings")
-    return max(stated, int((original if type(original) is int and original > 0 else stated) * factor))
+    stretched = int((original if type(original) is int and 0 < original < 2**31 else stated) * factor)
+    return min(max(stated, stretched), 2**31 - 1)
 
 
 def _precision(config: JsonObject, tensors: Mapping[str, Tensor]) -> str:
