@@ -15,7 +15,8 @@ from safetensors import safe_open
 from support.advice import find_commands, parse, run
 from tokenizers import Tokenizer
 
-from mlflow_fireworks.cli import _deletion, main
+from mlflow_fireworks.cli import main
+from mlflow_fireworks.cli.commands import _deletion
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.probe.checkpoint import make_llama, make_quantized_llama
 from mlflow_fireworks.probe.probe import MOST_MODELS, POINTS, run_probe

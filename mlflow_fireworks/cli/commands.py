@@ -1,4 +1,4 @@
-"""The people's door: `mlflow-fireworks …`, for what MLflow's own command has no word for."""
+"""The commands of `mlflow-fireworks`; those of other rooms are imported when they are asked for."""
 
 import sys
 from collections.abc import Callable
@@ -52,13 +52,9 @@ class LazyGroup(click.Group):
         return command
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="mlflow-fireworks")
+@click.group(cls=LazyGroup)
 def main() -> None:
-    """Put MLflow models on Fireworks AI.
-
-    The deployments themselves go through MLflow: mlflow deployments create -t fireworks …
-    """
+    """All of them; `cli.main` is what people call, which has this group's help."""
 
 
 @main.command()

@@ -1,0 +1,67 @@
+"""Groups of commands that are listed here and made elsewhere, so that `--help` costs no import of MLflow."""
+
+from collections.abc import Callable, Mapping
+from importlib import import_module
+from typing import Any
+
+import click
+
+
+class Menu(click.Group):
+    """A group whose commands are imported when one of them is asked for.
+
+    Args:
+        name: Of the group.
+        load: Gives the real group.
+        lines: What each of its commands does, in a line.
+        menus: Groups below this one that are menus themselves.
+        options: As for `click.Group`.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        load: Callable[[], click.Group],
+        lines: Mapping[str, str],
+        menus: Mapping[str, "Menu"] | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(name, **options)
+        self.load = load
+        self.lines = lines
+        self.menus = menus or {}
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        """All names, in the order of the alphabet."""
+        return sorted({*self.lines, *self.menus})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """One command, imported if it must be; also one that is not listed."""
+        return self.menus.get(cmd_name) or self.load().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list in `--help`."""
+        lines = {**self.lines, **{name: menu.help or "" for name, menu in self.menus.items()}}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, lines[name]) for name in self.list_commands(ctx)])
+
+
+def load_group(module: str, name: str, packages: Mapping[str, str] | None = None) -> click.Group:
+    """A group from its module.
+
+    Args:
+        module: Its dotted name.
+        name: Of the group in it.
+        packages: Modules that may be missing, and what to install then.
+
+    Raises:
+        ClickException: One of them is missing.
+    """
+    try:
+        group: click.Group = getattr(import_module(module), name)
+    except ImportError as error:
+        missing = (error.name or "").partition(".")[0]
+        if remedy := (packages or {}).get(missing):
+            raise click.ClickException(f"this needs {missing}, which is not installed: {remedy}") from None
+        raise
+    return group

@@ -1,0 +1,81 @@
+"""What is loaded, and how long it takes, before anything is asked for. Figures: `benchmarks/startup.py`."""
+
+import subprocess
+import sys
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from mlflow_fireworks.cli import main
+from mlflow_fireworks.cli.menu import Menu, load_group
+
+HEAVY = {"mlflow", "huggingface_hub", "httpx", "requests", "pydantic", "huey", "starlette", "mlflow_fireworks.errors"}
+MENUS = {"main": main, "hooks": main.menus["hooks"]}
+
+
+def loaded_by(*arguments):
+    program = (
+        "import sys\n"
+        "from mlflow_fireworks.cli import main\n"
+        f"main({list(arguments)!r}, standalone_mode=False)\n"
+        f"print('loaded:', sorted({HEAVY!r} & set(sys.modules)))"
+    )
+    return subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["hooks", "--help"], ["hooks", "-h"]])
+def test_help_and_version_load_nothing_heavy(arguments):
+    assert loaded_by(*arguments).splitlines()[-1] == "loaded: []"
+
+
+@pytest.mark.parametrize("name", MENUS)
+def test_the_menus_say_what_the_commands_say(name):
+    menu, group = MENUS[name], MENUS[name].load()
+    context = click.Context(group)
+    told = {
+        command: group.get_command(context, command).get_short_help_str(1000)
+        for command in group.list_commands(context)
+    }
+    assert {**menu.lines, **{below: item.help for below, item in menu.menus.items()}} == told
+    assert name == "main" or menu.help == group.help
+
+
+@pytest.mark.parametrize(
+    "arguments", [["plan", "--help"], ["endpoint", "create", "--help"], ["hooks", "jobs", "--help"]]
+)
+def test_commands_are_found_through_the_menus(arguments):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 0, result.output
+    assert "--json" in result.stdout
+
+
+@pytest.mark.parametrize("arguments", [["plam"], ["hooks", "serv"]])
+def test_an_unknown_command_is_told(arguments):
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert "No such command" in result.stderr
+
+
+def menu_of(module, packages):
+    return Menu("menu", lambda: load_group(module, "group", packages), {"go": "Go."})
+
+
+def test_a_missing_package_of_an_extra_is_named_with_what_installs_it(tmp_path, monkeypatch):
+    (tmp_path / "needs_a_queue.py").write_text("import no_such_queue.storage\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    menu = menu_of("needs_a_queue", {"no_such_queue": "pip install 'mlflow-fireworks[hooks]'"})
+    assert CliRunner().invoke(menu, ["--help"]).exit_code == 0
+    result = CliRunner().invoke(menu, ["go"])
+    assert result.exit_code == 1
+    assert result.stderr == (
+        "Error: this needs no_such_queue, which is not installed: pip install 'mlflow-fireworks[hooks]'\n"
+    )
+
+
+def test_any_other_failed_import_is_not_hidden(tmp_path, monkeypatch):
+    (tmp_path / "is_broken.py").write_text("import no_such_module\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert isinstance(CliRunner().invoke(menu_of("is_broken", {}), ["go"]).exception, ModuleNotFoundError)
