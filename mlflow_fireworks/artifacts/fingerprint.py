@@ -11,6 +11,7 @@ from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.excerpt import Excerpt
 from mlflow_fireworks.errors import NotWantedError
 from mlflow_fireworks.progress import Reporter, Silent
+from mlflow_fireworks.threads import inheriting
 
 _HASHERS = 8
 _PIECE_BYTES = 1024 * 1024
@@ -94,7 +95,7 @@ def _hash(
 
     with file.staged() as open_file:
         whole = hashlib.sha256()
-        for block in hashers.map(hash_block, range(0, file.size, _BLOCK_BYTES)):
+        for block in hashers.map(inheriting(hash_block), range(0, file.size, _BLOCK_BYTES)):
             whole.update(block)
             if not is_wanted():
                 raise NotWantedError(f"stopped reading {file.origin}: nobody wants this model any more")

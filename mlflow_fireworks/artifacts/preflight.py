@@ -29,6 +29,7 @@ from mlflow_fireworks.artifacts.tensors import find_tensor_problems
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.threads import inheriting
 
 _SHOWN = 5
 # The clients of MLflow's stores keep ten connections; an eleventh would be opened anew for each file. With 50 ms for an
@@ -46,7 +47,8 @@ def read_headers(checkpoint: Checkpoint) -> dict[str, Header | Fault]:
             if isinstance(file, Stored) and (weights.index is None or _has_cheap_head(file)):
                 names.append((folder + name, file))
     with ThreadPoolExecutor(_READERS) as readers:
-        return dict(zip((name for name, _ in names), readers.map(lambda pair: _read_head(pair[1]), names), strict=True))
+        heads = readers.map(inheriting(lambda pair: _read_head(pair[1])), names)
+        return dict(zip((name for name, _ in names), heads, strict=True))
 
 
 def _has_cheap_head(file: Stored) -> bool:

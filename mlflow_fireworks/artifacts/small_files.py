@@ -19,6 +19,7 @@ from mlflow_fireworks.artifacts.sentence_modules import MODULES
 from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.threads import inheriting
 
 _READERS = 8
 
@@ -37,7 +38,7 @@ def read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes
             f"have ({format_bytes(MOST_BYTES_TOGETHER)}); take out what does not belong to it"
         )
     with ThreadPoolExecutor(_READERS) as readers:
-        return dict(zip(wanted, readers.map(lambda name: files[name].read(), wanted), strict=True))
+        return dict(zip(wanted, readers.map(inheriting(lambda name: files[name].read()), wanted), strict=True))
 
 
 def write_plainly(files: dict[str, Part], contents: dict[str, bytes]) -> list[str]:

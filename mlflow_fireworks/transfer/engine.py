@@ -15,6 +15,7 @@ from queue import Empty, SimpleQueue
 from mlflow_fireworks.errors import NotWantedError, TransferError
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.progress import Reporter
+from mlflow_fireworks.threads import inheriting
 from mlflow_fireworks.transfer.gate import Gate
 from mlflow_fireworks.transfer.journal import Journal
 from mlflow_fireworks.transfer.sender import Sender, Upload
@@ -59,8 +60,9 @@ def upload_files(
     stop = threading.Event()
     http = make_storage_client(workers, timeouts or Timeouts(), giver)
     sender = Sender(http, urls, journal, retry, reporter, Gate(workers), stop)
+    work = inheriting(_work)
     crew = [
-        threading.Thread(target=_work, args=(sender, waiting, outcomes), name=f"fireworks-upload-{number}", daemon=True)
+        threading.Thread(target=work, args=(sender, waiting, outcomes), name=f"fireworks-upload-{number}", daemon=True)
         for number in range(min(workers, len(files)))
     ]
     reporter.transfer_begins("uploading", sum(file.size for file in files))

@@ -19,6 +19,7 @@ from mlflow_fireworks.artifacts.sources.tries import Tries
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter, format_bytes
+from mlflow_fireworks.threads import inheriting
 
 Fetch = Callable[[str, Path], Path]
 """Puts the file of that name somewhere below that empty folder and returns its path.
@@ -134,8 +135,9 @@ class FetchedStore:
                 if name not in uses:
                     self._room.drop(name)
             self._changed.notify_all()
+        fetch_ahead = inheriting(self._fetch_ahead)
         for number in range(min(FETCHES, len(uses))):
-            threading.Thread(target=self._fetch_ahead, name=f"fireworks-fetch-{number}", daemon=True).start()
+            threading.Thread(target=fetch_ahead, name=f"fireworks-fetch-{number}", daemon=True).start()
 
     def close(self) -> None:
         """Remove everything that was fetched."""
