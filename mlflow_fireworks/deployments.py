@@ -1,6 +1,6 @@
 """An MLflow deployment from end to end: the pipeline's way to READY, joined with serving's way to an answer."""
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +13,7 @@ from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.revisions import Deployment, Revision
+from mlflow_fireworks.gateway.stamps import Hand
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.http import Retry, Timeouts
@@ -24,13 +25,22 @@ from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tuna
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.mlflow_versions import read_predict_seconds
 from mlflow_fireworks.registry.model_uri import version_in
-from mlflow_fireworks.registry.versions import DELETED, OFF_ENDPOINT, Tags, correct_versions
+from mlflow_fireworks.registry.versions import DELETED, NOT_TAKEN_OFF, OFF_ENDPOINT, TAKEN_OFF
 from mlflow_fireworks.run import Permit, Run
 from mlflow_fireworks.serving.endpoints import delete_endpoint, find_endpoint
-from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints
+from mlflow_fireworks.serving.places import Endpoint, find_places, list_endpoints, pick_endpoint
 from mlflow_fireworks.serving.predictions import Predictions, choose_place, predict, predict_stream
 from mlflow_fireworks.serving.removal import stop_serving, take_adapter_off
 from mlflow_fireworks.serving.rollout import check_endpoint, serve_deployment
+from mlflow_fireworks.serving.taken_off import (
+    correct_tags,
+    done_by_hand,
+    find_taken_off,
+    note_endpoint_deleted,
+    note_place,
+    note_taken_off,
+    switch_on,
+)
 from mlflow_fireworks.target import Target, load_api_key
 from mlflow_fireworks.waiting import Waiter
 
@@ -131,7 +141,9 @@ class Deployments:
         if config.revision is not None or config.version is not None:
             if model_uri or not endpoint or (config.revision is not None and config.version is not None):
                 raise InvalidConfigError("-C revision or -C version is for update with --endpoint and without -m")
-            return self.roll_back(name, config.revision or self._revision_of(name, str(config.version)), endpoint)
+            return self._roll_back_by_hand(
+                name, config.revision or self._revision_of(name, str(config.version)), endpoint
+            )
         if endpoint:
             self.check_endpoint(name, endpoint)
         outcome = self._pipeline.update(name, model_uri, flavor) if model_uri else self._pipeline.finish(name)
@@ -173,13 +185,17 @@ class Deployments:
         if endpoint:
             if existing:
                 take_adapter_off(self.run, name, existing.models, find_endpoint(self.run, endpoint))
-                self._correct_tags(existing.revisions, OFF_ENDPOINT, endpoint)
+                corrected = correct_tags(self.run, existing.revisions, OFF_ENDPOINT, endpoint)
+                done = done_by_hand(self.run, Hand.REMOVAL, f"it was taken off endpoint '{endpoint}'")
+                note_taken_off(self.run, existing.current, endpoint, done, in_registry=corrected)
             return
         config = self.run.config
         if existing and (existing.is_managed or config.force):
             stop_serving(self.run, name, existing.models, cascade=config.cascade)
         if self._pipeline.delete(name) and existing:
-            self._correct_tags(existing.revisions, DELETED)
+            done = done_by_hand(self.run, Hand.REMOVAL, f"deployment '{name}' was deleted")
+            if correct_tags(self.run, existing.revisions, DELETED):
+                correct_tags(self.run, [existing.current], {TAKEN_OFF: done.describe()})
 
     def delete_endpoint(self, name: EndpointName) -> bool:
         """Take all GPUs of an endpoint down; False when there was nothing to take down. The registry's tags tell it.
@@ -189,10 +205,8 @@ class Deployments:
         """
         endpoint = self.list_endpoints().get(name)
         deleted = delete_endpoint(self.run, name)
-        if deleted and endpoint and self.run.config.registry_tags:
-            served = {place.model for place in endpoint.places}
-            found = [self.run.gateway.models.find(model) for model in sorted(served)]
-            self._correct_tags([Revision.of(model) for model in found if model], OFF_ENDPOINT, name)
+        if deleted and endpoint:
+            note_endpoint_deleted(self.run, endpoint)
         return deleted
 
     def exists(self, name: DeploymentName) -> bool:
@@ -230,11 +244,15 @@ class Deployments:
             FireworksError: One line that says what happened and what to do.
         """
         stop_serving(self.run, name, self._known_models(name), cascade=True, endpoint=endpoint)
+        if existing := self._pipeline.find(name):
+            note_place(self.run, existing.current.model.name, None)
 
     def list(self, endpoint: EndpointName | None) -> list[dict[str, Any]]:
         """All deployments, or those that an endpoint serves."""
-        endpoints = {endpoint: find_endpoint(self.run, endpoint)} if endpoint else self.list_endpoints()
-        found = [describe_serving(item, endpoints) for item in self.list_existing().values()]
+        endpoints = self.list_endpoints()
+        if endpoint:
+            pick_endpoint(self.run, endpoint, endpoints)
+        found = [describe_serving(item, endpoints, endpoint) for item in self.list_existing().values()]
         return [item for item in found if item["endpoints"]] if endpoint else found
 
     def get(self, name: DeploymentName, endpoint: EndpointName | None) -> dict[str, Any]:
@@ -262,6 +280,10 @@ class Deployments:
         """Ask for one answer, piece by piece; see `predict`."""
         yield from predict_stream(self.run, choose_place(self.run, self._named(name), endpoint), inputs)
 
+    def switched_on(self, endpoint: EndpointName, model: str) -> "Deployments":
+        """For a promotion to an endpoint that somebody scaled to zero; see `switch_on`."""
+        return Deployments(switch_on(self.run, endpoint, model))
+
     def roll_back(self, name: DeploymentName, number: int, endpoint: EndpointName) -> dict[str, Any]:
         """Put a READY revision on an endpoint, started when there is none.
 
@@ -285,19 +307,14 @@ class Deployments:
         }
         return describe_deployment(existing) | what | place
 
-    def _correct_tags(self, gone: Collection[Revision], tags: Tags, endpoint: EndpointName | None = None) -> None:
-        """Let the versions that revisions were made from say that these are gone, or are off an endpoint.
-
-        What is done on Fireworks is done: a registry that cannot be asked is worth a warning.
-        """
-        if not self.run.config.registry_tags:
-            return
-        marks = {"fireworks.model": {revision.model.name for revision in gone}}
-        marks |= {"fireworks.endpoint": {str(endpoint)}} if endpoint else {}
-        updated = {"fireworks.updated": self.run.now().isoformat(timespec="seconds")}
-        sources = [revision.stamp.source for revision in gone if revision.stamp]
-        for warning in correct_versions(sources, marks, {**tags, **updated}):
-            self.run.reporter.warn(warning)
+    def _roll_back_by_hand(self, name: DeploymentName, number: int, endpoint: EndpointName) -> dict[str, Any]:
+        """`roll_back`, which nothing but a person or another promotion undoes."""
+        result = self.roll_back(name, number, endpoint)
+        current = self._pipeline.deployment(name).current
+        if number != current.number and not self.run.endpoint_config.dry_run:
+            what = f"endpoint '{endpoint}' was rolled back from revision {current.number} to {number}"
+            note_taken_off(self.run, current, endpoint, done_by_hand(self.run, Hand.ROLLBACK, what))
+        return result
 
     def _revision_of(self, name: DeploymentName, version: str) -> int:
         """The number of the revision that was made from a version of the registry; of several, the newest READY one."""
@@ -341,6 +358,8 @@ class Deployments:
     def _serve(self, endpoint: EndpointName, model: Model, siblings: set[str], *, moving: bool) -> dict[str, Any]:
         live_merge = self.run.config.live_merge
         place = serve_deployment(self.run, endpoint, model, siblings, live_merge=live_merge, moving=moving)
+        if not self.run.endpoint_config.dry_run and note_place(self.run, model.name, endpoint):
+            correct_tags(self.run, [Revision.of(model)], NOT_TAKEN_OFF)
         return {"endpoint": endpoint, "address": place.address}
 
     def _mention_endpoints(self, name: DeploymentName, model: Model) -> None:
@@ -355,15 +374,20 @@ class Deployments:
                 )
 
 
-def describe_serving(deployment: Deployment, endpoints: Mapping[EndpointName, Endpoint]) -> dict[str, Any]:
-    """A deployment as `list` and `get` show it, with who serves it and whether it can be fine-tuned."""
-    found = {name: find_places([endpoint], deployment.models) for name, endpoint in endpoints.items()}
+def describe_serving(
+    deployment: Deployment, endpoints: Mapping[EndpointName, Endpoint], only: EndpointName | None = None
+) -> dict[str, Any]:
+    """A deployment as `list` and `get` show it, with who (or whether only this endpoint) serves it."""
+    shown = {name: endpoint for name, endpoint in endpoints.items() if only in (None, name)}
+    found = {name: find_places([endpoint], deployment.models) for name, endpoint in shown.items()}
     serving = {name: places[0] for name, places in found.items() if places}
     current = deployment.current.model.name
+    taken_off = find_taken_off(deployment, endpoints)
     return describe_deployment(deployment) | {
         "tunable": describe_tunability(deployment.current.model),
         "endpoints": {name: place.address for name, place in serving.items()},
         "endpoints_behind": {
             name: deployment.number_of(place.model) for name, place in serving.items() if place.model != current
         },
+        "taken_off": taken_off.describe() if taken_off else None,
     }

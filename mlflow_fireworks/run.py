@@ -1,5 +1,6 @@
 """One run of a command: on which account, with which options, and who is told."""
 
+import getpass
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,6 +23,14 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def user_name() -> str:
+    """Who runs this, for those who ask later who it was; "somebody" where the system does not say."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # of a container without users; which of them depends on the Python
+        return "somebody"
+
+
 class Permit:
     """Whether a run may start GPUs. This one allows all: a person asked for them; rules have limits."""
 
@@ -30,6 +39,17 @@ class Permit:
 
         Raises:
             LimitError: It may not.
+        """
+
+    def admit(self, run: "Run", endpoint: EndpointName | None) -> None:
+        """Say whether this may be done now: asked before anything is sent, and before an endpoint moves.
+
+        Args:
+            run: The account and the options.
+            endpoint: What is about to move; None before anything is sent.
+
+        Raises:
+            HeldError: Not now.
         """
 
     @contextmanager
@@ -67,6 +87,7 @@ class Run:
         permit: Whether GPUs may be started.
         is_wanted: Whether somebody still wants the result; asked while bytes move, and may take a while to answer.
         now: The time of day, in UTC.
+        user: Who runs it.
     """
 
     gateway: Gateway
@@ -84,3 +105,4 @@ class Run:
     permit: Permit = field(default_factory=Permit)
     is_wanted: Callable[[], bool] = lambda: True
     now: Callable[[], datetime] = utc_now
+    user: str = field(default_factory=user_name)

@@ -1,12 +1,15 @@
 """What the plugin writes into descriptions on Fireworks, so that any machine sees the same state.
 
 A stamp is one line at the end of a description, below the user's own text: on a model, which revision of which
-deployment it is; on what serves, to which endpoint it belongs and since when it is the one that answers.
+deployment it is, on which endpoint it was put and whether somebody took it off again; on what serves, to which endpoint
+it belongs and since when it is the one that answers.
 """
 
 import re
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import Enum
+from urllib.parse import quote, unquote, urlsplit
 
 from typing_extensions import Self
 
@@ -20,10 +23,61 @@ _SOURCE_MAX = 200
 _REVISION = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
-    r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?"
+    r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?(?: on=(?P<endpoint>\S+))?(?: off=(?P<off>\S+))?"
 )
 _ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)")
+_TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)$")
 _NOT_YET = "no"
+_REASON_MAX = 120
+
+
+class Hand(str, Enum):
+    """What somebody did to what had been promoted."""
+
+    ROLLBACK = "rollback"
+    REMOVAL = "removal"
+    PAUSE = "pause"
+
+
+@dataclass(frozen=True)
+class TakenOff:
+    """That somebody took a revision off its endpoint, or off Fireworks: nobody but a person brings it back.
+
+    Args:
+        hand: What was done.
+        reason: It in words.
+        since: When (RFC 3339, UTC); "" when that is not known.
+        by: Name of the user; "" when it was not done with this plugin.
+    """
+
+    hand: Hand
+    reason: str
+    since: str = ""
+    by: str = ""
+
+    @classmethod
+    def read(cls, text: str) -> Self | None:
+        """What `str()` has written; None for anything else."""
+        hand, *parts = (unquote(part) for part in text.split(";"))
+        if hand not in {known.value for known in Hand} or len(parts) != 3:  # noqa: PLR2004 - since, by, reason
+            return None
+        since, by, reason = parts
+        return cls(Hand(hand), reason, since, by)
+
+    @classmethod
+    def of_text(cls, hand: Hand, text: str) -> Self:
+        """What `describe()` has written, as far as others need it: when, and all else in words."""
+        reason, _, since = text.rpartition(", ")
+        return cls(hand, reason, since) if reason and parse_time(since) else cls(hand, text)
+
+    def __str__(self) -> str:
+        """In one word, for a stamp or a tag."""
+        parts = (self.hand.value, self.since, self.by[:_REASON_MAX], self.reason[:_REASON_MAX])
+        return ";".join(quote(part, safe=":") for part in parts)
+
+    def describe(self) -> str:
+        """`rolled back to revision 1, by alice, 2026-11-27T14:05:00Z`."""
+        return ", ".join(part for part in (self.reason, self.by and f"by {self.by}", self.since) if part)
 
 
 @dataclass(frozen=True)
@@ -38,6 +92,8 @@ class RevisionStamp:
         fingerprint: Identifies the uploaded content.
         size: Its length in bytes, which Fireworks does not tell; None when it was not written down.
         turn: When it was last asked for, counted like the revisions; None when that was when it was made.
+        endpoint: The endpoint that it was put on since; "" for none.
+        taken_off: That somebody took it off again; None when nobody is known to have.
     """
 
     deployment: DeploymentName
@@ -47,6 +103,8 @@ class RevisionStamp:
     fingerprint: str
     size: int | None = None
     turn: int | None = None
+    endpoint: str = ""
+    taken_off: TakenOff | None = None
 
     @classmethod
     def read(cls, description: str) -> Self | None:
@@ -62,7 +120,13 @@ class RevisionStamp:
             found["fingerprint"],
             int(found["size"]) if found["size"] else None,
             int(found["turn"]) if found["turn"] else None,
+            found["endpoint"] or "",
+            TakenOff.read(found["off"]) if found["off"] else None,
         )
+
+    def asked_for_again(self, turn: int) -> Self:
+        """The same, asked for once more: what was done to it before does not count any more."""
+        return replace(self, turn=turn, endpoint="", taken_off=None)
 
     @property
     def model_uri(self) -> str | None:
@@ -74,10 +138,12 @@ class RevisionStamp:
         """The description: the user's text, cut where it would be too long, then the stamp."""
         size = "" if self.size is None else f" bytes={self.size}"
         turn = "" if self.turn is None else f" turn={self.turn}"
+        place = f" on={self.endpoint}" if self.endpoint else ""
+        off = f" off={self.taken_off}" if self.taken_off else ""
         return _write_below(
             text,
             f"From {_shown_source(self.source)} ({re.sub(r'[()]', '', self.flavor)}) by mlflow-fireworks: "
-            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}",
+            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}{place}{off}",
         )
 
 
@@ -102,6 +168,15 @@ class EndpointStamp:
     def describe(self, text: str = "") -> str:
         """The description: the user's text, cut where it would be too long, then the stamp."""
         return _write_below(text, f"Endpoint {self.endpoint} by mlflow-fireworks: live={self.since or _NOT_YET}")
+
+
+def parse_time(text: str) -> float:
+    """RFC 3339 as Unix time in seconds; 0 for anything else. Fractions of a second do not count."""
+    found = _TIME.match(text)
+    try:
+        return datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}").timestamp() if found else 0.0
+    except ValueError:
+        return 0.0
 
 
 def text_of(description: str) -> str:

@@ -11,7 +11,7 @@ command again goes on where the last run stopped.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.resolve import open_source
@@ -38,7 +38,7 @@ from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes,
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
 from mlflow_fireworks.pipeline.validation import validate
-from mlflow_fireworks.registry.versions import write_outcome
+from mlflow_fireworks.registry.versions import NOT_TAKEN_OFF, write_outcome
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending
 
@@ -283,7 +283,7 @@ class Pipeline:
         if found is None or found.stamp is None:
             raise self._deleted_meanwhile(plan)
         if found is not existing.latest:
-            stamp = replace(found.stamp, turn=existing.latest.turn + 1)
+            stamp = found.stamp.asked_for_again(existing.latest.turn + 1)
             description = stamp.describe(text_of(found.model.description))
             self.run.gateway.models.update(plan.model_id, {"description": description})
 
@@ -298,7 +298,7 @@ class Pipeline:
     def _write_back(self, source: Source, outcome: Outcome) -> None:
         if outcome.dry_run or outcome.model is None or source.registered is None or not self.run.config.registry_tags:
             return
-        if warning := write_outcome(source.registered, describe_tags(outcome)):
+        if warning := write_outcome(source.registered, {**NOT_TAKEN_OFF, **describe_tags(outcome)}):
             self.run.reporter.warn(warning)
 
     def _conclude(self, outcome: Outcome) -> None:

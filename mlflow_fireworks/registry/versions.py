@@ -19,6 +19,9 @@ from mlflow_fireworks.registry.uri_types import RegisteredUri, Workspace
 Tags = Mapping[str, str | None]
 """Names and values; one that is None is taken away."""
 OFF_ENDPOINT: Tags = {"fireworks.endpoint": None, "fireworks.address": None}
+TAKEN_OFF = "fireworks.taken_off"
+"""What somebody did to it by hand, which nobody but a person undoes."""
+NOT_TAKEN_OFF: Tags = {TAKEN_OFF: None}
 DELETED: Tags = {**OFF_ENDPOINT, "fireworks.state": "DELETED"}
 
 
