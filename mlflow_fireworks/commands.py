@@ -111,6 +111,11 @@ class Commands:
         return shlex.join([*_OWN, "hooks", "approve", rule, *(["--queue", queue] if queue else [])])
 
     @staticmethod
+    def resume(what: str, queue: str | None = None) -> str:
+        """End a hold of the hooks, or bring back what somebody took off; `queue` as for `list_jobs`."""
+        return shlex.join([*_OWN, "hooks", "resume", what, *(["--queue", queue] if queue else [])])
+
+    @staticmethod
     def start_worker() -> str:
         """Do the hooks' work, and look at the registry now and then."""
         return shlex.join([*_OWN, "hooks", "worker"])

@@ -25,6 +25,7 @@
     ├── TransferError               a file did not reach storage
     ├── DeadlineError               a wait reached its limit; says how to go on
     ├── LimitError                  GPUs were not started: the rule's limit is reached, or nobody approved it
+    │   └── HeldError               a rule or a deployment is held by a person, or its endpoint may not move now
     ├── NotWantedError              the work was stopped, because nobody wants its result any more
     └── UnsupportedError            MLflow offers the call, this release does not
 
@@ -281,6 +282,20 @@ class LimitError(FireworksError):
     def __init__(self, message: str, waits_for: str = "") -> None:
         super().__init__(message)
         self.waits_for = waits_for
+
+
+class HeldError(LimitError):
+    """Nothing is wrong: a rule or a deployment is held by a person, or its endpoint may not move at this hour.
+
+    Args:
+        message: One line for a person, with who holds it and what lifts it.
+        waits_for: What will let it go on, in a few words.
+        until: Unix time in seconds at which it may go on; 0 when nobody has said.
+    """
+
+    def __init__(self, message: str, waits_for: str = "", until: float = 0.0) -> None:
+        super().__init__(message, waits_for)
+        self.until = until
 
 
 class NotWantedError(FireworksError):

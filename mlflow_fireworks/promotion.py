@@ -12,20 +12,31 @@ from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import (
     FireworksError,
     InvalidConfigError,
+    LimitError,
     NotFoundError,
     NotWantedError,
     UnavailableError,
 )
-from mlflow_fireworks.gateway.wire import READY
+from mlflow_fireworks.gateway.wire import FAILED, READY
 from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, suggest_name
 from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, pin
-from mlflow_fireworks.registry.versions import DELETED, OFF_ENDPOINT, retag_versions, write_outcome
+from mlflow_fireworks.registry.versions import (
+    DELETED,
+    NOT_TAKEN_OFF,
+    OFF_ENDPOINT,
+    TAKEN_OFF,
+    RegisteredVersion,
+    retag_versions,
+    write_outcome,
+)
 from mlflow_fireworks.run import Permit
 from mlflow_fireworks.target import parse_target
 
+WAITING = "WAITING"
+"""The state of a version whose promotion a limit or a hold keeps back, in the registry's tags."""
 _MOST_MOVES = 5
 
 
@@ -36,10 +47,12 @@ class NothingToPromote:
     Args:
         reason: Why, for a person.
         is_gone: The pointer was removed.
+        taken_off: What it shows was taken off by a person.
     """
 
     reason: str
     is_gone: bool = False
+    taken_off: Pinned | None = None
 
 
 def promote(
@@ -218,6 +231,8 @@ def _deploy(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
 
     Whether the endpoint could take it is asked before anything is sent.
     """
+    run = goal.deployments.run
+    run.permit.admit(run, None)
     if goal.endpoint:
         goal.deployments.check_endpoint(goal.name, goal.endpoint)
     result = goal.deployments.deploy(goal.name, watch.shown.uri)
@@ -228,17 +243,20 @@ def _deploy(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
     if result["state"] != READY:
         state = result["state"]
         raise UnavailableError(f"'{goal.name}' is {state}, not READY; endpoint '{goal.endpoint}' was not changed")
-    place = goal.deployments.roll_back(goal.name, int(result["revision"]), goal.endpoint)
+    run.permit.admit(run, goal.endpoint)
+    deployments = goal.deployments.switched_on(goal.endpoint, str(result["model"]))
+    place = deployments.roll_back(goal.name, int(result["revision"]), goal.endpoint)
     return result | {"endpoint": place["endpoint"], "address": place["address"]}
 
 
-def write_failure(pinned: Pinned, name: str, message: str) -> str | None:
+def write_failure(pinned: Pinned, name: str, message: str, state: str = FAILED) -> str | None:
     """Say on the registry's version why it is not on Fireworks.
 
     Args:
         pinned: The version.
         name: The deployment.
         message: One line.
+        state: `FAILED`, or `WAITING` for what a limit or a hold keeps back.
 
     Returns:
         None when it is written, else one line for a warning.
@@ -249,9 +267,24 @@ def write_failure(pinned: Pinned, name: str, message: str) -> str | None:
             "fireworks.deployment": name,
             "fireworks.error": message[:_TAG_MAX],
             "fireworks.updated": _now(),
-            "fireworks.state": "FAILED",
+            "fireworks.state": state,
         },
     )
+
+
+def write_taken_off(model: str, version: str, reason: str) -> str | None:
+    """Say on a version of the registry that somebody took it off by hand.
+
+    Args:
+        model: The registered model.
+        version: Its version.
+        reason: What was done.
+
+    Returns:
+        As `write_failure`.
+    """
+    tags = {TAKEN_OFF: reason[:_TAG_MAX], "fireworks.updated": _now()}
+    return write_outcome(RegisteredVersion(model, version), tags)
 
 
 def write_removal(model: str, name: str, *, deleted: bool) -> str | None:
@@ -275,14 +308,14 @@ _TAG_MAX = 1000
 
 def _write_failure(pinned: Pinned, options: Config, name: str, error: FireworksError) -> None:
     if options.registry_tags and not options.dry_run:
-        write_failure(pinned, name, error.message)
+        write_failure(pinned, name, error.message, WAITING if isinstance(error, LimitError) else FAILED)
 
 
 def _write_success(pinned: Pinned, options: Config, result: Mapping[str, Any], started: str) -> str | None:
     """Write it on the version, and take the endpoint off those that had it before; what could not be written."""
     if pinned.registered is None or not options.registry_tags or options.dry_run:
         return None
-    tags = {"fireworks.started": started, "fireworks.updated": _now(), "fireworks.error": None}
+    tags = {"fireworks.started": started, "fireworks.updated": _now(), "fireworks.error": None, **NOT_TAKEN_OFF}
     if endpoint := result.get("endpoint"):
         tags |= {"fireworks.endpoint": endpoint, "fireworks.address": result["address"]}
     warning = write_outcome(pinned.registered, tags)

@@ -41,6 +41,7 @@ WRITTEN = {
     "list_jobs": HERE.list_jobs("/var/lib/hooks.db"),
     "retry_job": HERE.retry_job("0123456789abcdef"),
     "approve": HERE.approve("champions", "/var/lib/hooks.db"),
+    "resume": HERE.resume("chat", "/var/lib/hooks.db"),
     "start_worker": HERE.start_worker(),
     "start_emulator": HERE.start_emulator("/var/lib/fireworks"),
     "play": HERE.play({"url-life": "15m", "names": "kept"}),

@@ -9,6 +9,7 @@ from support.checkpoints import make_llama
 from support.hooks_world import free_port
 
 from mlflow_fireworks.cli import main
+from mlflow_fireworks.hooks.holding import resume_promotions
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
@@ -140,8 +141,10 @@ def test_comparing_notices_a_deployment_that_was_deleted_by_hand(fireworks, regi
         Worker(queue, rules).work(job.id)
     client.delete_deployment("chat", {"registry_tags": False})
     assert about(registry, "chat", "1") == ("READY", None)
-    (job,) = reconcile(queue, rules, dead_too=True).enqueued
+    found = reconcile(queue, rules, dead_too=True)
+    assert ([*found.enqueued], [hold.what for hold in found.holds]) == ([], ["chat"])
     assert [about(registry, "chat", version) for version in "12"] == [("DELETED", None)] * 2
-    Worker(queue, rules).work(job.id)
+    (resumed,) = resume_promotions(queue, "chat", lambda: rules, "alice")
+    Worker(queue, rules).work(resumed.job)
     assert [about(registry, "chat", version) for version in "12"] == [("DELETED", None), ("READY", None)]
     queue.close()

@@ -10,9 +10,9 @@ from mlflow import MlflowClient
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
+from mlflow_fireworks.hooks.findings import compare
 from mlflow_fireworks.hooks.jobs import Job, format_time
 from mlflow_fireworks.hooks.options import locate_queue
-from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.registration import NAME, list_webhooks
 from mlflow_fireworks.hooks.rules import Rules, load_rules
 from mlflow_fireworks.hooks.service import load_keys, load_secrets

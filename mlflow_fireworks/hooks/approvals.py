@@ -45,8 +45,6 @@ class Held(BaseModel):
         meaning: Of the rule.
         rule: Its title.
         jobs: The promotions that would start an endpoint.
-        taken_down: Those of the endpoints that were up for the same version before, and that somebody took down.
-        deleted: Those of the deployments that were there before, and that somebody deleted.
         cost: What they would cost, in words; "" when nobody has asked.
         command: What approves it, to be pasted.
         since: Unix time in seconds.
@@ -57,8 +55,6 @@ class Held(BaseModel):
     meaning: str
     rule: str
     jobs: tuple[Job, ...] = Field(min_length=1)
-    taken_down: tuple[str, ...] = ()
-    deleted: tuple[str, ...] = ()
     cost: str = ""
     command: str = ""
     since: UnixTime = Field(default_factory=time.time)
@@ -70,8 +66,7 @@ class Held(BaseModel):
 
     def asks_for_the_same_as(self, other: "Held") -> bool:
         """Whether both wait for the same endpoints."""
-        fields = {"rule", "endpoints", "taken_down", "deleted"}
-        return all(getattr(self, field) == getattr(other, field) for field in fields)
+        return (self.rule, self.endpoints) == (other.rule, other.endpoints)
 
     def tell(self) -> dict[str, Any]:
         """For scripts."""
@@ -83,10 +78,7 @@ class Held(BaseModel):
         """What waits, in one line."""
         count = len(self.endpoints)
         what = self.cost or f"{count} endpoint{'s' if count > 1 else ''} ({enumerate_names(self.endpoints)})"
-        about = f"rule '{self.rule}' waits for an approval to start GPUs: {what}"
-        if self.taken_down:
-            about += f"; taken down before: {enumerate_names(self.taken_down)}"
-        return about
+        return f"rule '{self.rule}' waits for an approval to start GPUs: {what}"
 
 
 class Approvals:

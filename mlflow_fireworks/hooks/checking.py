@@ -10,15 +10,16 @@ import mlflow
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.consent import approve_rules
 from mlflow_fireworks.hooks.events import Event, read_hub_event, read_mlflow_event
+from mlflow_fireworks.hooks.findings import compare
 from mlflow_fireworks.hooks.forecast import Item, make_forecast
 from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.options import QUEUE, RULES, locate_queue
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
-from mlflow_fireworks.hooks.reconcile import compare
 from mlflow_fireworks.hooks.registration import explain_missing_webhooks
 from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.options import JSON
+from mlflow_fireworks.run import user_name
 from mlflow_fireworks.terminal import say, say_json
 
 NOT_ABOUT_EVENT = "nothing: no rule is about this event"
@@ -40,7 +41,7 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
         _show_check(planned, as_json, NOT_ABOUT_EVENT)
         return
     queue = _open_if_there(queue_url)
-    forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue.approvals if queue else None)
+    forecast = make_forecast(compare(rules, queue.ledger.jobs() if queue else ()), queue)
     found = [_describe_finding(item) for item in forecast.items]
     if any(rule.model for rule in rules) and (note := explain_missing_webhooks(mlflow.get_tracking_uri())):
         say(note, err=True)
@@ -63,7 +64,7 @@ def approve(rule: str | None, rules_path: Path, queue_url: str | None, as_json: 
     A comparison starts no GPUs by a new rule before that. `hooks check` tells what it would start, and what that costs.
     """
     queue = open_queue(locate_queue(queue_url), patience=OF_PEOPLE)
-    approved = approve_rules(queue, rule, lambda: load_rules(rules_path))
+    approved = approve_rules(queue, rule, lambda: load_rules(rules_path), user_name())
     if as_json:
         say_json([item.tell() for item in approved])
         return
@@ -100,7 +101,7 @@ def _describe_job(job: Job) -> dict[str, str | None]:
 def _describe_finding(item: Item) -> dict[str, Any]:
     """What follows from a comparison."""
     finding = item.finding
-    action = finding.job.action if finding.missing else "none"
+    action = finding.job.action if finding.missing and not finding.taken_off else "none"
     return _describe_job(finding.job) | {"action": action, "missing": finding.missing} | item.tell()
 
 
@@ -112,6 +113,7 @@ def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str)
         endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
         about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
         gpus = f"; starts GPUs: {item['gpus']}" if item.get("gpus") else ""
+        gpus += f"; held: {item['held']}" if item.get("held") else ""
         say(
             f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
             f"on {item['target']}, by rule '{item['rule']}'{about}{gpus}"

@@ -12,12 +12,13 @@ from typing import Any
 import click
 import mlflow
 
-from mlflow_fireworks.config import read_duration
-from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks import options
 from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.checking import NOT_ABOUT_EVENT, approve, check, read_event
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS
+from mlflow_fireworks.hooks.hold_commands import history, hold, resume
+from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State, to_json
 from mlflow_fireworks.hooks.links import Links, find_mlflow_pages, read_mlflow_pages
 from mlflow_fireworks.hooks.logs import FORMATS, set_up_logs
@@ -29,10 +30,13 @@ from mlflow_fireworks.hooks.rule_file import RuleFile
 from mlflow_fireworks.hooks.rules import Rules, load_rules
 from mlflow_fireworks.hooks.service import SWEEP_SECONDS, Service, load_keys, load_secrets
 from mlflow_fireworks.hooks.snapshot import Snapshot, take_snapshot
+from mlflow_fireworks.hooks.subjects import check_workspaces
 from mlflow_fireworks.hooks.wording import describe_revision
 from mlflow_fireworks.hooks.worker import work_now
 from mlflow_fireworks.options import JSON
-from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.progress import format_bytes, logger
+from mlflow_fireworks.registry.workspaces import in_workspace
+from mlflow_fireworks.run import user_name
 from mlflow_fireworks.signals import stopped_by_sigterm
 from mlflow_fireworks.terminal import say, say_json
 
@@ -40,20 +44,8 @@ Command = Callable[..., None]
 _EVENTS_HINT = "no webhook came yet; does the sender have the receiver's address?"
 
 
-class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know no argument
-    """A duration such as 90s, 30m or 2h, in seconds."""
-
-    name = "duration"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Read it."""
-        try:
-            return float(str(read_duration(value)))
-        except ValueError as error:
-            self.fail(f"'{value}' {error}", param, ctx)
-
-
 _RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, JSON, options.locate_queue
+Duration = options.Duration
 _YES = click.option(
     "--yes", is_flag=True, help="Approve all rules: what they ask for may start GPUs, within their limits."
 )
@@ -98,6 +90,9 @@ def hooks() -> None:
 
 hooks.add_command(check)
 hooks.add_command(approve)
+hooks.add_command(hold)
+hooks.add_command(resume)
+hooks.add_command(history)
 
 
 @hooks.command()
@@ -151,11 +146,13 @@ def worker(log_format: str, **how: Any) -> None:
 def reconcile(rules_path: Path, queue_url: str | None, yes: bool, as_json: bool) -> None:
     """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
     queue = _open_for_people(queue_url)
-    found = enqueue_missing(queue, load_rules(rules_path), dead_too=True, approve=yes)
+    rules = load_rules(rules_path)
+    _check_workspaces(rules)
+    found = enqueue_missing(queue, rules, dead_too=True, approve=yes)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
         say(found.describe(queue.path), err=True)
-    _tell_held(found.held)
+    _tell_held(found.held, found.holds)
 
 
 @hooks.command()
@@ -168,7 +165,7 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
     for told in (snapshot.lack, snapshot.describe_unreadable()):
         if told and not as_json:
             say(told, err=True)
-    _tell_held(snapshot.held)
+    _tell_held(snapshot.held, snapshot.holds)
 
 
 @hooks.command()
@@ -195,7 +192,7 @@ def events(queue_url: str | None, as_json: bool) -> None:
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
     """Try a job that failed again, at once."""
     queue = _open_for_people(queue_url)
-    _list_jobs([queue.retry(job_id)], take_snapshot(queue), as_json)
+    _list_jobs([queue.retry(job_id, user_name())], take_snapshot(queue), as_json)
 
 
 @hooks.command()
@@ -220,8 +217,12 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
     rules = load_rules(rules_path)
     secrets = load_secrets(rules)
     found = []
-    if secrets.mlflow and any(rule.model for rule in rules):
-        found.append(register_on_mlflow(rules, url, secrets.mlflow))
+    check_workspaces(rules)
+    for workspace in sorted({rule.workspace or "" for rule in rules if rule.model}):
+        of_it = Rules(rules=tuple(rule for rule in rules if rule.model and (rule.workspace or "") == workspace))
+        with in_workspace(workspace):  # each has webhooks of its own
+            if secrets.mlflow:
+                found.append(register_on_mlflow(of_it, url, secrets.mlflow))
     if secrets.hub and any(rule.hub for rule in rules):
         found.append(register_on_hub(rules, url, secrets.hub))
     if as_json:
@@ -234,12 +235,21 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
 
 @hooks.command()
 @_RULES
+@click.option(
+    "--queue",
+    "queue_url",
+    envvar="MLFLOW_FIREWORKS_QUEUE",
+    help="Take turns with all who use this queue, and heed its holds: a file, or redis://… for several machines. "
+    "[default: none]",
+)
 @click.option("--from-env", is_flag=True, help="The event is in WEBHOOK_PAYLOAD, as the Hub gives it to its jobs.")
 @click.option("--event", type=click.File("rb"), help="The event is the body of a webhook in this file; - = stdin.")
 @_LOG_FORMAT
 @_JSON
-def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: bool) -> None:
-    """Do what the rules say about one event, here and now, without receiver or queue; for a job that was started by it.
+def run(  # noqa: PLR0917 - click passes them by name
+    rules_path: Path, queue_url: str | None, from_env: bool, event: Any, log_format: str, as_json: bool
+) -> None:
+    """Do what the rules say about one event, here and now, without a receiver; for a job that was started by it.
 
     The event is taken as it is: whoever may start this may also deploy.
     """
@@ -248,7 +258,9 @@ def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: 
     if not body:
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
     rules = load_rules(rules_path)
-    done = work_now(rules, [job for one in read_event(body) for job in plan_jobs(rules, one)])
+    _check_workspaces(rules)
+    queue = open_queue(queue_url) if queue_url else None
+    done = work_now(rules, [job for one in read_event(body) for job in plan_jobs(rules, one)], queue=queue)
     if not done and not as_json:
         say(NOT_ABOUT_EVENT)
     _list_jobs(done, Snapshot(time.time(), 0, tuple(done)), as_json)
@@ -256,10 +268,12 @@ def run(rules_path: Path, from_env: bool, event: Any, log_format: str, as_json: 
         sys.exit(1)
 
 
-def _tell_held(found: Sequence[Held]) -> None:
+def _tell_held(found: Sequence[Held], holds: Sequence[Hold]) -> None:
     """On stderr, so that what scripts read is left alone."""
     for held in found:
         say(f"{held.describe()}; approve it with: {held.command}", err=True)
+    for one in holds:
+        say(f"{one.describe()}; resume it with: {one.command}", err=True)
 
 
 def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
@@ -297,6 +311,7 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         check(rules)
         if workers or reconcile_every:
             load_keys(rules)  # rather now than at the first promotion
+            _check_workspaces(rules)
 
     rules = RuleFile(rules_path, check_all)
     queue = open_queue(_queue(queue_url), max_queue, lease)
@@ -312,6 +327,14 @@ def _make_service(  # noqa: PLR0917 - click passes them by name
         beat_seconds=min(BEAT_SECONDS, lease),
         approve=yes,
     )
+
+
+def _check_workspaces(rules: Rules) -> None:
+    """A registry that is away now is waited for later."""
+    try:
+        check_workspaces(rules)
+    except UnavailableError as error:
+        logger.warning("%s", error.message)
 
 
 def _open_for_people(url: str | None) -> Queue:

@@ -35,13 +35,14 @@ class Approved:
         return f"approved: rule '{self.rule}' may start GPUs within its limits{now}"
 
 
-def approve_rules(queue: Queue, title: str | None, load: Callable[[], Rules]) -> list[Approved]:
+def approve_rules(queue: Queue, title: str | None, load: Callable[[], Rules], by: str = "") -> list[Approved]:
     """Let rules start GPUs, and enqueue what waited for that.
 
     Args:
         queue: Holds what waits.
         title: Of one rule; None means all that wait, or else all that may start GPUs at all.
         load: Reads the rule file; asked only when nothing waits.
+        by: Name of the user.
 
     Raises:
         NotFoundError: There is nothing to approve.
@@ -49,7 +50,7 @@ def approve_rules(queue: Queue, title: str | None, load: Callable[[], Rules]) ->
     """
     waiting = [held for held in queue.approvals.held() if title in (None, held.rule)]
     if waiting:
-        return [_approve_held(queue, held) for held in waiting]
+        return [_approve_held(queue, held, by) for held in waiting]
     known: dict[str, Rule] = {rule.title: rule for rule in load() if rule.endpoint}
     chosen = known if title is None else {title: known[title]} if title in known else {}
     if not chosen:
@@ -64,10 +65,10 @@ def approve_rules(queue: Queue, title: str | None, load: Callable[[], Rules]) ->
     return [Approved(name) for name in chosen]
 
 
-def _approve_held(queue: Queue, held: Held) -> Approved:
+def _approve_held(queue: Queue, held: Held, by: str) -> Approved:
     """In this order: whoever dies between leaves something approved that the next comparison finds."""
     queue.approvals.approve(held.meaning, held.rule, _BY)
     for job in held.jobs:
-        queue.put(again(job, "approval"))
+        queue.put(again(job, "approval", by))
     queue.approvals.release(held.meaning)
     return Approved(held.rule, tuple(held.endpoints))

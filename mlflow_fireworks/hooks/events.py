@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.gateway.stamps import parse_time
 from mlflow_fireworks.hooks.jobs import Subject
 
 OWN_TAGS = "fireworks."
@@ -23,6 +24,7 @@ class Event:
         version: The version or commit it was set to; "" when it was removed.
         removed: Whether it was removed.
         recurs: Whether another event may have the same id, since it names what happened and not the delivery.
+        at: Unix time in seconds at which it happened; 0 where the registry does not say.
     """
 
     id: str
@@ -30,12 +32,14 @@ class Event:
     version: str
     removed: bool = False
     recurs: bool = False
+    at: float = 0.0
 
 
 def read_mlflow_event(body: bytes, delivery_id: str) -> list[Event]:
     """Read the body of an MLflow webhook.
 
-    Source: MLflow 3.17, `entities/webhook.py` and captured deliveries. `alias.deleted` names no version.
+    Source: MLflow 3.17, `entities/webhook.py` and captured deliveries. `alias.deleted` names no version. A workspace is
+    named only where MLFLOW_ENABLE_WORKSPACES is on (`webhooks/delivery.py`).
 
     Args:
         body: As it came.
@@ -50,24 +54,29 @@ def read_mlflow_event(body: bytes, delivery_id: str) -> list[Event]:
     payload = _read_object(body)
     data = payload.get("data")
     entity, action = payload.get("entity"), payload.get("action")
+    workspace = payload.get("workspace")
+    place = workspace if isinstance(workspace, str) else ""
+    at = parse_time(str(payload.get("timestamp")))
     if not isinstance(data, Mapping) or not isinstance(entity, str) or not isinstance(action, str):
         raise InvalidConfigError("not an MLflow webhook: entity, action or data is missing")
     match entity, action:
         case "model_version_alias", "created":
-            subject = Subject(kind="alias", name=_text(data, "name"), ref=_text(data, "alias"))
-            return [Event(delivery_id, subject, _text(data, "version"))]
+            subject = Subject(kind="alias", name=_text(data, "name"), ref=_text(data, "alias"), workspace=place)
+            return [Event(delivery_id, subject, _text(data, "version"), at=at)]
         case "model_version_alias", "deleted":
-            subject = Subject(kind="alias", name=_text(data, "name"), ref=_text(data, "alias"))
-            return [Event(delivery_id, subject, "", removed=True)]
+            subject = Subject(kind="alias", name=_text(data, "name"), ref=_text(data, "alias"), workspace=place)
+            return [Event(delivery_id, subject, "", removed=True, at=at)]
         case "model_version_tag", "set":
             key = _text(data, "key")
             if key.startswith(OWN_TAGS):
                 return []
-            subject = Subject(kind="tag", name=_text(data, "name"), ref=f"{key}={data.get('value') or ''}")
-            return [Event(delivery_id, subject, _text(data, "version"))]
+            subject = Subject(
+                kind="tag", name=_text(data, "name"), ref=f"{key}={data.get('value') or ''}", workspace=place
+            )
+            return [Event(delivery_id, subject, _text(data, "version"), at=at)]
         case "model_version", "created":
-            subject = Subject(kind="version", name=_text(data, "name"))
-            return [Event(delivery_id, subject, _text(data, "version"))]
+            subject = Subject(kind="version", name=_text(data, "name"), workspace=place)
+            return [Event(delivery_id, subject, _text(data, "version"), at=at)]
     return []
 
 

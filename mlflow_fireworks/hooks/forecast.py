@@ -1,14 +1,18 @@
 """What the rules would do to the registry as it is now, and what their GPUs would cost; `hooks check` shows it."""
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.hooks.approvals import Approvals
 from mlflow_fireworks.hooks.costs import Cost, bill_of, estimate_starts
-from mlflow_fireworks.hooks.reconcile import Finding
+from mlflow_fireworks.hooks.findings import Finding
+from mlflow_fireworks.hooks.holds import Hold
+from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.taken_off import hold_of
+from mlflow_fireworks.hooks.wording import describe_age
 from mlflow_fireworks.names import EndpointName
 from mlflow_fireworks.serving.places import Endpoint
 from mlflow_fireworks.serving.prices import LIST_PRICES, PRICES_OF, Bill, format_dollars
@@ -22,11 +26,13 @@ class Item:
         finding: The pointer, and what is missing.
         cost: Of the endpoint that would be started; None when none would.
         waits: Whether that waits for an approval.
+        hold: What keeps it from being promoted for now; None for nothing.
     """
 
     finding: Finding
     cost: Cost | None = None
     waits: bool = False
+    hold: Hold | None = None
 
     def tell(self) -> dict[str, Any]:
         """For scripts, beside what is known of the job."""
@@ -35,7 +41,15 @@ class Item:
             "gpus": self.cost.describe() if self.cost else None,
             "dollars_per_hour": self.cost.dollars if self.cost else None,
             "waits_for_approval": self.waits,
+            "held": self._describe_hold(),
         }
+
+    def _describe_hold(self) -> str | None:
+        """Why nothing is done, for how long already, and what lifts it."""
+        if self.hold is None:
+            return None
+        age = describe_age(time.time() - self.hold.since)
+        return f"{self.hold.describe()} ({age}; resume it with: {self.hold.command})"
 
 
 @dataclass(frozen=True)
@@ -109,12 +123,12 @@ class Forecast:
             )
 
 
-def make_forecast(findings: Iterable[Finding], approvals: Approvals | None) -> Forecast:
+def make_forecast(findings: Iterable[Finding], queue: Queue | None) -> Forecast:
     """Add to findings what GPUs would cost; asks Fireworks, and starts nothing.
 
     Args:
         findings: Of a comparison.
-        approvals: Of the queue; None when there is no queue yet, so that nothing is approved.
+        queue: Knows what is approved and held; None when there is none yet.
 
     Raises:
         UnavailableError: As `compare`.
@@ -126,17 +140,25 @@ def make_forecast(findings: Iterable[Finding], approvals: Approvals | None) -> F
         jobs = [finding.job for finding in found if finding.rule is rule and finding.starts_endpoint]
         if jobs:
             costs |= {job.id: cost for job, cost in zip(jobs, estimate_starts(rule, jobs), strict=True)}
-    approved = {title for title, rule in rules.items() if approvals and approvals.allow(rule.meaning)}
+    approved = {title for title, rule in rules.items() if queue and queue.approvals.allow(rule.meaning)}
     return Forecast(
         [
             Item(
                 finding,
                 costs.get(finding.job.id),
-                finding.starts_endpoint and (finding.was_taken_down or finding.rule.title not in approved),
+                finding.starts_endpoint and finding.rule.title not in approved,
+                _find_hold(finding, queue),
             )
             for finding in found
         ]
     )
+
+
+def _find_hold(finding: Finding, queue: Queue | None) -> Hold | None:
+    path = queue.path if queue else None
+    if finding.taken_off:
+        return hold_of(finding.job, finding.taken_off, path)
+    return queue.holds.find_by_hand(finding.job) if queue and finding.missing else None
 
 
 def _bill(items: Iterable[Item]) -> Bill:

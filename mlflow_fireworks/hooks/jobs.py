@@ -5,7 +5,8 @@
     QUEUED ─► RUNNING ─► DONE
       ▲  │       ├─────► DEAD         failed for good; remains visible, and can be tried again by hand
       │  │       └─────► SUPERSEDED   what it pointed to has moved on
-      └──┼─ a try failed
+      └──┼─ a try failed, or it is held back for now
+         ├─────────────► HELD         somebody took it off by hand, after it was asked for
          ├─────────────► SUPERSEDED   a newer job for the same deployment came in
          └─────────────► DISMISSED    somebody does not want it, also after it was DEAD
 
@@ -15,26 +16,19 @@ work begins and again before it is finished. So events may come twice, late, or 
 
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Iterable
 from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Any, Literal, TypeVar
 
-from huey.constants import EmptyData
-from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
-from mlflow_fireworks.progress import logger
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
 RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _ASKED_FOR = frozenset({"webhook", "by hand", "approval"})
-_COMPARISON = "comparison"  # no job's key: those hold a space
-_KEPT_JOBS = 1000
-_KEPT_SECONDS = 24 * 3600.0
-"""An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
 
 
 def format_time(moment: float) -> str:
@@ -62,6 +56,7 @@ class State(str, Enum):
     SUPERSEDED = "superseded"
     DEAD = "dead"
     DISMISSED = "dismissed"
+    HELD = "held"
 
     @property
     def is_final(self) -> bool:
@@ -77,6 +72,7 @@ class Subject(BaseModel):
             registered MLflow model; `branch` or `hub_tag` of a Hugging Face repo.
         name: The registered model, or the repo as `org/name`.
         ref: The alias; `key=value`; a version number or ""; the branch; the tag.
+        workspace: The workspace of the MLflow server that the model is in; "" where none is named.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -84,6 +80,7 @@ class Subject(BaseModel):
     kind: Literal["alias", "tag", "version", "branch", "hub_tag"]
     name: str
     ref: str = ""
+    workspace: str = ""
 
     @property
     def is_on_hub(self) -> bool:
@@ -103,7 +100,8 @@ class Subject(BaseModel):
 
     def __str__(self) -> str:
         """For people: `models:/chat@champion`."""
-        return f"models:/{self.name} with tag {self.ref}" if self.kind == "tag" else str(self.uri)
+        pointer = f"models:/{self.name} with tag {self.ref}" if self.kind == "tag" else str(self.uri)
+        return f"{pointer} in workspace {self.workspace}" if self.workspace else pointer
 
     def pin(self, version: str) -> str:
         """The model URI of a version (or, on the Hub, of a commit) of it."""
@@ -145,6 +143,9 @@ class Job(BaseModel):
         deployment: Name on Fireworks.
         endpoint: The endpoint to be moved, or None.
         cause: What asked for it, for people: `webhook`, `reconcile`, `by hand`, `approval`.
+        by: Who asked for it by hand; "" where nobody did, or nobody said so.
+        delivery: The sender's id of the webhook that asked for it, for the log; "" without one.
+        asked: Unix time in seconds at which the pointer was moved, as its registry says; 0 where it does not.
         recurs: Whether its id may come again for something new, as when a branch goes from A to B, back, and to B.
         state: How far it is.
         attempts: Tries that failed.
@@ -172,6 +173,9 @@ class Job(BaseModel):
     deployment: str
     endpoint: str | None = None
     cause: str = "webhook"
+    by: str = ""
+    delivery: str = ""
+    asked: UnixTime = 0.0
     recurs: bool = False
     state: State = State.QUEUED
     attempts: int = 0
@@ -197,151 +201,31 @@ class Job(BaseModel):
         """Whether an event or a person asked for it, and not a comparison with what may have been there for years."""
         return self.cause in _ASKED_FOR
 
+    @property
+    def asked_at(self) -> float:
+        """Unix time in seconds: what a person does later counts more."""
+        return min(self.asked or self.created, self.created)
+
     def asks_for_the_same_as(self, other: "Job") -> bool:
         """Whether both want one thing done with one version."""
         return (self.action, self.version) == (other.action, other.version)
 
 
-class Comparison(BaseModel):
-    """The last time that the registry was compared with Fireworks.
+def newest_of_each(jobs: Iterable[Job]) -> dict[str, Job]:
+    """The newest job of each key.
 
     Args:
-        error: Why it could not be done for all rules; "" when it was.
-        unreachable: What did not answer, for a headline; "" when it failed for another reason.
-        failing_since: Unix time in seconds of the first of those that failed in a row; 0 when the last one did not.
-        succeeded: Unix time in seconds of the last one without an error; 0 when there was none.
+        jobs: Newest first.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    error: str = ""
-    unreachable: str = ""
-    failing_since: UnixTime = 0.0
-    succeeded: UnixTime = 0.0
+    found: dict[str, Job] = {}
+    for job in jobs:
+        found.setdefault(job.key, job)
+    return found
 
 
 def name_job(*causes: str) -> str:
     """The id of the job that something causes: the same for the same causes."""
     return hashlib.sha256("\n".join(causes).encode()).hexdigest()[:16]
-
-
-class Ledger:
-    """All jobs, in the key-value part of huey's storage: SQLite and Redis alike, with the same code.
-
-    Whoever holds a job's key writes its record, so no record has two writers.
-
-    Args:
-        jobs: For the records.
-        heads: For the newest job of each key.
-        clock: Unix time in seconds.
-    """
-
-    def __init__(self, jobs: BaseStorage, heads: BaseStorage, clock: Callable[[], float] = time.time) -> None:
-        self._jobs = jobs
-        self._heads = heads
-        self._clock = clock
-        self._told: set[str] = set()
-
-    def accept(self, job: Job) -> bool:
-        """Write a new job down; False when its id is known already, and not for something that has passed."""
-        if not self._jobs.put_if_empty(job.id, to_bytes(job)):
-            known = self.find(job.id)
-            # A record that cannot be read must not make its event a duplicate, which would lose it.
-            if known and not (job.recurs and self._has_passed(known)):
-                return False
-            self._jobs.put_data(job.id, to_bytes(job))
-        self._heads.put_data(job.key, job.id.encode())
-        return True
-
-    def _has_passed(self, known: Job) -> bool:
-        if not known.state.is_final:
-            return False
-        return known.state is State.DEAD or not self.is_newest(known)
-
-    def find(self, job_id: str) -> Job | None:
-        """One job."""
-        found = self._jobs.peek_data(job_id)
-        return None if found is EmptyData else read_record(Job, found)
-
-    def save(self, job: Job, **changes: Any) -> Job:
-        """Write a job's new state down.
-
-        Args:
-            job: As it was.
-            changes: Its new fields.
-
-        Returns:
-            The job as it is now.
-        """
-        job = job.model_copy(update={**changes, "updated": self._clock()})
-        self._jobs.put_data(job.id, to_bytes(job))
-        return job
-
-    def is_newest(self, job: Job) -> bool:
-        """Whether no newer job came in for the same key.
-
-        The head alone does not tell: whoever wrote the job down may have died before it made it the head.
-        """
-        head = self.newest(job.key)
-        return head is None or head.id == job.id or head.created < job.created
-
-    def newest(self, key: str) -> Job | None:
-        """The newest job of a key."""
-        head = self._heads.peek_data(key)
-        return None if head is EmptyData else self.find(bytes(head).decode())
-
-    def jobs(self) -> list[Job]:
-        """All jobs that can be read, newest first."""
-        return self.read()[0]
-
-    def read(self) -> tuple[list[Job], list[str]]:
-        """All jobs, newest first, and the ids of those that cannot be read; each of these is logged once."""
-        found = {key: read_record(Job, value) for key, value in self._jobs.result_items().items()}
-        unreadable = sorted(str(key) for key, job in found.items() if job is None)
-        for job_id in unreadable:
-            if job_id not in self._told:
-                self._told.add(job_id)
-                logger.warning("job %s cannot be read: it is damaged, or of another release", job_id)
-        return sorted((job for job in found.values() if job), key=lambda job: job.created, reverse=True), unreadable
-
-    def comparison(self) -> Comparison | None:
-        """How the last comparison with the registry went; None before the first."""
-        found = self._heads.peek_data(_COMPARISON)
-        return None if found is EmptyData else read_record(Comparison, found)
-
-    def save_comparison(self, error: str, unreachable: str = "") -> None:
-        """Write down how a comparison went.
-
-        Args:
-            error: Why it could not be done; "" when it was.
-            unreachable: What did not answer, for a headline.
-        """
-        last, moment = self.comparison() or Comparison(), self._clock()
-        now = Comparison(succeeded=moment)
-        if error:
-            since = last.failing_since or moment
-            now = Comparison(error=error, unreachable=unreachable, failing_since=since, succeeded=last.succeeded)
-        self._heads.put_data(_COMPARISON, to_bytes(now))
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._jobs.close()
-        self._heads.close()
-
-    def prune(self) -> None:
-        """Forget old jobs that are over.
-
-        Of each key the last that succeeded stays, as the memory of what is where, and a failure that nothing followed.
-        """
-        done: set[str] = set()
-        for number, job in enumerate(self.jobs()):
-            last_done = job.state is State.DONE and job.key not in done
-            if last_done:
-                done.add(job.key)
-            old = number >= _KEPT_JOBS and self._clock() - job.updated > _KEPT_SECONDS
-            failure = job.state in (State.DEAD, State.DISMISSED) and self.is_newest(job)
-            if old and job.state.is_final and not last_done and not failure:
-                self._jobs.delete_data(job.id)
 
 
 def to_json(record: BaseModel) -> dict[str, Any]:

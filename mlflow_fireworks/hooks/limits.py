@@ -14,10 +14,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.errors import LimitError, UnavailableError
+from mlflow_fireworks.errors import HeldError, LimitError, UnavailableError
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.hooks.costs import bill_of, is_up
-from mlflow_fireworks.hooks.jobs import Job
+from mlflow_fireworks.hooks.jobs import Job, format_time
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.hooks.subjects import find_subjects
@@ -40,12 +40,28 @@ class Limits(Permit):
         job: The promotion.
         queue: Knows what is approved, and what the rule has put on Fireworks before.
         pause: Waits so many seconds for another promotion by the same rule that starts GPUs just now.
+        clock: Unix time in seconds.
     """
 
     rule: Rule
     job: Job
     queue: Queue
     pause: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+
+    def admit(self, run: Run, endpoint: EndpointName | None) -> None:  # noqa: ARG002 - as in the base class
+        """As in the base class."""
+        if hold := self.queue.holds.find_by_hand(self.job):
+            command = Commands.resume(hold.what, self.queue.path)
+            raise HeldError(f"{hold.describe()}; lift it with: {command}", f"hold of {hold.what}", hold.until)
+        until = self.rule.windows.closed_until(self.clock()) if endpoint else None
+        if until:
+            raise HeldError(
+                f"endpoint '{endpoint}' does not move before {format_time(until)}, by windows: of rule "
+                f"'{self.rule.title}'",
+                "the end of the window",
+                until,
+            )
 
     def check(self, run: Run, endpoint: EndpointName) -> None:
         """As in the base class."""

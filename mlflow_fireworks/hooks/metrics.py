@@ -79,6 +79,14 @@ def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
         jobs.add_metric([state.value], tally[state])
     yield jobs
     yield gauge("unreadable_jobs", "Jobs that cannot be read.", len(snapshot.unreadable))
+    ages = GaugeMetricFamily(
+        f"{_PREFIX}_hold_age_seconds",
+        "For how long a rule or deployment has not been promoted, because a person said so or did so.",
+        labels=["what", "kind", "reason"],
+    )
+    for hold in snapshot.holds:
+        ages.add_metric([hold.what, hold.kind, hold.reason], max(0.0, snapshot.taken - hold.since))
+    yield ages
     yield gauge("retrying_jobs", "Unfinished jobs that have failed at least once.", len(snapshot.retried))
     yield gauge("queue_length", "Entries in the queue that no worker has taken yet.", snapshot.waiting)
     yield gauge(

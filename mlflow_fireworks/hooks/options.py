@@ -1,10 +1,26 @@
 """The options that commands of the hooks share."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
+from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.home import state_folder
+
+
+class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know no argument
+    """A duration such as 90s, 30m or 2h, in seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Read it."""
+        try:
+            return float(str(read_duration(value)))
+        except ValueError as error:
+            self.fail(f"'{value}' {error}", param, ctx)
+
 
 RULES = click.option(
     "--rules",

@@ -18,18 +18,15 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
-from mlflow_fireworks.hooks.approvals import Approvals
-from mlflow_fireworks.hooks.deliveries import Deliveries
-from mlflow_fireworks.hooks.heartbeats import Heartbeats
-from mlflow_fireworks.hooks.jobs import Job, Ledger, State
+from mlflow_fireworks.hooks.holds import Hold
+from mlflow_fireworks.hooks.jobs import Job, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
 from mlflow_fireworks.hooks.outage import Outage
-from mlflow_fireworks.hooks.totals import Totals
+from mlflow_fireworks.hooks.records import Records
 
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
 _NAME = "mlflow-fireworks"
-_APPROVALS = f"{_NAME}-approvals"
 _REDIS_WRITERS = 10
 _REDIS_PORT = 6379
 
@@ -58,13 +55,9 @@ class Queue:
 
     Args:
         huey: Carries ids.
-        ledger: Holds the jobs.
-        heartbeats: Tell which workers live.
-        deliveries: Tell which webhooks came.
-        totals: Tell what became of all promotions.
+        records: The jobs, and what is kept beside them.
         locks: Keep two workers from one deployment.
         outage: Knows whether the storage answers.
-        approvals: Tell which rules may start GPUs.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
@@ -75,26 +68,25 @@ class Queue:
     def __init__(
         self,
         huey: Huey,
-        ledger: Ledger,
-        heartbeats: Heartbeats,
-        deliveries: Deliveries,
-        totals: Totals,
+        records: Records,
         *,
         locks: Locks,
         outage: Outage,
-        approvals: Approvals,
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
     ) -> None:
         self.huey = huey
-        self.ledger = ledger
-        self.heartbeats = heartbeats
-        self.deliveries = deliveries
-        self.totals = totals
+        self._records = records
+        self.ledger = records.ledger
+        self.heartbeats = records.heartbeats
+        self.deliveries = records.deliveries
+        self.totals = records.totals
+        self.approvals = records.approvals
+        self.holds = records.holds
+        self.history = records.history
         self.locks = locks
         self.outage = outage
-        self.approvals = approvals
         self.writers = writers
         self.path = path
         self.work: Callable[[str], None] = _nobody_works
@@ -127,8 +119,12 @@ class Queue:
         """Whether new work is to be refused."""
         return self.waiting() >= self._max_waiting
 
-    def retry(self, job_id: str) -> Job:
+    def retry(self, job_id: str, by: str = "") -> Job:
         """Try a job that failed again, at once, as a new one.
+
+        Args:
+            job_id: The job.
+            by: Name of the user who asks for it.
 
         Raises:
             NotFoundError: There is no such job.
@@ -136,22 +132,32 @@ class Queue:
             UnavailableError: The storage does not answer.
         """
         with self.outage.watch():
-            return self._retry(job_id)
+            return self._retry(job_id, by)
 
-    def _retry(self, job_id: str) -> Job:
+    def _retry(self, job_id: str, by: str) -> Job:
         dead = self._find(job_id)
         failed = dead.state is State.QUEUED and dead.attempts > 0
-        if not failed and dead.state not in (State.DEAD, State.DISMISSED):
+        if not failed and dead.state not in (State.DEAD, State.DISMISSED, State.HELD):
             raise ConflictError(f"job {job_id} is {dead.state.value}; only what failed can be tried again")
         if not self.ledger.is_newest(dead):
             raise ConflictError(f"job {job_id} was followed by a newer one for '{dead.deployment}'; nothing to retry")
-        job = again(dead, "by hand")
+        job = again(dead, "by hand", by)
         self.put(job)
         if failed:
             self.hand_out(dead.id)  # a worker finds that a newer one came in
             return job
         self.ledger.save(dead, state=State.SUPERSEDED, error=f"{dead.error} (tried again as {job.id})")
         return job
+
+    def wake(self, hold: Hold) -> None:
+        """Let the workers look at once at what waited for the end of a hold."""
+        for job in self.ledger.jobs():
+            if job.state is State.QUEUED and hold.is_about(job) and self.ledger.is_newest(job):
+                with self.locks.hold(job.key) as held:
+                    now = self.ledger.find(job.id)
+                    if held and now and now.state is State.QUEUED:
+                        self.ledger.save(now, not_before=0.0)
+                self.hand_out(job.id)
 
     def dismiss(self, job_id: str) -> Job:
         """End a job that failed, so that neither waiting nor comparing tries it again; `retry` does.
@@ -183,11 +189,7 @@ class Queue:
     def close(self) -> None:
         """Let go of the storage."""
         self.huey.storage.close()
-        self.ledger.close()
-        self.heartbeats.close()
-        self.deliveries.close()
-        self.totals.close()
-        self.approvals.close()
+        self._records.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -204,12 +206,19 @@ class Queue:
         return len(unfinished)
 
 
-def again(job: Job, cause: str) -> Job:
-    """The same work as a new job."""
+def again(job: Job, cause: str, by: str = "") -> Job:
+    """The same work as a new job.
+
+    Args:
+        job: The work.
+        cause: What asks for it.
+        by: Name of the user who does; "" where nobody does.
+    """
     return Job(
         id=uuid.uuid4().hex[:16],
         **job.model_dump(include={"action", "rule", "subject", "version", "target", "deployment", "endpoint"}),
         cause=cause,
+        by=by,
     )
 
 
@@ -220,6 +229,7 @@ def open_queue(
     *,
     patience: Patience = OF_WORK,
     outage: Outage | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> Queue:
     """The queue at a URL.
 
@@ -229,6 +239,7 @@ def open_queue(
         lease_seconds: On Redis, how long the work of a dead machine stays taken.
         patience: How long it is waited for.
         outage: Of a queue at the same URL, to tell the same as that.
+        clock: Unix time in seconds.
 
     Raises:
         InvalidConfigError: The redis package is missing, or the URL cannot be used.
@@ -236,7 +247,7 @@ def open_queue(
             message repeats it.
     """
     if "://" in url:
-        return _open_redis(url, max_waiting, lease_seconds, patience, outage)
+        return _open_redis(url, max_waiting, lease_seconds, patience, outage, clock)
     path = Path(url).expanduser().absolute()
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -247,8 +258,7 @@ def open_queue(
 
         locks = FileLocks(path.with_name(f"{path.name}.locks"))
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=patience.sqlite_lock)
-        stores = _make_stores(storage, locks)
-        approvals = Approvals(storage(_APPROVALS))
+        records = Records.open(_NAME, storage, locks, clock)
     except sqlite3.OperationalError as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; is another program busy with it?"
@@ -258,22 +268,17 @@ def open_queue(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
     outage = outage or Outage(f"the queue {path}", (sqlite3.Error,))
-    return Queue(
-        huey, *stores, locks=locks, outage=outage, approvals=approvals, max_waiting=max_waiting, path=str(path)
-    )
+    return Queue(huey, records, locks=locks, outage=outage, max_waiting=max_waiting, path=str(path))
 
 
-def _make_stores(storage: Callable[[str], BaseStorage], locks: Locks) -> tuple[Ledger, Heartbeats, Deliveries, Totals]:
-    """What is kept beside the ids, each in a part of the storage of its own."""
-    return (
-        Ledger(storage(f"{_NAME}-jobs"), storage(f"{_NAME}-heads")),
-        Heartbeats(storage(f"{_NAME}-workers")),
-        Deliveries(storage(f"{_NAME}-deliveries"), locks),
-        Totals(storage(f"{_NAME}-totals"), locks),
-    )
-
-
-def _open_redis(url: str, max_waiting: int, lease_seconds: float, patience: Patience, outage: Outage | None) -> Queue:
+def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
+    url: str,
+    max_waiting: int,
+    lease_seconds: float,
+    patience: Patience,
+    outage: Outage | None,
+    clock: Callable[[], float],
+) -> Queue:
     try:
         import redis  # noqa: PLC0415 - an extra: only those with several machines need it
         from redis.backoff import NoBackoff  # noqa: PLC0415
@@ -298,18 +303,9 @@ def _open_redis(url: str, max_waiting: int, lease_seconds: float, patience: Pati
         raise UnavailableError(f"{where} does not answer ({type(error).__name__}); is it running?") from None
     huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
     locks = RedisLocks(client, lease_seconds)
-    stores = _make_stores(lambda name: RedisStorage(name, connection_pool=pool), locks)
+    records = Records.open(_NAME, lambda name: RedisStorage(name, connection_pool=pool), locks, clock)
     outage = outage or Outage(where, (redis.RedisError,))
-    approvals = Approvals(RedisStorage(_APPROVALS, connection_pool=pool))
-    return Queue(
-        huey,
-        *stores,
-        locks=locks,
-        outage=outage,
-        approvals=approvals,
-        max_waiting=max_waiting,
-        writers=_REDIS_WRITERS,
-    )
+    return Queue(huey, records, locks=locks, outage=outage, max_waiting=max_waiting, writers=_REDIS_WRITERS)
 
 
 def _name_host(url: str) -> str:

@@ -228,7 +228,9 @@ def plan_jobs(rules: Rules, event: Event) -> list[Job]:
         job = rule.make_job(event.subject, event.version, "", "webhook")
         job_id = name_job(event.id, job.key)
         action = "remove" if event.removed else "promote"
-        jobs.append(job.model_copy(update={"id": job_id, "action": action, "recurs": event.recurs}))
+        delivery = "" if event.recurs else event.id
+        told = {"action": action, "recurs": event.recurs, "asked": event.at, "delivery": delivery}
+        jobs.append(job.model_copy(update={"id": job_id} | told))
     return jobs
 
 

@@ -20,7 +20,8 @@ from mlflow_fireworks.errors import (
     UnavailableError,
     UnsupportedError,
 )
-from mlflow_fireworks.hooks.rules import Rules, is_glob
+from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.hub_versions import is_organization
 from mlflow_fireworks.registry.mlflow_versions import explain_no_webhooks

@@ -14,6 +14,8 @@
         config: {watch_tunable: true}
         when_removed: keep         # or release (take it off the endpoint), or delete
         concurrency: 2             # of this rule at the same time
+        workspace: team-a          # of the MLflow server, where it has several
+        windows: {endpoint: "Mon-Fri 09:00-16:00 Europe/Berlin"}  # when the endpoint does not move
       - hub: "acme/*"              # repo on the Hugging Face Hub (glob) …
         branch: main               # … and its branch, or  tag: "prod-*"
 """
@@ -23,7 +25,6 @@ import re
 from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
-from string import Formatter
 from typing import Any, Literal, Protocol
 
 import yaml
@@ -33,10 +34,12 @@ from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS, parse_both
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError
 from mlflow_fireworks.hooks.events import OWN_TAGS, Event
 from mlflow_fireworks.hooks.jobs import Job, Subject, name_job
+from mlflow_fireworks.hooks.templates import fields_of, fill, is_glob
+from mlflow_fireworks.hooks.windows import Windows
 from mlflow_fireworks.names import EndpointName, check_name, did_you_mean, suggest_name
+from mlflow_fireworks.registry.workspaces import current_workspace, in_workspace
 from mlflow_fireworks.target import parse_target
 
-_FIELDS = ("model", "version", "alias", "tag", "value", "owner", "repo", "branch")
 _EXPLAINED = 5  # rules that one line has room for
 _LIMITS = {"max_endpoints", "max_price_per_hour"}
 _ASKS_FOR_GPUS = ("model", "hub", "alias", "tag", "version", "branch", "target", "endpoint")
@@ -75,6 +78,9 @@ class Rule(BaseModel):
         when_removed: What follows when the alias, tag or branch goes: `keep` everything, `release` the endpoint
             (its GPUs go), or `delete` the deployment.
         concurrency: How many promotions of this rule may run at the same time; None leaves it to the workers.
+        workspace: The workspace of the MLflow server that the model is in; None for the one that MLFLOW_WORKSPACE
+            names, or the server's default one.
+        windows: When its endpoint does not move; what is asked for meanwhile is done afterwards.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
@@ -94,6 +100,8 @@ class Rule(BaseModel):
     config: dict[str, Any] = {}
     when_removed: Literal["keep", "release", "delete"] = "keep"
     concurrency: int | None = Field(default=None, ge=1)
+    workspace: str | None = Field(default=None, min_length=1)
+    windows: Windows = Windows()
 
     @model_validator(mode="after")
     def _check(self) -> "Rule":
@@ -106,9 +114,14 @@ class Rule(BaseModel):
             raise ValueError("when_removed: release needs endpoint:")
         if not self.endpoint and (idle := sorted(_LIMITS & self.model_fields_set)):
             raise ValueError(f"{idle[0]}: needs endpoint:, since only endpoints cost by the hour")
+        if self.windows.endpoint and not self.endpoint:
+            raise ValueError("windows: needs endpoint:, since only endpoints move")
+        if self.workspace and self.hub:
+            raise ValueError("workspace: is one of an MLflow server, and the Hugging Face Hub has none")
         self._check_template()
         try:
-            parse_target(self.target, environ={})
+            with in_workspace(self.workspace or ""):  # tells whether it can be one
+                parse_target(self.target, environ={})
             if self.endpoint and "{" not in self.endpoint:
                 check_name(self.endpoint)
         except FireworksError as error:
@@ -142,8 +155,8 @@ class Rule(BaseModel):
 
     def _check_template(self) -> None:
         """Refuse a template that gives two things one name, by which they would overwrite each other for ever."""
-        used = _fields_of("deployment", self.template)
-        if "version" in _fields_of("endpoint", self.endpoint or ""):
+        used = fields_of("deployment", self.template)
+        if "version" in fields_of("endpoint", self.endpoint or ""):
             raise ValueError("endpoint: {version} would start GPUs for each version and never end the last one's")
         wanted = [
             (self.model, {"model"}, "model"),
@@ -193,10 +206,14 @@ class Rule(BaseModel):
 
     def matches(self, subject: Subject) -> bool:
         """Whether a pointer is one that this rule is about."""
-        return self._is_about_name_of(subject) and self._is_about_ref_of(subject)
+        return all(
+            is_about(subject) for is_about in (self._is_about_place_of, self._is_about_name_of, self._is_about_ref_of)
+        )
 
     def explain_mismatch(self, subject: Subject) -> str:
         """Which of the things that this rule asks for a pointer is not, in a few words: `asks for alias 'champion'`."""
+        if not self._is_about_place_of(subject):
+            return f"asks for workspace '{self.workspace or current_workspace()}'"
         if not self._is_about_name_of(subject):
             return f"asks for the Hub repo '{self.hub}'" if self.hub else f"asks for model '{self.model}'"
         return f"asks for {self._trigger}"
@@ -205,6 +222,12 @@ class Rule(BaseModel):
     def _trigger(self) -> str:
         words = {"alias": self.alias, "tag": self.tag, "branch": self.branch}
         return next((f"{word} '{value}'" for word, value in words.items() if value), "new versions")
+
+    def _is_about_place_of(self, subject: Subject) -> bool:
+        """Servers without workspaces name none; a rule that names none is about the current one."""
+        if subject.is_on_hub or not (self.workspace or subject.workspace):
+            return True
+        return subject.workspace == (self.workspace or current_workspace())
 
     def _is_about_name_of(self, subject: Subject) -> bool:
         return fnmatchcase(subject.name, (self.hub if subject.is_on_hub else self.model) or "")
@@ -231,26 +254,29 @@ class Rule(BaseModel):
             subject: The pointer.
             version: The version or commit that it shows; a commit is shortened to 12 digits.
         """
-        return suggest_name(_fill(self.template, subject, version))
+        return suggest_name(fill(self.template, subject, version))
 
     def name_endpoint(self, subject: Subject) -> EndpointName | None:
         """The name of the endpoint for what a pointer shows; None when the rule has none."""
-        return EndpointName(suggest_name(_fill(self.endpoint, subject, ""))) if self.endpoint else None
+        return EndpointName(suggest_name(fill(self.endpoint, subject, ""))) if self.endpoint else None
 
     def outline(self) -> str:
         """Target and name on Fireworks with the globs left in: rules of one outline would overwrite each other."""
         kind = "alias" if self.alias else "version" if self.version else "branch" if self.branch else "tag"
         subject = Subject(
+            workspace=self.workspace or "",
             kind="hub_tag" if self.hub and self.tag else kind,  # type: ignore[arg-type]  # one of the four words
             name=self.hub or self.model or "",
             ref=self.alias or self.branch or self.tag or "",
         )
-        return f"{self.target} {_fill(self.template, subject, '')}"
+        return f"{self.target} {fill(self.template, subject, '')}"
 
     def make_job(self, subject: Subject, version: str, job_id: str, cause: str) -> Job:
         """The promotion that this rule asks for when a pointer shows a version."""
+        changes = {"workspace": self.workspace or ""}
         if subject.kind == "version" and self.names_versions:
-            subject = subject.model_copy(update={"ref": version})
+            changes["ref"] = version
+        subject = subject.model_copy(update=changes)
         return Job(
             id=job_id,
             rule=self.title,
@@ -315,37 +341,6 @@ class Rules(BaseModel):
         if len(self.rules) > _EXPLAINED:
             compared.append(f"{len(self.rules) - _EXPLAINED} more")
         return f"no rule is about {about} ({'; '.join(compared)})"
-
-
-def _fields_of(key: str, template: str) -> set[str]:
-    """The fields in a template; an error names the key of the file that holds it."""
-    try:
-        used = {field for _, field, _, _ in Formatter().parse(template) if field is not None}
-    except ValueError as error:
-        raise ValueError(f"{key}: {error}") from None
-    if unknown := sorted(used - set(_FIELDS)):
-        raise ValueError(f"{key}: {{{unknown[0]}}} is not known; use {', '.join(f'{{{f}}}' for f in _FIELDS)}")
-    return used
-
-
-def _fill(template: str, subject: Subject, version: str) -> str:
-    owner, _, repo = subject.name.rpartition("/")
-    fields = {
-        "model": repo,
-        "repo": repo,
-        "owner": owner,
-        "version": version[:12],
-        "alias": subject.ref if subject.kind == "alias" else "",
-        "branch": subject.ref if subject.kind == "branch" else "",
-        "tag": subject.ref.partition("=")[0] if subject.kind in ("tag", "hub_tag") else "",
-        "value": subject.ref.partition("=")[2] if subject.kind == "tag" else "",
-    }
-    return template.format(**fields)
-
-
-def is_glob(pattern: str) -> bool:
-    """Whether it matches more than itself."""
-    return any(mark in pattern for mark in "*?[")
 
 
 def load_rules(path: Path) -> Rules:

@@ -13,7 +13,9 @@ from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
-from mlflow_fireworks.hooks.jobs import Comparison, Job, State, format_time, to_json
+from mlflow_fireworks.hooks.holds import Hold
+from mlflow_fireworks.hooks.jobs import Job, State, format_time, to_json
+from mlflow_fireworks.hooks.ledger import Comparison
 from mlflow_fireworks.hooks.options import locate_queue
 from mlflow_fireworks.hooks.outage import Away, name_minute
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
@@ -44,6 +46,7 @@ class Snapshot:
         away: The storage, if it does not answer: then all else is what was read last, or nothing.
         rules_fault: Why the rule file as it is now cannot be used; "" when it is in force.
         held: What would start GPUs, and waits for an approval.
+        holds: What is not promoted for now, because a person said so or did so.
     """
 
     taken: float
@@ -57,6 +60,7 @@ class Snapshot:
     away: Away | None = None
     rules_fault: str = ""
     held: tuple[Held, ...] = ()
+    holds: tuple[Hold, ...] = ()
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -121,9 +125,11 @@ class Snapshot:
         return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
 
     def describe_retried(self) -> str:
-        """How many of these there are, and how many rules wait for an approval; "" when none."""
-        count, rules = len(self.retried), len(self.held)
+        """How many of these there are, how many rules wait for an approval, and how many holds; "" when none."""
+        count, rules, holds = len(self.retried), len(self.held), len(self.holds)
         parts = [f"{rules} rule{'s wait' if rules > 1 else ' waits'} for an approval to start GPUs"] if rules else []
+        if holds:
+            parts.append(f"{holds} hold{'s' if holds > 1 else ''} by hand")
         if count:
             parts.append(f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again")
         return "; ".join(parts)
@@ -168,7 +174,7 @@ class Snapshot:
         """What a job is really doing, in a few words."""
         if self.is_abandoned(job):
             return f"running (its worker is gone; will be taken up again {self._describe_opening(job)})"
-        if job.state is State.QUEUED and job.attempts:
+        if job.state is State.QUEUED and (job.attempts or job.waits_for):
             return describe_wait(job) if job.not_before > self.taken else f"waiting for a worker, {_name_try(job)}"
         return job.state.value
 
@@ -231,6 +237,7 @@ class Snapshot:
             "comparison": to_json(self.comparison) if self.comparison else None,
             "deliveries": [to_json(delivery) for delivery in self.deliveries],
             "held": [held.tell() for held in self.held],
+            "holds": [hold.tell() | {"age_seconds": round(self.taken - hold.since, 1)} for hold in self.holds],
             **{name: [self.tell(job) for job in jobs] for name, jobs in lists.items()},
         }
 
@@ -268,6 +275,7 @@ def take_snapshot(queue: Queue) -> Snapshot:
             tuple(queue.deliveries.last()),
             tuple(unreadable),
             held=tuple(queue.approvals.held()),
+            holds=tuple(queue.holds.all()),
         )
         gone = [job for job in snapshot.unfinished if snapshot.is_abandoned(job)]
         return replace(snapshot, openings={job.id: queue.locks.opens_in(job.key) for job in gone})

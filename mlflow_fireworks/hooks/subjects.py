@@ -1,7 +1,7 @@
 """What the registry's pointers show now: the truth that events only hint at."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -12,12 +12,15 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.entities.model_registry.registered_model_search import RegisteredModelSearch
 from mlflow.exceptions import MlflowException
 
-from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
+from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
-from mlflow_fireworks.hooks.rules import Rule, is_glob
+from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.templates import is_glob
+from mlflow_fireworks.names import did_you_mean, enumerate_names
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.lookup import is_gone
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
 from mlflow_fireworks.registry.versions import (
@@ -27,6 +30,7 @@ from mlflow_fireworks.registry.versions import (
     list_versions,
     search_versions,
 )
+from mlflow_fireworks.registry.workspaces import in_workspace, is_workspace_named, list_workspaces
 
 _PAGE = 1000  # the most that MLflow gives (3.17, `SEARCH_REGISTERED_MODEL_MAX_RESULTS_THRESHOLD`)
 
@@ -38,13 +42,14 @@ def look_up(subject: Subject) -> Pinned | None:
         CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
-    if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
-        version = _newest_version(subject)
-        return pin(subject.uri.at(version)) if version else None
-    try:
-        return pin(subject.uri)
-    except NotFoundError:
-        return None
+    with in_workspace(subject.workspace):
+        if subject.kind == "tag" or (subject.kind == "version" and not subject.ref):
+            version = _newest_version(subject)
+            return pin(subject.uri.at(version)) if version else None
+        try:
+            return pin(subject.uri)
+        except NotFoundError:
+            return None
 
 
 def has_home(subject: Subject) -> bool:
@@ -56,7 +61,47 @@ def has_home(subject: Subject) -> bool:
     Raises:
         UnavailableError: The registry does not answer.
     """
-    return subject.is_on_hub or is_registered(subject.name)
+    with in_workspace(subject.workspace):
+        return subject.is_on_hub or is_registered(subject.name)
+
+
+def read_tags(subject: Subject, version: str) -> Mapping[str, str]:
+    """The tags of a version; none where there are no such things.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    if subject.is_on_hub:
+        return {}
+    try:
+        with in_workspace(subject.workspace):
+            tags: Mapping[str, str] = open_client().get_model_version(subject.name, version).tags
+    except UnavailableError:
+        raise
+    except MlflowException as error:
+        if is_gone(error):
+            return {}
+        raise UnavailableError(
+            f"the registry does not show the tags of {subject.pin(version)}: {brief(error)}; {describe_remedy(error)}"
+        ) from None
+    return tags
+
+
+def was_promoted_last(subject: Subject, version: str) -> bool:
+    """Whether no other version of a model says that it was brought to the same deployment later.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    with in_workspace(subject.workspace):
+        found = {str(item.version): item.tags for item in list_tagged_versions(subject.name)}
+    deployment = found.get(version, {}).get("fireworks.deployment")
+    times = {
+        number: tags.get("fireworks.updated", "")
+        for number, tags in found.items()
+        if tags.get("fireworks.deployment") == deployment
+    }
+    return bool(times) and times.get(version) == max(times.values())
 
 
 def require_home(subject: Subject) -> None:
@@ -65,7 +110,38 @@ def require_home(subject: Subject) -> None:
     Raises:
         UnavailableError: It does not answer.
     """
-    (require_hub if subject.is_on_hub else require_mlflow)(afresh=True)
+    with in_workspace(subject.workspace):
+        (require_hub if subject.is_on_hub else require_mlflow)(afresh=True)
+
+
+def check_workspaces(rules: Iterable[Rule]) -> None:
+    """Refuse rules that leave open which workspace of the MLflow server they are about, or name one it does not have.
+
+    Raises:
+        InvalidConfigError: Says what to write.
+        UnavailableError: The MLflow server does not answer.
+    """
+    about_models = [rule for rule in rules if rule.model]
+    if not about_models:
+        return
+    there = list_workspaces()
+    for rule in about_models:
+        known = enumerate_names(there)
+        if rule.workspace is None and len(there) > 1 and not is_workspace_named():
+            raise InvalidConfigError(
+                f"rule '{rule.title}' names no workspace, and the MLflow server has {len(there)} ({known}); add one to "
+                f"the rule, for example: workspace: {there[0]}"
+            )
+        if rule.workspace and not there:
+            raise InvalidConfigError(
+                f"rule '{rule.title}' names workspace '{rule.workspace}', and the registry has no workspaces; take "
+                "workspace: out of the rule, or start the MLflow server with --enable-workspaces"
+            )
+        if rule.workspace and rule.workspace not in there:
+            raise InvalidConfigError(
+                f"rule '{rule.title}' names workspace '{rule.workspace}', which the MLflow server does not have; it "
+                f"has: {known}; {did_you_mean(rule.workspace, there)}".removesuffix("; ")
+            )
 
 
 def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
@@ -77,6 +153,16 @@ def find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
         CredentialsError: The Hub shows no such repo.
         UnavailableError: The registry or the Hub does not answer.
     """
+    if not rule.workspace:
+        yield from _find_subjects(rule)
+        return
+    with in_workspace(rule.workspace):  # all of it: who asked may go on in another one
+        found = tuple(_find_subjects(rule.model_copy(update={"workspace": None})))
+    for subject, version in found:
+        yield subject.model_copy(update={"workspace": rule.workspace}), version
+
+
+def _find_subjects(rule: Rule) -> Iterator[tuple[Subject, str]]:
     (require_hub if rule.hub else require_mlflow)(afresh=True)
     if rule.hub:
         yield from _find_refs(rule)

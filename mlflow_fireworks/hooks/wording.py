@@ -1,7 +1,8 @@
 """How the page and the log say it, for people."""
 
 from mlflow_fireworks.hooks.jobs import Job
-from mlflow_fireworks.hooks.rules import Rule, is_glob
+from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.progress import format_bytes, format_seconds
 
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400

@@ -1,8 +1,7 @@
 """The work: one job from the queue to its end, tried again when it fails, taken up again when its worker died."""
 
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,20 +12,24 @@ from mlflow_fireworks.artifacts.sources.scratch import scratch_folder
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
-from mlflow_fireworks.errors import FireworksError, LimitError, NotFoundError
+from mlflow_fireworks.errors import FireworksError, HeldError, LimitError, NotFoundError
 from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
-from mlflow_fireworks.hooks.jobs import Job, Ledger, Progress, State, name_job
+from mlflow_fireworks.hooks.follower import Follower
+from mlflow_fireworks.hooks.history import Entry
+from mlflow_fireworks.hooks.jobs import Job, Progress, State, name_job
 from mlflow_fireworks.hooks.limits import Limits
 from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue, open_queue
 from mlflow_fireworks.hooks.rules import CurrentRules, Rule, Rules
 from mlflow_fireworks.hooks.snapshot import describe_wait
 from mlflow_fireworks.hooks.subjects import has_home, look_up, require_home
+from mlflow_fireworks.hooks.taken_off import find_against
 from mlflow_fireworks.hooks.wording import describe_end
 from mlflow_fireworks.names import DeploymentName, EndpointName
-from mlflow_fireworks.progress import Silent, logger
-from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal
+from mlflow_fireworks.progress import logger
+from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal, write_taken_off
 from mlflow_fireworks.registry.pointers import Pinned
+from mlflow_fireworks.registry.workspaces import in_workspace
 from mlflow_fireworks.target import parse_target
 
 FIRST_PAUSE_SECONDS = 10.0
@@ -36,52 +39,6 @@ _MAX_SLOWER = 10
 _MAX_CRASHES = 20  # a job that kills its worker, by memory say, must not do so for ever
 _SLOT_SECONDS = 2.0
 _HUEYS_LOGGERS = ("huey", "huey.consumer", "huey.consumer.Worker", "huey.consumer.Scheduler")  # 3.5
-_SECONDS_BETWEEN_SAVES = 1.0
-
-
-class Follower(Silent):
-    """A reporter that writes into the job's record, at most once a second, and into the log.
-
-    Args:
-        ledger: Holds the job.
-        job: The job.
-    """
-
-    def __init__(self, ledger: Ledger, job: Job) -> None:
-        self._ledger = ledger
-        self.job = job
-        self._lock = threading.Lock()
-        self._saved = 0.0
-        self._progress = Progress()
-
-    def step(self, number: int, total: int, text: str) -> None:
-        """Keep it, and put it into the log."""
-        logger.info("%s: [%d/%d] %s", self.job.deployment, number, total, text)
-        self._tell(at_once=True, step=number, steps=total, text=text, size=0, moved=0)
-
-    def note(self, text: str) -> None:
-        """Keep it, and put it into the log."""
-        logger.info("%s: %s", self.job.deployment, text.strip())
-        self._tell(text=text.strip())
-
-    def transfer_begins(self, doing: str, size: int) -> None:
-        """Begin to count."""
-        self._tell(at_once=True, text=doing, size=size, moved=0, began=time.time())
-
-    def bytes_moved(self, count: int) -> None:
-        """Count."""
-        self._tell(moved=count)
-
-    def _tell(self, *, at_once: bool = False, **changes: object) -> None:
-        with self._lock:
-            moved = changes.pop("moved", None)
-            if isinstance(moved, int):
-                changes["moved"] = 0 if "size" in changes else self._progress.moved + moved
-            self._progress = self._progress.model_copy(update=changes)
-            now = time.monotonic()
-            if at_once or now - self._saved >= _SECONDS_BETWEEN_SAVES:
-                self._saved = now
-                self.job = self._ledger.save(self.job, progress=self._progress)
 
 
 @dataclass(frozen=True)
@@ -94,6 +51,7 @@ class Worker:
         first_pause_seconds: Before the second try; four times longer before each further one.
         id: Of the heartbeat of this process; "" when it has none.
         most_tries: Ends also what would be tried as long as it is asked for; None does not.
+        clock: Unix time in seconds.
     """
 
     queue: Queue
@@ -101,13 +59,15 @@ class Worker:
     first_pause_seconds: float = FIRST_PAUSE_SECONDS
     id: str = ""
     most_tries: int | None = None
+    clock: Callable[[], float] = time.time
 
     def work(self, job_id: str) -> None:
         """Do a job, unless it is over, was superseded, or somebody else is at it."""
         job = self.queue.ledger.find(job_id)
         if job is None or job.state.is_final:
             return
-        with lines_about(job=job.id, deployment=job.deployment):
+        about = {"delivery": job.delivery, "job": job.id, "deployment": job.deployment}
+        with lines_about(**about), in_workspace(job.subject.workspace):
             self._take_up(job)
 
     def _take_up(self, job: Job) -> None:
@@ -129,18 +89,22 @@ class Worker:
     def _work(self, job_id: str) -> None:
         ledger = self.queue.ledger
         job = ledger.find(job_id)  # again: it may be over since
-        if job is None or job.state.is_final or (job.not_before > time.time()):
+        if job is None or job.state.is_final or (job.not_before > self.clock()):
             return
         if not ledger.is_newest(job):
             self._supersede(job, "a newer promotion of the same deployment came in")
+            return
+        if hold := self.queue.holds.find_by_hand(job):
+            self._wait(job, HeldError(hold.describe(), f"hold of {hold.what}", hold.until))
             return
         crashes = job.crashes + (job.state is State.RUNNING)
         if crashes > _MAX_CRASHES:
             self._bury(job, f"the worker died {crashes} times while doing it; see its log, memory above all")
             return
         job = ledger.save(
-            job, state=State.RUNNING, crashes=crashes, worker=self.id, taken_up=time.time(), progress=Progress()
+            job, state=State.RUNNING, crashes=crashes, worker=self.id, taken_up=self.clock(), progress=Progress()
         )
+        job = ledger.save(job, waits_for="") if job.waits_for else job
         logger.info("%s: job %s begins: %s, by %s (rule %s)", job.deployment, job.id, job.subject, job.cause, job.rule)
         follower = Follower(ledger, job)
         try:
@@ -149,7 +113,10 @@ class Worker:
             self._try_later(follower.job, error)
             return
         if isinstance(result, NothingToPromote):
-            self._supersede(follower.job, result.reason)
+            if result.taken_off:
+                self._leave_off(follower.job, result.taken_off, result.reason)
+            else:
+                self._supersede(follower.job, result.reason)
             return
         version = str(result.get("version") or follower.job.version)
         job = ledger.save(follower.job, state=State.DONE, version=version, result=result, error="", progress=Progress())
@@ -157,6 +124,7 @@ class Worker:
             self.queue.totals.add(job, "done", seconds=job.updated - job.created)
         else:
             self.queue.totals.add(job, "removed")
+        self._remember(job)
         logger.info("%s", describe_end(job))
 
     def _follow(self, follower: Follower) -> dict[str, Any] | NothingToPromote:
@@ -187,10 +155,12 @@ class Worker:
             pinned = look_up(job.subject)
             if pinned is None:
                 return NothingToPromote(f"{job.subject} is gone", is_gone=True)
+            if found := find_against(rule, job, pinned):
+                return NothingToPromote(found.describe(), taken_off=pinned)
             wanted = rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause)
             if (wanted.deployment, wanted.endpoint) == (job.deployment, job.endpoint):
                 return pinned
-            self.queue.put(wanted)
+            self.queue.put(wanted.model_copy(update={"asked": job.asked_at, "by": job.by}))
             place = f"'{wanted.deployment}'" + (f" on endpoint '{wanted.endpoint}'" if wanted.endpoint else "")
             return NothingToPromote(f"{job.subject} shows {pinned.uri} now, which is {place}")
 
@@ -202,7 +172,7 @@ class Worker:
             endpoint=job.endpoint,
             config=rule.config,
             reporter=follower,
-            permit=Limits(rule, job, self.queue),
+            permit=Limits(rule, job, self.queue, clock=self.clock),
         )
 
     def _give_way(self, job: Job) -> NothingToPromote:
@@ -225,6 +195,9 @@ class Worker:
         return {"action": rule.when_removed}
 
     def _try_later(self, job: Job, error: Exception) -> None:
+        if isinstance(error, HeldError) and not self.most_tries:
+            self._wait(job, error)
+            return
         message = error.message if isinstance(error, FireworksError) else f"{type(error).__name__}: {error}"
         message = " ".join(message.split())[:1000]
         attempts, most = job.attempts + 1, most_tries(error)
@@ -242,17 +215,49 @@ class Worker:
             strikes=strikes,
             waits_for=describe_culprit(error),
             error=message,
-            not_before=time.time() + pause,
+            not_before=self.clock() + pause,
             progress=Progress(),
         )
         self.queue.totals.add(job, failed_tries=1)
         logger.warning("%s: %s; %s", job.deployment, message, describe_wait(job))
         self.queue.hand_out(job.id, pause)
 
+    def _wait(self, job: Job, error: HeldError) -> None:
+        """Put a job aside that nothing is wrong with; what ends a hold hands it out at once."""
+        now = self.clock()
+        until = min(error.until or float("inf"), now + _LONGEST_PAUSE_SECONDS)
+        if job.error != error.message:
+            logger.info("%s: %s", job.deployment, error.message)
+        job = self.queue.ledger.save(
+            job,
+            state=State.QUEUED,
+            waits_for=error.waits_for,
+            error=error.message,
+            not_before=until,
+            progress=Progress(),
+        )
+        self.queue.hand_out(job.id, max(0.0, until - now))
+
+    def _leave_off(self, job: Job, pinned: Pinned, reason: str) -> None:
+        """End a job for what a person took off after it was asked for, and say so on the registry's version."""
+        logger.warning("%s: not promoted: %s", job.deployment, reason)
+        job = self.queue.ledger.save(job, state=State.HELD, version=pinned.version, error=reason, progress=Progress())
+        self.queue.totals.add(job, "held")
+        self._remember(job)
+        rule = self.rules.current.find(job.rule)
+        if rule and pinned.registered and parse_both(rule.config, rule.endpoint)[0].registry_tags:
+            write_taken_off(job.subject.name, pinned.version, reason)
+
+    def _remember(self, job: Job) -> None:
+        """Put a job that is over into the history."""
+        earlier = (other for other in self.queue.ledger.jobs() if other.key == job.key and other.id != job.id)
+        before = next((other.version for other in earlier if other.state is State.DONE), "")
+        self.queue.history.add(Entry.of_job(job, before), f"{job.id} {job.created}")
+
     def _bury(self, job: Job, message: str, attempts: int | None = None) -> None:
         again = Commands.retry_job(job.id, self.queue.path)
         logger.error("%s: %s; given up, try again with: %s", job.deployment, message, again)
-        self.queue.ledger.save(
+        job = self.queue.ledger.save(
             job,
             state=State.DEAD,
             attempts=job.attempts if attempts is None else attempts,
@@ -260,6 +265,7 @@ class Worker:
             progress=Progress(),
         )
         self.queue.totals.add(job, "dead", failed_tries=1)
+        self._remember(job)
         try:
             pinned = look_up(job.subject)
         except (FireworksError, NotFoundError):
@@ -269,8 +275,9 @@ class Worker:
 
     def _supersede(self, job: Job, reason: str) -> None:
         logger.info("%s: %s; nothing to do for job %s", job.deployment, reason, job.id)
-        self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
+        job = self.queue.ledger.save(job, state=State.SUPERSEDED, error=reason, progress=Progress())
         self.queue.totals.add(job, "superseded")
+        self._remember(job)
 
     @contextmanager
     def _slot(self, job: Job) -> Iterator[bool]:
@@ -309,28 +316,40 @@ class WorkerPool(Consumer):  # type: ignore[misc]  # huey ships no types
         return all(thread.is_alive() for _, thread in self.worker_threads) and self.scheduler.is_alive()
 
 
-def work_now(rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIRST_PAUSE_SECONDS) -> list[Job]:
+def work_now(
+    rules: Rules, jobs: Sequence[Job], first_pause_seconds: float = FIRST_PAUSE_SECONDS, queue: Queue | None = None
+) -> list[Job]:
     """Do jobs here, one after the other, with a few tries each, so that it ends.
 
     Args:
         rules: What they stand on.
         jobs: The jobs.
         first_pause_seconds: Before a second try.
+        queue: Where other processes see them, which then do nothing else to the same deployment meanwhile; one for
+            these jobs alone when None.
 
     Returns:
         The jobs as they ended.
     """
-    done = []
-    with scratch_folder() as folder:
-        queue = open_queue(str(folder / "queue.db"))
-        worker = Worker(queue, rules, first_pause_seconds, most_tries=FEW)
-        for job in jobs:
-            queue.put(job)
-            now = job
-            while not now.state.is_final:
-                time.sleep(max(0.0, now.not_before - time.time()))
-                worker.work(job.id)
-                now = queue.ledger.find(job.id) or now
-            done.append(now)
-        queue.close()
-    return done
+    if queue is None:
+        with scratch_folder() as folder:
+            alone = open_queue(str(folder / "queue.db"))
+            try:
+                return work_now(rules, jobs, first_pause_seconds, alone)
+            finally:
+                alone.close()
+    worker = Worker(queue, rules, first_pause_seconds, most_tries=FEW)
+    return [_finish(worker, job) for job in jobs]
+
+
+def _finish(worker: Worker, job: Job) -> Job:
+    queue = worker.queue
+    queue.ledger.accept(job)
+    now = queue.ledger.find(job.id) or job
+    while not now.state.is_final:
+        time.sleep(max(0.0, now.not_before - time.time()))
+        worker.work(job.id)
+        before, now = now, queue.ledger.find(job.id) or now
+        if now == before:
+            time.sleep(_SLOT_SECONDS)  # somebody else is at it; their death opens the lock
+    return now

@@ -37,6 +37,7 @@ TRIES = {
     errors.TransferError: AS_LONG_AS_ASKED,
     errors.DeadlineError: AS_LONG_AS_ASKED,
     errors.LimitError: AS_LONG_AS_ASKED,
+    errors.HeldError: AS_LONG_AS_ASKED,
     errors.NotWantedError: FEW,
     errors.UnsupportedError: 1,
 }

@@ -8,7 +8,8 @@ from click.testing import CliRunner
 from huey.storage import SqliteStorage
 
 from mlflow_fireworks.cli import main
-from mlflow_fireworks.hooks.jobs import Job, Ledger, State, Subject
+from mlflow_fireworks.hooks.jobs import Job, State, Subject
+from mlflow_fireworks.hooks.ledger import Ledger
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.snapshot import take_snapshot
 

@@ -12,7 +12,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
-from mlflow_fireworks.hooks import jobs as jobs_module
+from mlflow_fireworks.hooks import ledger as ledger_module
 from mlflow_fireworks.hooks import totals as totals_module
 from mlflow_fireworks.hooks.heartbeats import Heartbeat
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
@@ -120,8 +120,8 @@ def test_an_empty_queue_has_no_age(queue):
 
 
 def test_counters_do_not_go_down_when_jobs_are_forgotten_or_retried(queue, monkeypatch):
-    monkeypatch.setattr(jobs_module, "_KEPT_JOBS", 0)
-    monkeypatch.setattr(jobs_module, "_KEPT_SECONDS", -1.0)
+    monkeypatch.setattr(ledger_module, "_KEPT_JOBS", 0)
+    monkeypatch.setattr(ledger_module, "_KEPT_SECONDS", -1.0)
     for number in range(5):
         job = make_job(str(number), state=State.DEAD, created=float(number))
         queue.ledger.accept(job)

@@ -17,6 +17,7 @@ from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import NotFoundError
 from mlflow_fireworks.hooks.consent import approve_rules
 from mlflow_fireworks.hooks.events import Event
+from mlflow_fireworks.hooks.holding import resume_promotions
 from mlflow_fireworks.hooks.jobs import State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
@@ -195,10 +196,11 @@ def test_an_endpoint_that_somebody_took_down_is_not_started_again_by_comparing(f
     client = FireworksDeploymentClient("fireworks")
     client.delete_endpoint("chat-a-prod")
     for approve in (False, True):
-        (held,) = reconcile(queue, rules, dead_too=True, approve=approve).held
-        assert held.describe().endswith("; taken down before: chat-a-prod")
+        (hold,) = reconcile(queue, rules, dead_too=True, approve=approve).holds
+        assert hold.describe().startswith("chat-a stays off by ")
+        assert hold.reason == "endpoint 'chat-a-prod' was deleted"
     assert endpoints() == {}
-    approve_rules(queue, "r", lambda: rules)
+    resume_promotions(queue, "r", lambda: rules, "alice")
     work(queue, rules)
     assert list(endpoints()) == ["chat-a-prod"]
 
