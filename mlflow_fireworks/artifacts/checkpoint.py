@@ -15,7 +15,7 @@ from mlflow_fireworks.artifacts.documents import Document, texts_of
 from mlflow_fireworks.artifacts.kinds import Open, infer_kind
 from mlflow_fireworks.artifacts.layout import Layout
 from mlflow_fireworks.artifacts.logged_defaults import carry_defaults
-from mlflow_fireworks.artifacts.own_code import drop_references, find_code_problems, find_references
+from mlflow_fireworks.artifacts.own_code import drop_references, find_code_problems, find_references, is_known
 from mlflow_fireworks.artifacts.plain_text import find_stand_in
 from mlflow_fireworks.artifacts.selection import (
     ADAPTER_CONFIG,
@@ -250,7 +250,13 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
         f"{draft.files[name].origin} {fault.text}" for name in code if (fault := find_stand_in(draft.contents[name]))
     ]
     draft.small += code
-    draft.notes += [f"{enumerate_names(code)}: the checkpoint's own code, run by trust_remote_code"] if code else []
+    if trust is None and not draft.problems and is_known(config):
+        draft.notes.append(
+            f"{enumerate_names(sorted(named))} names code (auto_map), which is not used for a {config['model_type']} "
+            "model unless -C trust_remote_code=true says so"
+        )
+    elif code:
+        draft.notes.append(f"{enumerate_names(code)}: the checkpoint's own code, run by trust_remote_code")
     if MODULES in named:
         draft.warnings.append(
             f"{MODULES} names modules of the checkpoint's own, which Fireworks is not known to run; compare its vectors"

@@ -3,7 +3,8 @@
 `auto_map` in a JSON file gives `module.Class`, or `org/name--module.Class` for code in another repository; a custom
 module of sentence-transformers is named in `modules.json`. Loaders look for `module.py` beside the configuration and
 run it only where they are allowed to (`trust_remote_code`); without that they use a class of their own, if they have
-one. Fireworks has the same switch (`trustRemoteCode` of validateUpload), so the user has to decide.
+one. Fireworks has the same switch (`trustRemoteCode` of validateUpload), so the user has to decide, unless it is one of
+the families that began as code in a repository and that transformers knows by now: without the switch that is used.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -14,6 +15,69 @@ from mlflow_fireworks.artifacts.sentence_modules import MODULES, is_own_class
 from mlflow_fireworks.names import enumerate_names
 
 _KEY = "auto_map"
+# Of those whose public repositories, and fine-tunes of them, still name code: transformers 4.57 and 5 have a class.
+_KNOWN = frozenset(
+    [
+        "arctic",
+        "bamba",
+        "cohere",
+        "cohere2",
+        "dbrx",
+        "deepseek_v2",
+        "deepseek_v3",
+        "ernie4_5",
+        "ernie4_5_moe",
+        "exaone4",
+        "falcon",
+        "falcon_h1",
+        "falcon_mamba",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "glm4_moe",
+        "gpt_bigcode",
+        "gpt_neox",
+        "gpt_oss",
+        "granite",
+        "granitemoe",
+        "hunyuan_v1_dense",
+        "jamba",
+        "lfm2",
+        "llama",
+        "llama4",
+        "minimax",
+        "mistral",
+        "mixtral",
+        "mpt",
+        "nemotron",
+        "olmo",
+        "olmo2",
+        "olmoe",
+        "persimmon",
+        "phi",
+        "phi3",
+        "phi4_multimodal",
+        "phimoe",
+        "qwen2",
+        "qwen2_5_vl",
+        "qwen2_moe",
+        "qwen2_vl",
+        "qwen3",
+        "qwen3_moe",
+        "qwen3_next",
+        "qwen3_vl",
+        "seed_oss",
+        "smollm3",
+        "solar",
+        "stablelm",
+        "starcoder2",
+        "zamba",
+        "zamba2",
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -74,6 +138,8 @@ def find_code_problems(
     Returns:
         One line each: what is wrong, what to do.
     """
+    if trust is None and is_known(config) and not any(reference.document == MODULES for reference in references):
+        return []
     problems = [problem for reference in references if (problem := _find_fault(reference, files))]
     if problems or trust:
         without = _describe_way_without(references, config)
@@ -82,6 +148,15 @@ def find_code_problems(
     code = enumerate_names([reference.file for reference in references])
     remedy = f"let Fireworks trust it with -C trust_remote_code=true{_describe_way_without(references, config)}"
     return [f"{where} ({_KEY}) needs code of the checkpoint's own, {code}: {remedy}"]
+
+
+def is_known(config: Document) -> bool:
+    """Whether transformers has a class for a model, with or without code of its own.
+
+    Args:
+        config: The parsed `config.json`.
+    """
+    return text_of(config, "model_type") in _KNOWN
 
 
 def _find_fault(reference: Reference, files: Collection[str]) -> str | None:

@@ -13,7 +13,7 @@ CODE = ("configuration_x.py", "modeling_x.py")
 
 
 def make_coded(folder, code=CODE, **config):
-    make_llama(folder, **{"auto_map": AUTO_MAP, **config})
+    make_llama(folder, **{"auto_map": AUTO_MAP, "model_type": "acme_x", **config})
     for name in code:
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("class X: ...")
@@ -40,19 +40,28 @@ def test_code_needs_a_decision_before_anything_leaves(tmp_path):
     assert "configuration_x.py, modeling_x.py" in problem
     assert "-C trust_remote_code=true" in problem
     assert problem.endswith(
-        "if transformers knows llama without that code, leave the code out with -C trust_remote_code=false"
+        "if transformers knows acme_x without that code, leave the code out with -C trust_remote_code=false"
     )
 
 
-def test_model_that_is_known_without_its_code_goes_up_without_it(tmp_path):
+@pytest.mark.parametrize("family", ["phi3", "deepseek_v3", "llama"])
+@pytest.mark.parametrize("code", [CODE, ()], ids=["with its code", "without"])
+def test_family_that_transformers_knows_needs_no_decision(tmp_path, family, code):
     """A fine-tune of Phi-3 or DeepSeek keeps `auto_map` though transformers has the class itself."""
+    auto_map = AUTO_MAP if code else {"AutoConfig": "acme/x--configuration_x.XConfig"}
+    manifest = plan(make_coded(tmp_path / "m", code=code, model_type=family, auto_map=auto_map))
+    assert set(code) <= set(names(manifest))
+    assert any(f"not used for a {family} model unless -C trust_remote_code=true" in note for note in manifest.notes)
+
+
+def test_model_that_is_known_without_its_code_goes_up_without_it(tmp_path):
     folder = make_coded(tmp_path / "m", code=(), auto_map={"AutoConfig": "acme/x--configuration_x.XConfig"})
     edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]})
     before = (folder / "config.json").read_bytes()
     manifest = plan(folder, trust_remote_code="false")
     config = json.loads(read_file(manifest, "config.json"))
     assert "auto_map" not in config
-    assert config["model_type"] == "llama"
+    assert config["model_type"] == "acme_x"
     assert "auto_map" not in json.loads(read_file(manifest, "tokenizer_config.json"))
     assert not any(name.endswith(".py") for name in names(manifest))
     assert any("without auto_map" in note for note in manifest.notes)
@@ -81,7 +90,7 @@ def test_map_that_names_no_code_needs_none(tmp_path, auto_map):
 
 
 def test_code_that_only_the_tokenizer_needs_is_asked_about(tmp_path):
-    folder = make_llama(tmp_path / "m")
+    folder = make_llama(tmp_path / "m", model_type="acme_x")
     edit_json(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": ["tokenization_x.X", None]})
     assert "tokenizer_config.json names tokenization_x.py" in problems(folder)[0]
     (folder / "tokenization_x.py").write_text("class X: ...")

@@ -152,3 +152,11 @@ def write_out(manifest, folder):
         (folder / file.name).parent.mkdir(parents=True, exist_ok=True)
         (folder / file.name).write_bytes(read_file(manifest, file.name))
     return folder
+
+
+def test_families_that_need_no_code_are_those_that_transformers_knows():
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES
+
+    from mlflow_fireworks.artifacts.own_code import _KNOWN
+
+    assert set(CONFIG_MAPPING_NAMES) >= _KNOWN
