@@ -95,12 +95,12 @@ _VARIABLE = r"(?!(?:AKIA|ASIA)[A-Z0-9]{16}$|[A-Za-z0-9]{32,}$)[A-Za-z_]\w{0,99}"
 _GUID = r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}"
 
 
-def _read_resumable(value: object) -> object:
+def _read_auto_bool(value: object) -> object:
     word = str(value).strip().lower()
     return word if word == "auto" else str(_read_bool(word)).lower()
 
 
-Resumable = Annotated[Literal["auto", "true", "false"], BeforeValidator(_read_resumable)]
+AutoBool = Annotated[Literal["auto", "true", "false"], BeforeValidator(_read_auto_bool)]
 Bool = Annotated[bool, BeforeValidator(_read_bool)]
 Seconds = Annotated[float, BeforeValidator(read_duration), Field(gt=0)]
 Bytes = Annotated[int, BeforeValidator(_read_bytes)]
@@ -213,7 +213,7 @@ class Config(BaseModel):
         default=None, repr=False, description="import from Azure: id of that application's tenant"
     )
     max_workers: int = Field(default=8, ge=1, le=64, description="files uploaded at the same time")
-    resumable: Resumable = Field(
+    resumable: AutoBool = Field(
         default="auto",
         description="send files through resumable sessions, so that a broken one goes on from the last byte; auto = "
         "when a file is larger than 8 GiB (how Fireworks offers them is not documented; false = one PUT for each file)",

@@ -205,7 +205,7 @@ class Deployments:
         """
         endpoint = self.list_endpoints().get(name)
         deleted = delete_endpoint(self.run, name)
-        if deleted and endpoint:
+        if deleted and endpoint and not self.run.endpoint_config.unused:
             note_endpoint_deleted(self.run, endpoint)
         return deleted
 
@@ -360,7 +360,7 @@ class Deployments:
         place = serve_deployment(self.run, endpoint, model, siblings, live_merge=live_merge, moving=moving)
         if not self.run.endpoint_config.dry_run and note_place(self.run, model.name, endpoint):
             correct_tags(self.run, [Revision.of(model)], NOT_TAKEN_OFF)
-        return {"endpoint": endpoint, "address": place.address}
+        return {"endpoint": endpoint, "address": place.address, "serving": place.deployment.name}
 
     def _mention_endpoints(self, name: DeploymentName, model: Model) -> None:
         """Nothing moves to a new revision unasked, since that costs GPUs; but it is said how."""

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from mlflow_fireworks.config import Bool, Config, Seconds, parse_config, parse_options
+from mlflow_fireworks.config import AutoBool, Bool, Config, Seconds, parse_config, parse_options
 from mlflow_fireworks.errors import InvalidConfigError
 
 # Fireworks' Gateway API (2026-09), AcceleratorType, Precision, MultiRegion and PresetType.
@@ -109,6 +109,16 @@ class EndpointConfig(BaseModel):
     placement: Regions = Field(
         default=("GLOBAL",), description="GLOBAL, US, EUROPE or APAC, or regions: US_IOWA_1,US_TEXAS_2; cannot change"
     )
+    router: AutoBool = Field(
+        default="auto",
+        description="a Fireworks router in front of it, so that its address never changes; auto = where the placement"
+        " is multi-region, such as GLOBAL, and the service has routers",
+    )
+    routing_lag: Seconds | None = Field(
+        default=None,
+        description="how long requests to a router may still reach what it pointed to before, which is kept up for as"
+        " long; 5m when not given, on the local Fireworks none",
+    )
     enable_addons: Bool | None = Field(default=None, description="take LoRA adapters; needs BF16 or FP16")
     draft_model: str | None = Field(default=None, description="full name of a smaller model that guesses ahead")
     draft_token_count: int | None = Field(default=None, ge=1, description="tokens that it guesses each time")
@@ -125,6 +135,11 @@ class EndpointConfig(BaseModel):
     ready_timeout: Seconds = Field(default=3600.0, description="longest wait for READY and for the first answer")
     keep_previous: Bool = Field(
         default=False, description="when it moves to another model: leave the GPUs of the previous one running"
+    )
+    unused: Bool = Field(
+        default=False,
+        description="for delete: only those of its deployments that no request is routed to, kept with keep_previous or"
+        " left by a move that was cut off",
     )
     hard: Bool = Field(
         default=False, description="for delete: free its name at once; else it can be brought back for seven days"

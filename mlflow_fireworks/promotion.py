@@ -246,7 +246,7 @@ def _deploy(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
     run.permit.admit(run, goal.endpoint)
     deployments = goal.deployments.switched_on(goal.endpoint, str(result["model"]))
     place = deployments.roll_back(goal.name, int(result["revision"]), goal.endpoint)
-    return result | {"endpoint": place["endpoint"], "address": place["address"]}
+    return result | {key: place[key] for key in ("endpoint", "address", "serving")}
 
 
 def write_failure(pinned: Pinned, name: str, message: str, state: str = FAILED) -> str | None:

@@ -200,6 +200,11 @@ def list_endpoints(target: str, as_json: bool) -> None:
         return
     for item in found:
         say(f"{item['name']}  {item['state']}  {item['address']}  ({item['replicas']})")
+        for share in item["shares"]:
+            part = "by load" if share["share"] is None else f"{share['share']:.0%}"
+            say(f"    {part}  {share['model']}#{share['deployment']}")
+        for name in item["others"]:
+            say(f"    {name} is billed too, and gets no requests; take it down with: {item['remove_others']}")
 
 
 @endpoint.command()

@@ -12,6 +12,7 @@ from mlflow_fireworks.gateway.adapters import LoadedAdapters
 from mlflow_fireworks.gateway.deployments import OnDemandDeployments
 from mlflow_fireworks.gateway.lookup import Lookup
 from mlflow_fireworks.gateway.models import Models
+from mlflow_fireworks.gateway.routers import Routers
 from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Account, AccountPage, Quota, QuotaPage
 from mlflow_fireworks.http import Retry, Timeouts
@@ -69,6 +70,11 @@ class Gateway:
     def deployments(self) -> OnDemandDeployments:
         """Its GPUs."""
         return OnDemandDeployments(self.transport, self.account)
+
+    @cached_property
+    def routers(self) -> Routers:
+        """The stable names in front of those."""
+        return Routers(self.transport, self.account)
 
     @cached_property
     def adapters(self) -> LoadedAdapters:

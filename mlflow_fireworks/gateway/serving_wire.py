@@ -118,6 +118,27 @@ class DeployedModel(Wire):
     status: Status = Status()
 
 
+class Router(Specified):
+    """A stable name in front of deployments.
+
+    Source: Fireworks' api-reference, "create router", and its SDK of November 2025, which is not on PyPI. No field but
+    the display name holds a text of one's own.
+    """
+
+    name: str
+    display_name: str = ""
+    create_time: str = ""
+    state: str = "STATE_UNSPECIFIED"
+    deployments: tuple[str, ...] = ()
+    even_load: Mapping[str, Any] | None = None
+    auto_generated: bool = False
+
+    @property
+    def router_id(self) -> str:
+        """The last part of the resource name."""
+        return self.name.rpartition("/")[2]
+
+
 class Shape(Specified):
     """Hardware and settings that Fireworks has tried out for a model."""
 
@@ -150,6 +171,12 @@ class DeployedModelPage(Page):
     """One page of a list."""
 
     deployed_models: tuple[DeployedModel, ...] = ()
+
+
+class RouterPage(Page):
+    """One page of a list."""
+
+    routers: tuple[Router, ...] = ()
 
 
 class ShapePage(Page):

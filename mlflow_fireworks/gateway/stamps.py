@@ -2,7 +2,7 @@
 
 A stamp is one line at the end of a description, below the user's own text: on a model, which revision of which
 deployment it is, on which endpoint it was put and whether somebody took it off again; on what serves, to which endpoint
-it belongs and since when it is the one that answers.
+it belongs and since when it is the one that answers. A router has no description; its stamp is its display name.
 """
 
 import re
@@ -25,7 +25,8 @@ _REVISION = re.compile(
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
     r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?(?: on=(?P<endpoint>\S+))?(?: off=(?P<off>\S+))?"
 )
-_ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)")
+_ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)(?P<direct> router=no)?")
+_ROUTER = re.compile(r"MLflow endpoint, by mlflow-fireworks(?P<keeps> \(keeps the previous\))?")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)$")
 _NOT_YET = "no"
 _REASON_MAX = 120
@@ -154,20 +155,48 @@ class EndpointStamp:
     Args:
         endpoint: The MLflow endpoint.
         since: When it became the one that answers (RFC 3339, UTC); empty before.
+        direct: Whether somebody wants no router in front of it.
     """
 
     endpoint: EndpointName
     since: str = ""
+    direct: bool = False
 
     @classmethod
     def read(cls, description: str) -> Self | None:
         """The stamp in a description, or None when the plugin did not write it."""
         found = _ENDPOINT.search(description)
-        return cls(EndpointName(found["endpoint"]), found["since"].replace(_NOT_YET, "")) if found else None
+        if not found:
+            return None
+        return cls(EndpointName(found["endpoint"]), found["since"].replace(_NOT_YET, ""), bool(found["direct"]))
 
     def describe(self, text: str = "") -> str:
         """The description: the user's text, cut where it would be too long, then the stamp."""
-        return _write_below(text, f"Endpoint {self.endpoint} by mlflow-fireworks: live={self.since or _NOT_YET}")
+        direct = " router=no" if self.direct else ""
+        return _write_below(
+            text, f"Endpoint {self.endpoint} by mlflow-fireworks: live={self.since or _NOT_YET}{direct}"
+        )
+
+
+@dataclass(frozen=True)
+class RouterStamp:
+    """That a router is an endpoint's; it has the endpoint's name.
+
+    Args:
+        keeps_previous: Whether what it pointed to before is to stay up, because somebody asked for that.
+    """
+
+    keeps_previous: bool = False
+
+    @classmethod
+    def read(cls, display_name: str) -> Self | None:
+        """The stamp in a display name, or None when the plugin did not write it."""
+        found = _ROUTER.fullmatch(display_name)
+        return cls(bool(found["keeps"])) if found else None
+
+    def describe(self) -> str:
+        """The display name; shorter than 64 characters, as Fireworks wants it."""
+        return f"MLflow endpoint, by mlflow-fireworks{' (keeps the previous)' if self.keeps_previous else ''}"
 
 
 def parse_time(text: str) -> float:

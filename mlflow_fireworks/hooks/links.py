@@ -44,7 +44,7 @@ class Links:
 
         Source: the address that Fireworks' SDK prints for a deployment (`LLM`); none is known for models of one's own.
         """
-        found = _DEPLOYMENT.search(str(job.result.get("address", "")))
+        found = _DEPLOYMENT.search(f"{job.result.get('address', '')} {job.result.get('serving', '')}")
         try:
             is_public = parse_target(job.target).base_url == PUBLIC_API
         except FireworksError:

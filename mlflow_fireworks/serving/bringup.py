@@ -1,4 +1,4 @@
-"""A new deployment of an endpoint: made, waited for, asked, and only then the one that answers."""
+"""A new deployment of an endpoint: made, waited for and asked; or given up, and stopped."""
 
 from collections.abc import Mapping
 from itertools import count, islice
@@ -8,67 +8,23 @@ from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import (
     AlreadyExistsError,
     ConflictError,
-    DeadlineError,
-    FailedStateError,
     FireworksError,
     InvalidConfigError,
     InvalidRequestError,
-    NotFoundError,
-    UnavailableError,
     UnexpectedAnswerError,
 )
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.stamps import EndpointStamp, text_of
-from mlflow_fireworks.gateway.wire import FAILED, READY, Model
+from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.names import EndpointName
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.hardware import choose_hardware, compare_shape, describe_shapes, scaling_of
-from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints
+from mlflow_fireworks.serving.places import Place
 from mlflow_fireworks.serving.prices import describe_cost
 from mlflow_fireworks.serving.readiness import prove, wait_until_ready
+from mlflow_fireworks.serving.routing import is_direct
 
-_MOST_IDS = 50
-
-
-def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
-    """An endpoint that serves a model and answers; it must not serve another one.
-
-    Raises:
-        ConflictError: It serves something else.
-        FireworksError: One line that says what happened and what to do.
-    """
-    existing = list_endpoints(run.gateway).get(name)
-    if existing and existing.current.state == FAILED and existing.is_managed:
-        run.reporter.note(f"{existing.current.name} is FAILED from an earlier try; it is taken down and made again")
-        if not run.endpoint_config.dry_run:
-            run.gateway.deployments.delete(existing.current.name, ignore_checks=True)
-        existing = None
-    if existing and existing.current.base_model != model.name:
-        raise ConflictError(
-            f"endpoint '{name}' serves {existing.current.base_model}; to let it serve {model.name} with no gap: "
-            + run.commands.update_endpoint(name, model=_short_name(run, model))
-        )
-    deployment = existing.current if existing else start(run, name, model)
-    if run.endpoint_config.wait and not run.endpoint_config.dry_run:
-        try:
-            deployment = finish(run, deployment)
-        except (KeyboardInterrupt, UnavailableError):
-            run.reporter.warn(
-                f"{deployment.name} may come up all the same and is billed then; go on with the same command, or take "
-                f"it down with: {run.commands.delete_endpoint(name)}"
-            )
-            raise
-        except (DeadlineError, FailedStateError, NotFoundError):
-            raise
-        except FireworksError as error:
-            if (stamp := EndpointStamp.read(deployment.description)) is None or stamp.since:
-                raise
-            raise error.reworded(f"{error.message}; {set_aside(run, name, deployment)}") from None
-        stamp = EndpointStamp.read(deployment.description)
-        if stamp and not stamp.since:
-            deployment = make_live(run, name, deployment)
-        run.reporter.note(f"READY  endpoint {name} answers at {deployment.base_model}#{deployment.name}")
-    return Endpoint(name, (deployment,), (Place(deployment.base_model, deployment),))
+_MOST_TRIES = 50
 
 
 def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployment | None = None) -> OnDemandDeployment:
@@ -91,10 +47,10 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
     fields = _describe(run, name, model, previous)
     try:
         if run.endpoint_config.dry_run:
-            made = _create(run, name, model, fields, validate_only=True)
+            made = _create(run, name, fields, validate_only=True)
         else:
-            with run.permit.hold(run, name, lambda: _create(run, name, model, fields, validate_only=True)):
-                made = _create(run, name, model, fields)
+            with run.permit.hold(run, name, lambda: _create(run, name, fields, validate_only=True)):
+                made = _create(run, name, fields)
     except InvalidRequestError as error:
         raise _with_shapes(run, model, error) from None
     made = _check_shape(run, name, model, fields, made)
@@ -108,7 +64,7 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
 def preview(run: Run, name: EndpointName, model: Model) -> OnDemandDeployment:
     """What `start` would make; nothing is started."""
     fields = _describe(run, name, model, None)
-    return _create(run, name, model, fields, validate_only=True)
+    return _create(run, name, fields, validate_only=True)
 
 
 def finish(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
@@ -123,15 +79,6 @@ def finish(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
     return ready
 
 
-def make_live(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> OnDemandDeployment:
-    """Let a deployment be the one of its endpoint that answers."""
-    stamp = EndpointStamp(name, timestamp(run))
-    changed = run.gateway.deployments.update(
-        deployment, {"description": stamp.describe(text_of(deployment.description))}
-    )
-    return wait_until_ready(run, changed)
-
-
 def set_aside(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> str:
     """Stop a deployment that is given up, so that it is billed no longer, in a way that can be undone.
 
@@ -139,6 +86,9 @@ def set_aside(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> s
         What became of it and what to do, in words.
     """
     try:
+        router = run.gateway.routers.find(name)
+        if router and deployment.name in router.deployments:
+            return f"{deployment.name} is up and billed: router '{name}' leads to it; run the same command again"
         # It may have answered our own question a moment ago; that is no reason to keep it.
         run.gateway.deployments.delete(deployment.name, ignore_checks=True)
     except FireworksError as error:
@@ -148,11 +98,6 @@ def set_aside(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> s
         f"{deployment.name} was taken down again; within seven days it can be brought back (and is billed again) with: "
         + run.commands.undelete_endpoint(name)
     )
-
-
-def timestamp(run: Run) -> str:
-    """Now, as it is written into descriptions."""
-    return run.now().strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def _describe(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployment | None) -> dict[str, Any]:
@@ -165,31 +110,40 @@ def _describe(run: Run, name: EndpointName, model: Model, previous: OnDemandDepl
         **run.endpoint_config.scaling,
         **({"autoscalingPolicy": policy} if policy else {}),
         "baseModel": model.name,
-        "description": EndpointStamp(name).describe(text),
+        "description": EndpointStamp(name, direct=is_direct(run, previous)).describe(text),
     }
 
 
 def _create(
-    run: Run, name: EndpointName, model: Model, fields: Mapping[str, Any], *, validate_only: bool = False
+    run: Run, name: EndpointName, fields: Mapping[str, Any], *, validate_only: bool = False
 ) -> OnDemandDeployment:
     """Make it under the first free one of `prod`, `prod-2`, …; a softly deleted one keeps its id for seven days."""
+    taken = {item.deployment_id for item in run.gateway.deployments.list(deleted=True)}
+    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
+    for deployment_id in islice((free for free in names if free not in taken), _MOST_TRIES):
+        if made := _create_as(run, deployment_id, name, fields, validate_only=validate_only):
+            return made
+    raise ConflictError(f"{name} and {_MOST_TRIES - 1} names after it are all taken; choose another endpoint name")
+
+
+def _create_as(
+    run: Run, deployment_id: str, name: EndpointName, fields: Mapping[str, Any], *, validate_only: bool
+) -> OnDemandDeployment | None:
+    """Make it under an id; None when that is softly deleted, which not every service shows."""
     gateway = run.gateway.deployments
-    for deployment_id in islice((name if number == 1 else f"{name}-{number}" for number in count(1)), _MOST_IDS):
-        if gateway.find(deployment_id) is not None:
-            continue
-        try:
-            return gateway.create(deployment_id, fields, validate_only=validate_only)
-        except AlreadyExistsError as error:
-            found = gateway.find(deployment_id)
-            if found is None or found.is_gone:  # softly deleted, and not shown by every service
-                continue
-            # This very call's lost first try, or not.
-            if EndpointStamp.read(found.description) == EndpointStamp(name) and found.base_model == model.name:
-                return found
-            raise ConflictError(
-                f"{deployment_id} was taken by somebody else at the same moment; run the same command again"
-            ) from error
-    raise ConflictError(f"{name} to {name}-{_MOST_IDS} are all taken; choose another name for the endpoint")
+    try:
+        return gateway.create(deployment_id, fields, validate_only=validate_only)
+    except AlreadyExistsError as error:
+        found = gateway.find(deployment_id)
+        if found is None or found.is_gone:
+            return None
+        # This very call's lost first try, or not.
+        stamp = EndpointStamp.read(found.description)
+        if stamp and stamp.endpoint == name and not stamp.since and found.base_model == fields["baseModel"]:
+            return found
+        raise ConflictError(
+            f"{deployment_id} was taken by somebody else at the same moment; run the same command again"
+        ) from error
 
 
 def _check_shape(
@@ -219,8 +173,3 @@ def _with_shapes(run: Run, model: Model, error: InvalidRequestError) -> InvalidR
     """A refusal of hardware, with what would fit."""
     fitting = describe_shapes(run.gateway.deployments.match_shapes(model.name))
     return error.reworded(f"{error.message}; shapes that fit (-C deployment_shape=): {fitting}") if fitting else error
-
-
-def _short_name(run: Run, model: Model) -> str:
-    """The id of a model of this account; the full name of another's, of which an id alone is not found."""
-    return model.model_id if run.gateway.models.full_name(model.model_id) == model.name else model.name

@@ -1,21 +1,24 @@
 """MLflow's five endpoint calls, on Fireworks' on-demand deployments."""
 
+from collections.abc import Collection
 from typing import Any
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS
 from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.revisions import group_deployments
-from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
-from mlflow_fireworks.gateway.stamps import EndpointStamp, text_of
+from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment, Router
+from mlflow_fireworks.gateway.stamps import EndpointStamp, RouterStamp, text_of
 from mlflow_fireworks.gateway.wire import Model
-from mlflow_fireworks.names import DeploymentName, EndpointName, check_name
+from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, enumerate_names
 from mlflow_fireworks.run import Run
-from mlflow_fireworks.serving.bringup import bring_up, finish
-from mlflow_fireworks.serving.places import Endpoint, Place, endpoint_of, list_endpoints, pick_endpoint
+from mlflow_fireworks.serving.bringup import finish
+from mlflow_fireworks.serving.places import Endpoint, endpoint_of, list_endpoints, pick_endpoint
 from mlflow_fireworks.serving.prices import describe_cost, dollars_per_hour
 from mlflow_fireworks.serving.readiness import describe_replicas
-from mlflow_fireworks.serving.rollout import move_endpoint
+from mlflow_fireworks.serving.rollout import bring_up, move_endpoint
+from mlflow_fireworks.serving.routing import choose_front
+from mlflow_fireworks.serving.takeover import take_over
 
 
 def create_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
@@ -34,12 +37,14 @@ def create_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """
     check_name(name)
     model = find_served(run, run.endpoint_config.model)
-    made = describe_endpoint(bring_up(run, name, model), model.kind)
+    made = describe_endpoint(run, bring_up(run, name, model), model.kind)
     return made | ({"state": "DRY_RUN"} if run.endpoint_config.dry_run else {})
 
 
 def update_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """Change an endpoint: replicas and windows in place; another model or other GPUs by a new deployment, with no gap.
+
+    Where its router divides requests, replicas are those of the deployment that was made live last.
 
     Raises:
         ConflictError: The plugin did not make it, and `force` is not set.
@@ -49,12 +54,12 @@ def update_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     endpoint = find_endpoint(run, name)
     refuse_unmanaged(run, endpoint, "change")
     given = run.endpoint_config.model_fields_set
-    if given & {*HARDWARE_OPTIONS, "model"}:
+    if given & {*HARDWARE_OPTIONS, "model", "router"}:
         model = find_served(run, run.endpoint_config.model or endpoint.current.base_model)
-        return describe_endpoint(move_endpoint(run, endpoint, model), model.kind)
+        return describe_endpoint(run, move_endpoint(run, endpoint, model), model.kind)
     changes = run.endpoint_config.scaling
     if run.endpoint_config.description is not None:
-        stamp = EndpointStamp.read(endpoint.current.description) or EndpointStamp(name)
+        stamp = EndpointStamp.read(endpoint.current.description) or EndpointStamp(name)  # `force` is set
         changes["description"] = stamp.describe(run.endpoint_config.description)
     if changes and not run.endpoint_config.dry_run:
         run.gateway.deployments.update(endpoint.current, changes)
@@ -64,19 +69,45 @@ def update_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
 
 
 def delete_endpoint(run: Run, name: EndpointName) -> bool:
-    """Take all GPUs of an endpoint down; False when there was nothing to take down.
+    """Take an endpoint down, or only its deployments that are not used; False when there was nothing to take down.
+
+    The router goes first: what it leads to must not go before it does.
 
     Raises:
-        ConflictError: The plugin did not make it, and `force` is not set.
+        ConflictError: The plugin did not make it, or somebody else's router leads to it, and `force` is not set.
     """
     endpoint = list_endpoints(run.gateway).get(name)
     if endpoint is None:
+        if (router := run.gateway.routers.find(name)) and RouterStamp.read(router.display_name):
+            delete_router(run, router)
+            return True
         run.reporter.note(f"there is no endpoint '{name}' on account {run.gateway.account}; nothing to delete")
         return False
     refuse_unmanaged(run, endpoint, "delete")
-    for deployment in endpoint.deployments:
+    going = endpoint.unused if run.endpoint_config.unused else endpoint.deployments
+    _refuse_led_to(run, endpoint, going)
+    if endpoint.router and not run.endpoint_config.unused:
+        delete_router(run, endpoint.router)
+    for deployment in going:
         take_down(run, deployment)
-    return True
+    return bool(going)
+
+
+def delete_router(run: Run, router: Router) -> None:
+    """Delete a router; requests to it fail at once."""
+    run.gateway.routers.delete(router)
+    run.reporter.note(f"deleted {router.name}")
+
+
+def _refuse_led_to(run: Run, endpoint: Endpoint, going: Collection[OnDemandDeployment]) -> None:
+    names = {item.name for item in going}
+    others = [router for router in run.gateway.routers.list() or () if router.router_id != endpoint.name]
+    led = [router.name for router in others if not router.auto_generated and names & {*router.deployments}]
+    if led and not run.endpoint_config.force:
+        raise ConflictError(
+            f"{enumerate_names(led)} leads requests to endpoint '{endpoint.name}', and would fail; to delete it all "
+            f"the same: {run.commands.delete_endpoint(endpoint.name, force='true')}"
+        )
 
 
 def take_down(run: Run, deployment: OnDemandDeployment) -> None:
@@ -92,10 +123,12 @@ def take_down(run: Run, deployment: OnDemandDeployment) -> None:
 def undelete_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """Bring back the deployment of an endpoint that was deleted last; it is billed again while it is up.
 
-    It takes its old place: what failed to take over does not answer now, either, and a deleted endpoint does.
+    It takes its old place: what failed to take over does not answer now, either, and a deleted endpoint does, at the
+    address that it had.
 
     Raises:
         NotFoundError: None was deleted within the last seven days.
+        FireworksError: It does not come up, or does not answer.
     """
     gone = [item for item in run.gateway.deployments.list(deleted=True) if item.is_gone and endpoint_of(item) == name]
     if not gone:
@@ -107,6 +140,13 @@ def undelete_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     run.reporter.note(f"brought back {brought.name} with {brought.base_model}")
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(brought)}")
+    endpoint = find_endpoint(run, name)
+    if endpoint.current.name == brought.name:
+        take_over(run, choose_front(run, name, endpoint), brought, moving=False, beside=False)
+    elif endpoint.router and RouterStamp.read(endpoint.router.display_name):
+        # Somebody wants it to be up; else the next run would take it for what a move has left.
+        kept = RouterStamp(keeps_previous=True).describe()
+        run.gateway.routers.update(endpoint.router, endpoint.router.deployments, kept)
     return get_endpoint(run, name)
 
 
@@ -114,7 +154,7 @@ def list_all(run: Run) -> list[dict[str, Any]]:
     """All endpoints, those made by others included (`managed` tells them apart)."""
     endpoints = list_endpoints(run.gateway).values()
     kinds = {model.name: model.kind for model in run.gateway.models.list()} if endpoints else {}
-    return [describe_endpoint(endpoint, kinds.get(endpoint.current.base_model, "")) for endpoint in endpoints]
+    return [describe_endpoint(run, endpoint, kinds.get(endpoint.current.base_model, "")) for endpoint in endpoints]
 
 
 def get_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
@@ -125,7 +165,7 @@ def get_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     """
     endpoint = find_endpoint(run, name)
     model = run.gateway.models.find(endpoint.current.base_model)
-    return describe_endpoint(endpoint, model.kind if model else "")
+    return describe_endpoint(run, endpoint, model.kind if model else "")
 
 
 def find_endpoint(run: Run, name: EndpointName) -> Endpoint:
@@ -170,8 +210,11 @@ def refuse_unmanaged(run: Run, endpoint: Endpoint, verb: str) -> None:
         )
 
 
-def describe_endpoint(endpoint: Endpoint, kind: str) -> dict[str, Any]:
-    """An endpoint as `get` and `list` show it, and as MLflow's own callers read it (`endpoint_type`, `task`)."""
+def describe_endpoint(run: Run, endpoint: Endpoint, kind: str) -> dict[str, Any]:
+    """An endpoint as `get` and `list` show it, and as MLflow's own callers read it (`endpoint_type`, `task`).
+
+    `others` are billed, and no request to the endpoint reaches them; `remove_others` is the command that ends that.
+    """
     current = endpoint.current
     task = "llm/v1/embeddings" if kind == Kind.EMBEDDING.value else "llm/v1/chat"
     policy = current.autoscaling_policy
@@ -183,7 +226,9 @@ def describe_endpoint(endpoint: Endpoint, kind: str) -> dict[str, Any]:
         "status": f"{current.status.code} {current.status.message}".strip(),
         "model": current.base_model,
         "deployment": current.name,
-        "address": Place(current.base_model, current).address,
+        "address": endpoint.answering[0].address,
+        "router": endpoint.router.name if endpoint.router and endpoint.routed else None,
+        "shares": _describe_shares(endpoint),
         "adapters": [place.model for place in endpoint.answering if place.loaded],
         "replicas": describe_replicas(current),
         "min_replicas": current.min_replica_count,
@@ -197,8 +242,17 @@ def describe_endpoint(endpoint: Endpoint, kind: str) -> dict[str, Any]:
         "region": current.region or None,
         "dollars_per_replica_hour": dollars_per_hour(current),
         "managed": endpoint.is_managed,
-        "others": [item.name for item in endpoint.deployments if item.name != current.name],
+        "others": [item.name for item in endpoint.unused],
+        "remove_others": run.commands.delete_endpoint(endpoint.name, unused="true") if endpoint.unused else None,
         "description": text_of(current.description) or None,
         "created": current.create_time or None,
         "updated": current.update_time or None,
     }
+
+
+def _describe_shares(endpoint: Endpoint) -> list[dict[str, Any]]:
+    """What part of the requests each deployment gets, where the router leads to several."""
+    shares = endpoint.shares if len(endpoint.routed) > 1 else ()
+    return [
+        {"deployment": item.deployment.name, "model": item.deployment.base_model, "share": item.part} for item in shares
+    ]

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -67,7 +67,7 @@ def predict(run: Run, place: Place, inputs: Any) -> Predictions:
 
     def attempt(question: Question) -> dict[str, Any] | FireworksError:
         try:
-            return ask(run, place.address, question, fresh=fresh)
+            return ask(run, place.address, question, fresh=fresh).body
         except FireworksError as error:
             return error
 
@@ -130,13 +130,14 @@ def choose_place(run: Run, deployment: Deployment | None, endpoint: EndpointName
             f"endpoint '{owner}' is switched off (max_replicas=0); switch it on (billed while it is up) with: "
             + run.commands.update_endpoint(owner, max_replicas="1")
         )
-    if not place.can_answer or not place.since:
+    if not place.can_answer or not (place.since or place.router):
         state = place.loaded.state if place.loaded else place.deployment.state
         raise UnavailableError(
             f"{place.address} is {state} and has not answered yet; see: "
             + run.commands.get_endpoint(endpoint_of(place.deployment))
         )
-    return place
+    # Nothing says that a request to a router wakes what sleeps behind it; one to its own address does.
+    return place if place.deployment.replica_count else replace(place, router="")
 
 
 def _serve_command(run: Run, deployment: Deployment, endpoints: Collection[EndpointName]) -> str:

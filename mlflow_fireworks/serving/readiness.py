@@ -88,10 +88,18 @@ def wait_until_loaded(run: Run, loaded: DeployedModel) -> DeployedModel:
     )
 
 
-def prove(run: Run, place: Place) -> None:
+def prove(run: Run, place: Place, limit: float | None = None) -> str:
     """Ask for a first real answer: READY is not yet routed, and a model that loads may still not answer, or nonsense.
 
     An answer counts whatever Fireworks says of the replicas; a refusal does not, while it says that they still start.
+
+    Args:
+        run: The account and the options.
+        place: What is asked.
+        limit: Longest wait for an answer, in seconds; `ready_timeout` when None.
+
+    Returns:
+        Full name of the deployment that has answered; empty where the service does not tell.
 
     Raises:
         RefusedError: It refuses to answer.
@@ -115,14 +123,14 @@ def prove(run: Run, place: Place) -> None:
             return ""
         return describe_replicas(found) if found.replica_stats.is_starting else ""
 
-    limit = run.endpoint_config.ready_timeout
+    limit = run.endpoint_config.ready_timeout if limit is None else limit
     try:
         answer = ask(run, place.address, question, fresh=True, patience=limit, starting=starting)
     except DeadlineError as error:
         raise DeadlineError(_give_up(run, place, error.message.rpartition(" after ")[0])) from None
-    if fault := _fault_of_vectors(answer) if embeds else _fault_of_text(answer):
-        raise UnexpectedAnswerError(f"{place.address} answers, but {fault}", server_message=str(answer)[:500])
-    run.reporter.note(f"      {place.address} answers")
+    if fault := _fault_of_vectors(answer.body) if embeds else _fault_of_text(answer.body):
+        raise UnexpectedAnswerError(f"{place.address} answers, but {fault}", server_message=str(answer.body)[:500])
+    return answer.deployment
 
 
 def is_fresh(place: Place, now: datetime) -> bool:

@@ -7,7 +7,7 @@ from mlflow_fireworks.gateway.serving_wire import DELETED
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
-from mlflow_fireworks.serving.endpoints import refuse_unmanaged, take_down
+from mlflow_fireworks.serving.endpoints import delete_router, refuse_unmanaged, take_down
 from mlflow_fireworks.serving.places import Endpoint, Place, find_places, list_endpoints
 from mlflow_fireworks.waiting import Pending
 
@@ -36,16 +36,20 @@ def stop_serving(
     places = find_places(endpoints.values(), models)
     if not places:
         return
-    owners = {place.address: _owner(endpoints.values(), place) for place in places}
+    owners = [_owner(endpoints.values(), place) for place in places]
     if not cascade:
-        shown = enumerate_names(f"{place.model} on endpoint {owners[place.address].name}" for place in places)
+        shown = enumerate_names(
+            f"{place.model} on endpoint {owner.name}" for place, owner in zip(places, owners, strict=True)
+        )
         raise InUseError(
             f"deployment '{name}' still serves: {shown}; to take that down first: "
             + run.commands.delete(name, cascade="true")
         )
-    for place in places:
-        refuse_unmanaged(run, owners[place.address], "delete")
-        _refuse_shared(run, owners[place.address], place, models)
+    for place, owner in zip(places, owners, strict=True):
+        refuse_unmanaged(run, owner, "delete")
+        _refuse_shared(run, owner, place, models)
+    for owner in {owner.name: owner for owner in owners}.values():
+        _lead_away(run, owner, {place.deployment.name for place in places if place.loaded is None})
     for place in places:
         take_off(run, place)
     _wait_until_gone(run, places)
@@ -80,7 +84,21 @@ def take_off(run: Run, place: Place) -> None:
 
 
 def _owner(endpoints: Collection[Endpoint], place: Place) -> Endpoint:
-    return next(item for item in endpoints if place in item.places)
+    """What a place was made for; a router of somebody else may lead there, too."""
+    return max(
+        (item for item in endpoints if place.deployment.name in {found.deployment.name for found in item.places}),
+        key=lambda item: place.deployment.name in {own.name for own in item.deployments},
+    )
+
+
+def _lead_away(run: Run, owner: Endpoint, going: Collection[str]) -> None:
+    """Let the router of an endpoint lead to what remains of it; without anything, it goes."""
+    targets = [item.name for item in owner.routed]
+    rest = [target for target in targets if target not in going]
+    if owner.router and not rest and targets:
+        delete_router(run, owner.router)
+    elif owner.router and len(rest) < len(targets):
+        run.gateway.routers.update(owner.router, rest, owner.router.display_name)
 
 
 def _refuse_shared(run: Run, owner: Endpoint, place: Place, models: Collection[str]) -> None:

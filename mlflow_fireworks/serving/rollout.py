@@ -3,18 +3,82 @@
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
-from mlflow_fireworks.errors import ConflictError, DeadlineError, FireworksError, InvalidConfigError
-from mlflow_fireworks.gateway.serving_wire import DeployedModel, OnDemandDeployment
+from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS
+from mlflow_fireworks.errors import (
+    ConflictError,
+    DeadlineError,
+    FailedStateError,
+    FireworksError,
+    InvalidConfigError,
+    NotFoundError,
+    UnavailableError,
+)
+from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.stamps import EndpointStamp
 from mlflow_fireworks.gateway.wire import FAILED, Model
 from mlflow_fireworks.names import EndpointName, check_name, enumerate_names
 from mlflow_fireworks.run import Run
-from mlflow_fireworks.serving.bringup import bring_up, finish, make_live, set_aside, start, timestamp
-from mlflow_fireworks.serving.places import Endpoint, Place, list_endpoints
-from mlflow_fireworks.serving.readiness import prove, wait_until_loaded
+from mlflow_fireworks.serving.bringup import finish, set_aside, start
+from mlflow_fireworks.serving.loading import load_adapter
+from mlflow_fireworks.serving.places import Endpoint, Place, describe_split, endpoint_at, find_places, list_endpoints
+from mlflow_fireworks.serving.routing import Front, choose_front
+from mlflow_fireworks.serving.takeover import find_left_over, retire, take_over
 
-# Fireworks docs, "deploying LoRAs": adapters cannot be loaded on these.
-_QUANTIZED = ("FP8", "FP4", "NF4")
+
+def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
+    """An endpoint that serves a model and answers; it must not serve another one.
+
+    Raises:
+        ConflictError: It serves something else.
+        FireworksError: One line that says what happened and what to do.
+    """
+    existing = list_endpoints(run.gateway).get(name)
+    front = choose_front(run, name, existing)
+    if existing and existing.current.state == FAILED and existing.is_managed:
+        run.reporter.note(f"{existing.current.name} is FAILED from an earlier try; it is taken down and made again")
+        if not run.endpoint_config.dry_run:
+            run.gateway.deployments.delete(existing.current.name, ignore_checks=True)
+        existing = None
+    if existing is None:
+        deployment = start(run, name, model)
+    elif (serving := existing.find_serving(model.name)) is not None:
+        deployment = serving
+    else:
+        raise ConflictError(
+            f"endpoint '{name}' serves {existing.current.base_model}; to let it serve {model.name} with no gap: "
+            + run.commands.update_endpoint(name, model=_short_name(run, model))
+        )
+    if run.endpoint_config.dry_run or not run.endpoint_config.wait:
+        return existing or Endpoint(name, (deployment,), (Place(deployment.base_model, deployment),))
+    if existing and len(existing.routed) > 1:
+        run.reporter.note(f"{describe_split(existing)}; that is left as it is")
+        finish(run, deployment)
+        return existing
+    return _complete(run, front, deployment, find_left_over(run, existing) if existing else ())
+
+
+def _complete(
+    run: Run, front: Front, deployment: OnDemandDeployment, left_over: Collection[OnDemandDeployment]
+) -> Endpoint:
+    """Let a deployment come up and answer at the endpoint's address; what a move has left is retired then."""
+    name = front.name
+    try:
+        place = take_over(run, front, deployment, moving=False, beside=bool(left_over))
+    except (KeyboardInterrupt, UnavailableError):
+        run.reporter.warn(
+            f"{deployment.name} may come up all the same and is billed then; go on with the same command, or take "
+            f"it down with: {run.commands.delete_endpoint(name)}"
+        )
+        raise
+    except (DeadlineError, FailedStateError, NotFoundError):
+        raise
+    except FireworksError as error:
+        if (stamp := EndpointStamp.read(deployment.description)) is None or stamp.since:
+            raise
+        raise error.reworded(f"{error.message}; {set_aside(run, name, deployment)}") from None
+    run.reporter.note(f"READY  endpoint {name} answers at {place.address}")
+    retire(run, name, left_over)
+    return endpoint_at(name, place)
 
 
 def move_endpoint(run: Run, endpoint: Endpoint, model: Model) -> Endpoint:
@@ -28,115 +92,45 @@ def move_endpoint(run: Run, endpoint: Endpoint, model: Model) -> Endpoint:
         model: What it will serve.
 
     Raises:
-        ConflictError: Adapters are loaded on it, which the new one would not have.
+        ConflictError: Adapters are loaded on it, which the new one would not have; or its router divides requests.
         FireworksError: The new one does not come up or does not answer; it is taken down, the old one still answers.
     """
-    current = endpoint.current
+    front = choose_front(run, endpoint.name, endpoint)
+    _refuse_to_lose(run, endpoint)
+    found = _find_up(run, endpoint, model)
+    try:
+        new = found or start(run, endpoint.name, model, endpoint.current)
+    except FireworksError as error:
+        raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
+    if run.endpoint_config.dry_run:
+        return endpoint
+    old = [item for item in endpoint.deployments if item.name != new.name]
+    with _cleaned_up(run, new, endpoint, is_ours=found is None):
+        place = take_over(run, front, new, moving=True, beside=bool(old))
+    run.reporter.note(f"endpoint {endpoint.name} now answers at {place.address} with {place.model}")
+    return endpoint_at(endpoint.name, place, retire(run, endpoint.name, old))
+
+
+def _refuse_to_lose(run: Run, endpoint: Endpoint) -> None:
+    """Leave alone what a move would end."""
     adapters = [place.model for place in endpoint.answering if place.loaded]
     if adapters and not run.endpoint_config.force:
         raise ConflictError(
             f"{enumerate_names(adapters)} would be lost: loaded on endpoint '{endpoint.name}', which is about to move "
             "to other GPUs; unload them first, or move all the same with -C force=true"
         )
-    reusable = () if run.endpoint_config.hardware or run.endpoint_config.deployment_shape else endpoint.deployments
-    found = [item for item in reusable if item.base_model == model.name and item.state != FAILED]
-    try:
-        new = found[-1] if found else start(run, endpoint.name, model, current)
-    except FireworksError as error:
-        raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
-    if run.endpoint_config.dry_run:
-        return endpoint
-    with _cleaned_up(run, new, endpoint, is_ours=not found):
-        finish(run, new)
-        # Asked once more, because nothing says that changing the description leaves Fireworks' routing alone.
-        new = finish(run, make_live(run, endpoint.name, new))
-    run.reporter.note(f"endpoint {endpoint.name} now answers at {new.base_model}#{new.name}")
-    old = [item for item in endpoint.deployments if item.name != new.name]
-    _retire(run, old)
-    kept = (*old, new) if run.endpoint_config.keep_previous else (new,)
-    return Endpoint(endpoint.name, kept, tuple(Place(item.base_model, item) for item in kept))
-
-
-def load_adapter(run: Run, endpoint: Endpoint, adapter: Model, siblings: Collection[str]) -> Place:
-    """Load an adapter on an endpoint, prove that it answers, then unload the revisions that it takes the place of.
-
-    Args:
-        run: The account and the options.
-        endpoint: What serves its base model.
-        adapter: The adapter.
-        siblings: Full names of all revisions of its deployment.
-
-    Raises:
-        InvalidConfigError: The endpoint cannot take it.
-        FireworksError: It does not load or does not answer; it is unloaded, the old one still answers.
-    """
-    deployment = endpoint.current
-    check_fit(adapter, deployment, endpoint.name)
-    place = next((place for place in endpoint.answering if place.model == adapter.name), None)
-    if run.endpoint_config.dry_run:
-        run.reporter.note(f"DRY RUN  {adapter.name} would be loaded on {deployment.name}")
-        return place or Place(adapter.name, deployment)
-    loaded = place.loaded if place and place.loaded else _load(run, endpoint, adapter)
-    try:
-        loaded = wait_until_loaded(run, loaded)
-        prove(run, Place(adapter.name, deployment, loaded))
-    except FireworksError:
-        if place is None:
-            run.gateway.adapters.unload(loaded)
-            run.reporter.warn(f"{adapter.name} was unloaded again; what {endpoint.name} served before still answers")
-        raise
-    loaded = run.gateway.adapters.describe(loaded, EndpointStamp(endpoint.name, timestamp(run)).describe())
-    new = Place(adapter.name, deployment, loaded)
-    run.reporter.note(f"{adapter.name} answers at {new.address}")
-    if not run.endpoint_config.keep_previous:
-        for old in endpoint.answering:
-            if old.loaded and old.stamp and old.model in siblings and old.model != adapter.name:
-                run.gateway.adapters.unload(old.loaded)
-                run.reporter.note(f"unloaded {old.model}")
-    return new
-
-
-def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: EndpointName) -> None:
-    """Fireworks' rules for adapters on a deployment (docs, "deploying LoRAs").
-
-    Raises:
-        InvalidConfigError: With what to do.
-    """
-    base = adapter.peft_details.base_model
-    problem = ""
-    if base != deployment.base_model:
-        problem = f"it serves {deployment.base_model}, and the adapter belongs to {base}"
-    elif not (deployment.enable_addons or deployment.enable_hot_reload_latest_addon):
-        problem = "it was made without -C enable_addons=true"
-    elif deployment.precision.startswith(_QUANTIZED):
-        problem = f"it runs in {deployment.precision}, and adapters need BF16 or FP16"
-    if problem:
-        raise InvalidConfigError(
-            f"{adapter.name} cannot be loaded on endpoint '{endpoint}': {problem}; make one for it with "
-            f"-C model={base} -C enable_addons=true -C precision=BF16, or give the adapter GPUs of its own with "
-            "-C live_merge=true and another endpoint name"
+    if len(endpoint.routed) > 1 and not run.endpoint_config.force:
+        raise ConflictError(
+            f"{describe_split(endpoint)}; let it lead to one of them first, or end that and move with -C force=true"
         )
 
 
-def _load(run: Run, endpoint: Endpoint, adapter: Model) -> DeployedModel:
-    deployment = endpoint.current
-    run.reporter.note(f"loading {adapter.name} on {deployment.name}")
-    return run.gateway.adapters.load(
-        adapter.name,
-        deployment.name,
-        EndpointStamp(endpoint.name).describe(),
-        replace_merged=deployment.enable_hot_reload_latest_addon,
-    )
-
-
-def _retire(run: Run, old: list[OnDemandDeployment]) -> None:
-    for deployment in old:
-        if run.endpoint_config.keep_previous:
-            run.reporter.warn(f"{deployment.name} is kept running, and billed while it is up")
-        else:
-            # It has answered requests until a moment ago; that is no reason to keep it.
-            run.gateway.deployments.delete(deployment.name, ignore_checks=True)
-            run.reporter.note(f"retired {deployment.name}")
+def _find_up(run: Run, endpoint: Endpoint, model: Model) -> OnDemandDeployment | None:
+    """What is already up for a model: what answers with it, else the newest; unless other GPUs are asked for."""
+    if run.endpoint_config.model_fields_set & HARDWARE_OPTIONS:
+        return None
+    found = [item for item in endpoint.deployments if item.base_model == model.name and item.state != FAILED]
+    return endpoint.find_serving(model.name) or (found[-1] if found else None)
 
 
 @contextmanager
@@ -204,22 +198,23 @@ def serve_deployment(
                 + ", or give the adapter GPUs of its own with -C live_merge=true"
             )
         return load_adapter(run, endpoint, model, siblings)
-    if endpoint is None or endpoint.current.state == FAILED or endpoint.current.base_model == model.name:
-        return _place_of(bring_up(run, name, model))
+    if endpoint is None or endpoint.current.state == FAILED or endpoint.find_serving(model.name):
+        return _place_of(bring_up(run, name, model), model)
     _refuse_to_move(run, endpoint, siblings, moving=moving)
-    return _place_of(move_endpoint(run, endpoint, model))
+    return _place_of(move_endpoint(run, endpoint, model), model)
 
 
 def check_endpoint(run: Run, name: EndpointName, siblings: Collection[str]) -> None:
     """Say what is wrong with an endpoint before the bytes of a model are sent, as far as that is known before.
 
     Raises:
-        InvalidConfigError: Its name cannot be one.
+        InvalidConfigError: Its name cannot be one, or it cannot have the router that is asked for.
         ConflictError: It serves something else and takes no adapters, so nothing of this deployment could go there.
         LimitError: It is not up, and the run may not start it.
     """
     check_name(name)
     endpoint = list_endpoints(run.gateway).get(name)
+    choose_front(run, name, endpoint)
     if endpoint is None or endpoint.current.state == FAILED:
         run.permit.check(run, name)
         return
@@ -241,5 +236,11 @@ def _refuse_to_move(run: Run, endpoint: Endpoint, siblings: Collection[str], *, 
         )
 
 
-def _place_of(endpoint: Endpoint) -> Place:
-    return Place(endpoint.current.base_model, endpoint.current)
+def _place_of(endpoint: Endpoint, model: Model) -> Place:
+    """Where an endpoint answers with a model; with a dry run, where it answers now."""
+    return next((place for place in find_places([endpoint], {model.name})), endpoint.answering[0])
+
+
+def _short_name(run: Run, model: Model) -> str:
+    """The id of a model of this account; the full name of another's, of which an id alone is not found."""
+    return model.model_id if run.gateway.models.full_name(model.model_id) == model.name else model.name

@@ -327,6 +327,20 @@ def _(api, _clock):
     assert api.call("GET", "/routers").json()["routers"] == []
 
 
+@way("answering-deployment", "told")
+def _(api, _clock):
+    ready_deployment(api)
+    assert ask(api).headers["fireworks-deployment"] == PROD
+    assert ask_router(api, "prod")[0].headers["fireworks-deployment"] == PROD
+    assert ask(api, "embeddings").headers["fireworks-deployment"] == PROD
+
+
+@way("answering-deployment", "untold")
+def _(api, _clock):
+    ready_deployment(api)
+    assert "fireworks-deployment" not in ask(api).headers
+
+
 @way("shapes", "kept")
 def _(api, _clock):
     assert "not validated for model" in said(deploy(api, deploymentShape=OTHER_SHAPE))[2]

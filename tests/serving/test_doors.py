@@ -57,7 +57,7 @@ def test_from_a_folder_to_an_answer_and_back_on_the_command_line(fireworks, llam
     assert "model: accounts/acme/models/chat\n" in shown
 
     shown = mlflow_command("get", "--name", "chat").stdout
-    assert "endpoints: {'prod': 'accounts/acme/models/chat#accounts/acme/deployments/prod-3'}" in shown
+    assert "endpoints: {'prod': 'accounts/acme/routers/prod'}" in shown
     assert "tunable: no: it has no huggingFaceUrl" in shown
 
     refused = mlflow_command("delete", "--name", "chat")
@@ -188,7 +188,7 @@ def test_an_endpoint_goes_back_with_the_content(fireworks, client, llamas):
     client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
     client.update_deployment("chat", llamas[1], config=QUIET, endpoint="prod")
     back = client.update_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
-    assert (back["action"], back["address"].partition("#")[0]) == ("restored", "accounts/acme/models/chat")
+    assert (back["action"], back["address"]) == ("restored", "accounts/acme/routers/prod")
     assert client.get_endpoint("prod").model == "accounts/acme/models/chat"
     assert client.predict("chat", {"prompt": "Hello"})["model"] == back["address"]
     other = client.create_endpoint("other", {"model": "chat", **QUIET})
@@ -220,7 +220,7 @@ def test_the_endpoint_command(fireworks, client, llamas):
     assert json.loads(made.stdout)["state"] == "READY"
     assert our_command("update", "--name", "prod", "-C", "max_replicas=2").exit_code == 0
     assert "max_replicas              2" in our_command("get", "--name", "prod").stdout
-    assert "prod  READY  accounts/acme/models/chat#accounts/acme/deployments/prod" in our_command("list").stdout
+    assert "prod  READY  accounts/acme/routers/prod  (1 ready)" in our_command("list").stdout
     assert json.loads(our_command("list", "--json").stdout)[0]["name"] == "prod"
     assert our_command("delete", "--name", "prod", "-C", "hard=true").exit_code == 0
     assert json.loads(our_command("list", "--json").stdout) == []

@@ -21,10 +21,11 @@ def test_an_endpoint_is_ready_when_it_has_answered(world):
     world.base()
     made = create_endpoint(world.run(model="chat"), "prod")
     assert (made["name"], made["state"], made["model"]) == ("prod", "READY", CHAT)
-    assert made["address"] == f"{CHAT}#accounts/acme/deployments/prod"
+    assert (made["address"], made["router"]) == ("accounts/acme/routers/prod",) * 2
+    assert made["deployment"] == "accounts/acme/deployments/prod"
     assert made["endpoint_type"] == "llm/v1/chat"
     assert made["managed"]
-    assert len(world.emulator.calls("completions")) == 1
+    assert len(world.emulator.calls("completions")) == 2  # at its own address, and by way of the router
     assert get_endpoint(world.run(), "prod") == made
     assert list_all(world.run()) == [made]
     assert any("answers" in note for note in world.told.notes)

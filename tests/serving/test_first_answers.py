@@ -50,7 +50,8 @@ def move(world, model, **options):
 @pytest.mark.parametrize("trouble", EARLY, ids=str)
 def test_what_a_fresh_deployment_answers_first_is_waited_out(served, trouble):
     served.emulator.fault("completions", times=12, **trouble)
-    assert move(served, served.second).address == f"{CHAT_2}#accounts/acme/deployments/prod-2"
+    place = move(served, served.second)
+    assert (place.address, place.model) == ("accounts/acme/routers/prod", CHAT_2)
     assert served.deployments() == {"prod-2": "chat-r2"}
 
 
@@ -242,7 +243,7 @@ def test_ids_that_are_taken_though_nothing_shows_them_are_passed_over(world):
     world.emulator.fault("create_deployment", status=409, times=2)
     assert create_endpoint(world.run(model=QWEN), "prod")["deployment"] == "accounts/acme/deployments/prod-3"
     world.emulator.fault("create_deployment", status=409, times=99)
-    with pytest.raises(ConflictError, match="are all taken; choose another name"):
+    with pytest.raises(ConflictError, match="are all taken; choose another endpoint name"):
         create_endpoint(world.run(model=QWEN), "other")
 
 

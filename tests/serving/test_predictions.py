@@ -107,7 +107,7 @@ def test_a_payload_gets_its_whole_answer(served):
     answer = ask(served, {"messages": [HI]})
     assert answer["choices"][0]["message"]["content"] == answer["predictions"][0]
     assert answer["predictions"][0].endswith("hi")
-    assert answer["model"] == "accounts/acme/models/chat#accounts/acme/deployments/prod"
+    assert answer["model"] == "accounts/acme/routers/prod"
     assert set(answer["usage"]) == {"prompt_tokens", "completion_tokens", "total_tokens"}
     json.dumps(answer)
 

@@ -21,6 +21,7 @@ from mlflow_fireworks.serving.rollout import serve_deployment
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
 CHAT, CHAT_2 = "accounts/acme/models/chat", "accounts/acme/models/chat-r2"
+ROUTER = "accounts/acme/routers/prod"
 LORA, LORA_2 = "accounts/acme/models/lora", "accounts/acme/models/lora-r2"
 
 
@@ -48,7 +49,7 @@ def move(world, model, run=None, *, moving=True, siblings=(CHAT, CHAT_2, LORA, L
 
 def test_a_new_revision_takes_over_and_the_old_one_is_retired(served):
     place = move(served, served.second)
-    assert place.address == f"{CHAT_2}#accounts/acme/deployments/prod-2"
+    assert (place.address, place.model) == (ROUTER, CHAT_2)
     assert served.deployments() == {"prod-2": "chat-r2"}
     shown = get_endpoint(served.run(), "prod")
     assert (shown["model"], shown["max_replicas"], shown["scale_to_zero_window"]) == (CHAT_2, 2, "1200s")
@@ -63,7 +64,7 @@ def test_the_old_one_goes_only_after_the_new_one_has_answered(served):
     assert kinds.index("delete_deployment") > kinds.index("update_deployment", created)
 
 
-def test_no_request_fails_while_an_endpoint_moves(served):
+def test_no_request_fails_while_an_endpoint_without_a_router_moves(served):
     """Somebody asks all the time, as `predict` does: the address looked up anew, then one question."""
     from mlflow_fireworks.serving.predictions import choose_place
 
@@ -81,6 +82,7 @@ def test_no_request_fails_while_an_endpoint_moves(served):
                 failed.append(answer.status_code)
         http.close()
 
+    served.emulator.behave("routers=absent-404")
     asking = threading.Thread(target=ask)
     asking.start()
     try:
@@ -100,7 +102,7 @@ def test_the_previous_one_can_be_kept_and_be_gone_back_to_at_once(served):
     made = len(served.emulator.calls("create_deployment"))
     served.clock[0] += 60
     back = move(served, served.first)
-    assert back.address == f"{CHAT}#accounts/acme/deployments/prod"
+    assert (back.address, back.model) == (ROUTER, CHAT)
     assert len(served.emulator.calls("create_deployment")) == made
     assert served.deployments() == {"prod": "chat"}
 
@@ -217,13 +219,13 @@ def test_rules_for_adapters_come_first(world):
 def test_an_adapter_may_have_gpus_of_its_own(world):
     lora = world.adapter()
     place = serve_deployment(world.run(), "mine", lora, {LORA}, live_merge=True, moving=False)
-    assert place.address == f"{LORA}#accounts/acme/deployments/mine"
+    assert (place.address, place.model) == ("accounts/acme/routers/mine", LORA)
 
 
 def test_the_next_revision_of_a_merged_adapter_needs_no_option(world):
     first, second = world.adapter("lora"), world.adapter("lora-r2")
     serve_deployment(world.run(), "prod", first, {LORA}, live_merge=True, moving=False)
-    assert move(world, second).address == f"{LORA_2}#accounts/acme/deployments/prod-2"
+    assert move(world, second).address == ROUTER
     assert world.deployments() == {"prod-2": "lora-r2"}
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_fireworks.emulator.answers.engines import CannotRunError, Engines
 from mlflow_fireworks.emulator.options import Clock, Options
@@ -55,6 +55,23 @@ class NotRoutedError(InferenceError):
 
 
 @dataclass(frozen=True)
+class _Reached:
+    """What a request has reached.
+
+    Args:
+        model: Full name of the model or adapter.
+        deployment: Full name of where it runs.
+        place: How it was addressed; behind a router, what the router led to.
+        is_wrong: Whether its vectors are wrong there.
+    """
+
+    model: str
+    deployment: str
+    place: str
+    is_wrong: bool
+
+
+@dataclass(frozen=True)
 class Inference:
     """Routes inference requests.
 
@@ -89,15 +106,21 @@ class Inference:
             InferenceError: As the data plane words it.
         """
         request = _parse(raw)
-        model, place, wrong = self._route(request["model"])
-        if operation == "embeddings" and wrong:
+        reached = self._route(request["model"])
+        answer = self._answer(operation, request, reached)
+        if self.options.behaviours.has("answering-deployment", "untold"):
+            return answer
+        return replace(answer, headers={**answer.headers, "fireworks-deployment": reached.deployment})
+
+    def _answer(self, operation: str, request: JsonObject, reached: _Reached) -> Response:
+        if operation == "embeddings" and reached.is_wrong:
             return json_response(200, _embeddings(request, same=True))
         if self.engines:
-            return _really_ask(self.engines, operation, model, request)
+            return _really_ask(self.engines, operation, reached.model, request)
         if operation == "embeddings":
             body = _embeddings(request, same=False)
         else:
-            text = f"(local Fireworks: {place} was reached; no model runs here) {_last_words(request)}"
+            text = f"(local Fireworks: {reached.place} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
                 events = _stream(operation, request["model"], text, self.clock())
                 return Response(200, events, {"Content-Type": "text/event-stream"})
@@ -105,8 +128,8 @@ class Inference:
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return Response(200, content, {"Content-Type": "application/json"})
 
-    def _route(self, target: str) -> tuple[str, str, bool]:
-        """The full name of the model that is reached, its place, and whether its vectors are wrong there."""
+    def _route(self, target: str) -> _Reached:
+        """What a request reaches."""
         refusal: InferenceError | None = None
         with self.store.transaction() as transaction:
             # Caught inside, so that a refusal does not undo what the request has set in motion.
@@ -118,7 +141,7 @@ class Inference:
             raise refusal
         name = _full_name(target.partition("#")[0], "models") or str(deployment.body["baseModel"])
         place = f"{name}#{deployment.name}" if "/routers/" in target else target
-        return name, place, bool(deployment.private.get("wrong_vectors"))
+        return _Reached(name, deployment.name, place, bool(deployment.private.get("wrong_vectors")))
 
     def _reach(self, transaction: Transaction, target: str) -> Resource:
         deployment = self._deployment(transaction, target)

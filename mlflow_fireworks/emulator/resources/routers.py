@@ -60,7 +60,7 @@ class Routers:
                 updateTime=timestamp(now, digits=6),
                 createdBy=f"developer@{account}.example",
             )
-            router.private.update(before=[], changed_at=now)
+            self._begin_change(router, [], now)
             transaction.put(router)
         return {**router.body, "createTime": timestamp(now, digits=9), "updateTime": timestamp(now, digits=9)}
 
@@ -93,8 +93,7 @@ class Routers:
             _choose_strategy(router.body, call.body)
             self._check_targets(transaction, router.body)
             router.body["updateTime"] = timestamp(now, digits=6)
-            if router.body["deployments"] != before:
-                router.private = {"before": before, "changed_at": now}
+            self._begin_change(router, before, now)
             transaction.put(router)
         return router.body
 
@@ -131,13 +130,16 @@ class Routers:
 
     def _routed_to(self, router: Resource, *, counts: bool) -> list[str]:
         """Where requests go now: where that is the way, for a while still to where the router pointed before."""
-        private = router.private
-        if self.behaviours.has(_FACT, "slow") and "changed_at" in private:
-            asked = private.setdefault("asked", {})
-            asked = asked if counts else dict(asked)
-            if self.behaviours.lasts(_FACT, asked, self.clock(), private["changed_at"]):
-                return list(private["before"])
+        change = router.private.get("turning")
+        if change and self.behaviours.has(_FACT, "slow"):
+            asked = change["asked"] if counts else dict(change["asked"])
+            if self.behaviours.lasts(_FACT, asked, self.clock(), change["at"]):
+                return list(change["before"])
         return list(router.body["deployments"])
+
+    def _begin_change(self, router: Resource, before: list[str], now: float) -> None:
+        if self.behaviours.has(_FACT, "slow") and router.body["deployments"] != before:
+            router.private["turning"] = {"before": before, "at": now, "asked": {}}
 
     def _find(self, transaction: Transaction, account: str, id_: str) -> Resource | None:
         made = transaction.get("routers", account, id_)
