@@ -27,6 +27,11 @@ _DOUBTED_WHEN_SET = (
     "target_parameters",
     "trainable_token_indices",
 )
+# Ways to begin that take their part out of the base model's weights (peft 0.21, `LoraLayer.update_layer`), so that the
+# adapter fits only what is left of them; `eva`, `orthogonal`, `gaussian` and `mica` leave the base as it is.
+_BASE_CHANGING = re.compile(r"pissa(_niter_\d+)?|olora|corda|loftq|lora_ga", re.IGNORECASE)
+# Weights that LLaVA's and similar trainers save beside an adapter, because PEFT does not know of them.
+_BESIDE_LORA = ("non_lora_trainables.bin", "non_lora_state_dict.bin", "mm_projector.bin")
 _LORA_KEY = re.compile(r"\.([^.]+)\.lora_(?:embedding_)?[AB](?:\.|$)")
 
 
@@ -123,6 +128,49 @@ def find_adapter_doubts(config: Document, family: str | None) -> list[str]:
     if "lm_head" in names and family is not None and not family.startswith(_LM_HEAD_FAMILIES):
         doubts.append(f"changes lm_head, which Fireworks applies for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
     return doubts
+
+
+def changes_its_base(config: Document) -> str | None:
+    """The way in which an adapter began, where that changed the weights of its base model; else None."""
+    way = text_of(config, "init_lora_weights") or ""
+    return way if _BASE_CHANGING.fullmatch(way) else None
+
+
+def find_lost_parts(config: Document, left_out: Iterable[str], converted: str | None) -> list[str]:
+    """What an adapter needs beside its own two files, so that alone it would answer as it was not trained to.
+
+    Args:
+        config: The parsed `adapter_config.json`.
+        left_out: Names of the files beside it.
+        converted: A folder near it with the same adapter for the unchanged base model, as `checkpoint_path`.
+
+    Returns:
+        One line for each, without the file's name.
+    """
+    lost = []
+    if way := changes_its_base(config):
+        remedy = (
+            f"take that one, with -C checkpoint_path={converted}"
+            if converted
+            else ("convert it with save_pretrained(…, path_initial_model_for_weight_conversion=…)")
+        )
+        found = f"; {converted} holds the same adapter converted" if converted else ""
+        lost.append(
+            f"has init_lora_weights={way}, which changed the base model's weights, so it does not fit the original "
+            f"one{found}: {remedy}"
+        )
+    if config.get("alora_invocation_tokens"):
+        lost.append(
+            "has alora_invocation_tokens: an activated LoRA changes only what follows these tokens, and Fireworks "
+            "would apply it to everything: train a LoRA without them"
+        )
+    lost += [
+        f"is only a part of what was trained: {name} beside it holds other layers, which no adapter on Fireworks can "
+        "have: merge both into the base model and deploy that"
+        for name in left_out
+        if name in _BESIDE_LORA
+    ]
+    return lost
 
 
 def _check_modules(modules: object, header: Header | None) -> list[str]:

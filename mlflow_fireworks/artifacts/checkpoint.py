@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from mlflow_fireworks.artifacts.chat_template import TOKENIZER_CONFIG, fold_template, has_template, list_other_templates
 from mlflow_fireworks.artifacts.content import Made, Part
 from mlflow_fireworks.artifacts.documents import Document, texts_of
+from mlflow_fireworks.artifacts.foreign_adapters import describe_foreign_adapter
 from mlflow_fireworks.artifacts.kinds import Open, infer_kind
 from mlflow_fireworks.artifacts.layout import Layout
 from mlflow_fireworks.artifacts.logged_defaults import carry_defaults
@@ -168,6 +169,8 @@ def _is_small(path: str, folders: list[str]) -> bool:
 def _choose_kind(
     files: Mapping[str, Part], documents: Mapping[str, Document], wanted: Kind | None, task: str | None, subject: str
 ) -> Kind:
+    if foreign := describe_foreign_adapter(files):
+        raise CheckpointError(f"{subject} {foreign}")
     is_adapter = ADAPTER_CONFIG in files and any(name in files for name in ADAPTER_WEIGHTS)
     is_whole = MODULES in files or any(is_weights(name) or is_index(name) for name in files if "/" not in name)
     if wanted is Kind.ADDON and not is_adapter:

@@ -2,7 +2,8 @@
 
 ======================  =====================================================================================
 transformers            weights in `model/`, tokenizer and processors in `components/<name>/`; merged
-… with PEFT             the adapter in `peft/`, its base beside it or only named
+… with PEFT             the adapter in `peft/`, its base beside it or only named; after `model.add_adapter` alone in
+                        `model/`
 … save_pretrained=False nothing but a repository and a commit, which are fetched from the Hub
 sentence_transformers   everything in `model.sentence_transformer/`, subfolders included
 pyfunc                  a Hugging Face folder under `artifacts/<key>/`
@@ -20,7 +21,7 @@ from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import Document, child_of, text_of
 from mlflow_fireworks.artifacts.neighbours import complete
 from mlflow_fireworks.artifacts.reference import OpenSource, open_reference
-from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, is_index, is_weights
+from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_index, is_weights
 from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.tree import Tree, join, to_posix
@@ -197,6 +198,8 @@ def _read_transformers(tree: Tree, flavor: Document, open_source: OpenSource, *,
         base = {name: model[name] for name in ("config.json",) if name in model and name not in peft}
         return replace(layout, files={**base, **peft}, task=task, borrowed=frozenset(base), notes=(note,))
     if not any(is_weights(name) or is_index(name) for name in model):
+        if ADAPTER_CONFIG in model and not model.keys().isdisjoint(ADAPTER_WEIGHTS):
+            return _read_lone_adapter(tree, folder, task)
         found = open_reference(tree, flavor, open_source)
         return Layout("transformers", found.address, found.files, tree.mlmodel, task, notes=found.notes)
     components = {name: tree.folder(f"components/{name}") for name in list_components(flavor)}
@@ -212,3 +215,9 @@ def _read_transformers(tree: Tree, flavor: Document, open_source: OpenSource, *,
         links=(*tree.links(folder), *tree.links("components")),
         notes=notes,
     )
+
+
+def _read_lone_adapter(tree: Tree, folder: str, task: str | None) -> Layout:
+    """What `model.add_adapter` leads to: transformers then saves nothing but the adapter, where the model belongs."""
+    note = f"{join(tree.root, folder)}/ holds a LoRA adapter alone, which goes up as an addon"
+    return replace(_read_folder(tree, "transformers", folder), task=task, notes=(note,))

@@ -11,6 +11,7 @@ from mlflow_fireworks.artifacts.adapter import Adapter, find_adapter_warnings, r
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint, make_checkpoint
 from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.context_length import find_context_length
+from mlflow_fireworks.artifacts.conversion import find_converted
 from mlflow_fireworks.artifacts.documents import Fault, text_of
 from mlflow_fireworks.artifacts.evidence import collect_evidence, find_base_names
 from mlflow_fireworks.artifacts.facts import Facts, find_facts
@@ -139,7 +140,7 @@ def build_manifest(
             f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the model from before quantisation, or send this one "
             "with -C allow_quantized=true"
         )
-    doubts = find_doubts(checkpoint)
+    doubts = find_doubts(checkpoint, find_converted(source, checkpoint))
     if not config.force_adapter:
         problems += [f"{doubt}, or send it as it is with -C force_adapter=true" for doubt in doubts]
     # Without all of the weights, each lack of theirs would be found once more.

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlflow_fireworks.artifacts.adapter import find_adapter_doubts, find_adapter_faults
+from mlflow_fireworks.artifacts.adapter import find_adapter_doubts, find_adapter_faults, find_lost_parts
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import (
@@ -176,17 +176,20 @@ def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]
         yield f"{origin} {fault}"
 
 
-def find_doubts(checkpoint: Checkpoint) -> list[str]:
+def find_doubts(checkpoint: Checkpoint, converted: str | None) -> list[str]:
     """What about an adapter Fireworks is not known to apply; nothing for other models.
 
     Args:
         checkpoint: What is to go up.
+        converted: From `find_converted`.
     """
     if checkpoint.kind is not Kind.ADDON or ADAPTER_CONFIG not in checkpoint.documents:
         return []
     family = text_of(checkpoint.document("config.json"), "model_type")
     origin = checkpoint.files[ADAPTER_CONFIG].origin
-    return [f"{origin} {doubt}" for doubt in find_adapter_doubts(checkpoint.document(ADAPTER_CONFIG), family)]
+    config = checkpoint.document(ADAPTER_CONFIG)
+    lost = find_lost_parts(config, checkpoint.left_out, converted)
+    return [f"{origin} {doubt}" for doubt in (*find_adapter_doubts(config, family), *lost)]
 
 
 def _check_weights(

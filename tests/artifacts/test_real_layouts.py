@@ -150,6 +150,18 @@ def test_peft_on_a_hub_model_goes_up_as_an_addon(tmp_path):
     assert any("goes up as an addon" in note for note in addon.notes)
 
 
+def test_adapter_that_transformers_added_itself_goes_up_alone(tmp_path):
+    from peft import LoraConfig
+
+    model, tokenizer = load_llama(make_llama(tmp_path / "llama"))
+    model.add_adapter(LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
+    manifest = plan(log_pipeline(model, tokenizer))
+    assert manifest.kind is Kind.ADDON
+    assert (manifest.flavor, manifest.location) == ("transformers", "model")
+    assert [file.name for file in manifest.files] == ["adapter_config.json", "adapter_model.safetensors"]
+    assert (manifest.adapter.r, manifest.adapter.target_modules) == (8, ("q_proj", "v_proj"))
+
+
 @pytest.mark.parametrize("shard_size", ["1GB", "10KB"])
 def test_peft_on_a_local_model_leaves_its_base_beside_it(tmp_path, monkeypatch, shard_size):
     """MLflow saves that base with the adapter inside its weights; it goes up as the plain model it was."""

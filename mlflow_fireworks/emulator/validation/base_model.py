@@ -7,6 +7,7 @@ where a text is not known, the wording is the emulator's own. Nothing here needs
 from __future__ import annotations
 
 import math
+import posixpath
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -29,6 +30,7 @@ _TOKENIZER_FILES = (
     "vocab.json",
     "tiktoken.model",
 )
+_TIED_HEADS = ("lm_head.weight", "embed_out.weight")
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def check_base_model(files: Mapping[str, UploadedFile], skips: Skips) -> Detecte
     else:
         config = check_config(raw, trust_remote_code=skips.trust_remote_code, quantized=skips.quantized)
     folders = _check_weights(files)
-    warnings = _check_index(files, folders)
+    warnings = _check_index(files, folders, tied=config.get("tie_word_embeddings") is not False)
     if not skips.config_only:
         _check_tokenizer(files)
     return Detected(
@@ -129,7 +131,9 @@ def _check_weights(files: Mapping[str, UploadedFile]) -> dict[str, dict[str, Ten
     return folders
 
 
-def _check_index(files: Mapping[str, UploadedFile], folders: Mapping[str, Mapping[str, Tensor]]) -> list[str]:
+def _check_index(
+    files: Mapping[str, UploadedFile], folders: Mapping[str, Mapping[str, Tensor]], *, tied: bool
+) -> list[str]:
     warnings = []
     for name in sorted(files):
         if not name.endswith(".index.json"):
@@ -139,12 +143,14 @@ def _check_index(files: Mapping[str, UploadedFile], folders: Mapping[str, Mappin
         if not isinstance(weight_map, dict) or not all(isinstance(shard, str) for shard in weight_map.values()):
             raise invalid(f"{name} has no weight_map")
         for shard in sorted(set(weight_map.values())):
-            if (f"{folder}/{shard}" if folder else shard) not in files:
+            if posixpath.normpath(posixpath.join(folder, shard)) not in files:
                 raise invalid(f"{name} refers to {shard}, which was not uploaded")
         if not name.endswith(".safetensors.index.json"):
             continue
         tensors = folders.get(folder, {})
         missing = sorted(set(weight_map) - set(tensors))
+        if tied:  # converters list the head that shares the embedding's weights and is saved once
+            missing = [key for key in missing if not key.endswith(_TIED_HEADS)]
         if missing:
             raise invalid(f"{name} lists tensor {missing[0]!r}, which no safetensors file holds")
         warnings += [f"{name} does not list tensor {key}" for key in sorted(set(tensors) - set(weight_map))]
