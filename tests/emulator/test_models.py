@@ -388,6 +388,30 @@ def test_tensors_missing_from_the_index_are_a_warning(api, files):
     }
 
 
+@pytest.mark.parametrize(("tied", "status"), [(True, 200), (None, 200), (False, 400)])
+def test_tied_head_may_be_listed_and_absent(api, files, tied, status):
+    """Paths with `./` are those of the files, as in any loader."""
+    weight_map = {"model.embed_tokens.weight": "./model.safetensors", "lm_head.weight": "./model.safetensors"}
+    files["model.safetensors.index.json"] = json.dumps({"weight_map": weight_map}).encode()
+    config = json.loads(files["config.json"]) | ({} if tied is None else {"tie_word_embeddings": tied})
+    files["config.json"] = json.dumps(config).encode()
+    api.create("chat")
+    api.upload("chat", files)
+    assert api.validate("chat").status_code == status
+
+
+def test_two_modules_may_hold_tensors_of_one_name(api, files):
+    api.create("chat")
+    api.upload("chat", files | {"2_Dense/model.safetensors": files["model.safetensors"]})
+    assert api.validate("chat").status_code == 200
+
+
+def test_two_files_of_one_folder_may_not(api, files):
+    api.create("chat")
+    api.upload("chat", files | {"more.safetensors": files["model.safetensors"]})
+    assert "more than one safetensors file" in error(api.validate("chat"))[2]
+
+
 def test_a_config_can_be_checked_before_anything_is_created(api):
     def check(config):
         return api.http.post("/v1/validateModelConfig", json={"configJson": config})
