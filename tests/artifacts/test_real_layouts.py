@@ -150,14 +150,14 @@ def test_peft_on_a_hub_model_goes_up_as_an_addon(tmp_path):
     assert any("goes up as an addon" in note for note in addon.notes)
 
 
-def test_adapter_that_transformers_added_itself_goes_up_alone(tmp_path):
+def test_adapter_that_transformers_added_itself_goes_up_alone(tmp_path, monkeypatch):
     from peft import LoraConfig
+    from transformers.integrations import peft as integration
 
+    # Transformers 5.24 asks for a peft that is not published yet.
+    monkeypatch.setattr(integration, "MIN_PEFT_VERSION", "0.15.0", raising=False)
     model, tokenizer = load_llama(make_llama(tmp_path / "llama"))
-    try:
-        model.add_adapter(LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
-    except ValueError as error:  # the newest transformers want a newer peft than may be installed
-        pytest.skip(str(error))
+    model.add_adapter(LoraConfig(r=8, target_modules=["q_proj", "v_proj"], task_type="CAUSAL_LM"))
     manifest = plan(log_pipeline(model, tokenizer))
     assert manifest.kind is Kind.ADDON
     assert (manifest.flavor, manifest.location) == ("transformers", "model")
