@@ -5,6 +5,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from types import TracebackType
@@ -137,12 +138,12 @@ def _leave_if_uncaught(number: int) -> None:
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         show(kind, error, trace)
-        if issubclass(kind, KeyboardInterrupt):
+        is_at_prompt = hasattr(sys, "ps1") or sys.flags.interactive  # where the program goes on
+        if issubclass(kind, KeyboardInterrupt) and not is_at_prompt:
             threading.Thread(target=leave_soon, name="fireworks-signals", daemon=True).start()
 
     def leave_soon() -> None:
-        threading.main_thread().join()  # at Python's prompt it lives on
-        threading.Event().wait(_LAST_WORDS_SECONDS)  # for what the program registered with atexit
+        time.sleep(_LAST_WORDS_SECONDS)  # for what the program registered with atexit
         _flush()
         os._exit(_status(number))
 

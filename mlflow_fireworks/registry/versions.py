@@ -88,6 +88,9 @@ def list_versions(name: str, workspace: Workspace | None = None) -> list[ModelVe
     Raises:
         UnavailableError: The registry does not answer.
     """
+    if "'" in name and '"' in name:  # cannot be written into a filter; what stands before the first of them can
+        beginning = min(name.partition("'")[0], name.partition('"')[0], key=len)
+        return [found for found in search_versions(f"name LIKE '{beginning}%'", workspace) if found.name == name]
     return search_versions(f"name={quote(name)}", workspace)
 
 

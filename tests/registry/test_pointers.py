@@ -14,6 +14,7 @@ from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import write_outcome
 
 NAME = "main.prod.chat"
+BOTH_QUOTES = "both ' and \""
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +23,7 @@ def database(tmp_path_factory):
     folder = tmp_path_factory.mktemp("registry")
     files = make_llama(folder / "llama")
     client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    for name in ("chat", "my chat%20", "it's"):
+    for name in ("chat", "my chat%20", "it's", BOTH_QUOTES):
         client.create_registered_model(name)
         for _ in range(2):
             client.create_model_version(name, files.as_uri())
@@ -200,3 +201,9 @@ def test_what_a_profile_does_not_lead_to_is_told(catalog, tmp_path):
         pin(f"models://prof@databricks/{NAME}")
     with pytest.raises(UnavailableError, match="cannot be asked for models://nobody@databricks"):
         pin(f"models://nobody@databricks/{NAME}@champion")
+
+
+@pytest.mark.parametrize("name", ["chat", "my chat%20", "it's", BOTH_QUOTES])
+def test_the_hint_names_aliases_and_versions_whatever_is_in_the_name(registry, name):
+    with pytest.raises(SourceError, match=r"does not exist in the registry .*; aliases: champion → 1; versions: 2, 1$"):
+        open_source(f"models:/{name}@nobody")
