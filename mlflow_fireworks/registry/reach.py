@@ -5,9 +5,11 @@ huggingface_hub waits without a limit where it is given none.
 """
 
 import re
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 import mlflow
 import requests
@@ -130,6 +132,8 @@ class Reach:
 
 
 _REACH = Reach()
+_FOUND_HOSTS: set[str] = set()
+_PAUSES_SECONDS = (1.0, 2.0)
 
 
 def require_mlflow(uri: str | None = None, *, afresh: bool = False) -> None:
@@ -157,6 +161,43 @@ def require_hub(*, afresh: bool = False) -> None:
         UnavailableError: It does not answer.
     """
     _REACH.require(_HUB, constants.ENDPOINT, afresh=afresh)
+
+
+def require_host(url: str, sleep: Callable[[float], None] = time.sleep) -> None:
+    """See at once whether this machine finds the host that a server signs URLs for.
+
+    MLflow tries again for ten minutes in silence. A host that was found once is left to its patience.
+
+    Args:
+        url: A signed URL.
+        sleep: Waits.
+
+    Raises:
+        UnavailableError: It does not; names the host.
+    """
+    host = urlsplit(url).hostname or ""
+    if host in _FOUND_HOSTS or requests.utils.get_environ_proxies(url):  # a proxy looks hosts up itself
+        return
+    for pause in _PAUSES_SECONDS:
+        if not (reason := _look_up(host)):
+            return
+        sleep(pause)
+    if reason := _look_up(host):
+        raise UnavailableError(
+            f"the server signs URLs for {host}, which this machine does not find ({reason}); that host must be known "
+            "here too, or have the server send the files itself: set MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false",
+            where=host,
+        )
+
+
+def _look_up(host: str) -> str:
+    """Why a host has no address; "" when it has one, which is remembered."""
+    try:
+        socket.getaddrinfo(host, None)
+    except OSError as error:
+        return error.strerror or brief(error)
+    _FOUND_HOSTS.add(host)
+    return ""
 
 
 def _read_patience() -> Patience:

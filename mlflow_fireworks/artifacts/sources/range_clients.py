@@ -30,6 +30,7 @@ from mlflow.utils.rest_utils import http_request
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, RangeError, read_pieces, whole_files_only
 from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads, signs_uploads
+from mlflow_fireworks.registry.reach import require_host
 
 # Azure's client reads all of a range into memory before it gives the first byte.
 _AZURE_BYTES = 1 << 21
@@ -219,6 +220,7 @@ def _open_on_server(repository: HttpArtifactRepository) -> OpenRange:
 
 
 def _get_signed(url: str, headers: Mapping[str, str]) -> Answer:
+    require_host(url)
     seconds, verify = MLFLOW_HTTP_REQUEST_TIMEOUT.get(), not MLFLOW_S3_IGNORE_TLS.get()
     return _take(
         cloud_storage_http_request("get", url, headers=headers, timeout=seconds, verify=verify, stream=True, **_ONE_TRY)

@@ -20,7 +20,7 @@ from mlflow_fireworks.artifacts.sources.ranges import (
 )
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.artifacts.sources.tries import Tries
-from mlflow_fireworks.errors import FireworksError, SourceError
+from mlflow_fireworks.errors import FireworksError, SourceError, UnavailableError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 
@@ -72,6 +72,8 @@ class RelayStore:
         size, name = smallest
         try:
             self._tries.call(name, lambda: self._open_checked(name, size, size - 1, size, None).close())
+        except UnavailableError:  # fetching whole files would end the same way, after ten minutes
+            raise
         except FireworksError as error:  # whatever it is, fetching whole files is still to be tried
             return error.message
         return None
