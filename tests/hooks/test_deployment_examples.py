@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from secrets import token_hex
 
@@ -113,6 +114,62 @@ def test_compose_publishes_ports_on_loopback_only_and_asks_for_what_env_example_
     assert published == ["127.0.0.1:5000:5000", "127.0.0.1:8765:8765"]
     used = set(re.findall(r"\$\{(\w+)", COMPOSE.read_text()))
     assert used == set(fill_in(COMPOSE.with_name(".env.example")))
+
+
+@pytest.mark.parametrize("service", ["postgres", "redis", "mlflow", "hooks", "worker", "register"])
+def test_no_service_of_compose_can_do_more_than_it_must(service):
+    found = yaml.safe_load(COMPOSE.read_text())["services"][service]
+    assert found["read_only"]
+    assert found["cap_drop"] == ["ALL"]
+    assert found["security_opt"] == ["no-new-privileges:true"]
+    assert found["mem_limit"]
+    assert found["pids_limit"]
+    assert not found.keys() & {"privileged", "cap_add", "network_mode", "pid"}
+    if service in ("postgres", "redis"):
+        assert found["user"] == service  # the other image is made for a user of its own
+    else:
+        assert IMAGE.user == 10001
+
+
+def test_only_workers_hold_a_key_of_fireworks_under_compose():
+    services = yaml.safe_load(COMPOSE.read_text())["services"]
+    holders = [name for name, service in services.items() if "FIREWORKS_API_KEY" in service.get("environment", {})]
+    assert holders == ["worker"]
+
+
+@pytest.mark.parametrize("file", ["receiver.yaml", "workers.yaml"])
+def test_no_pod_can_do_more_than_it_must(file):
+    pod = read_manifests(file)[0]["spec"]["template"]["spec"]
+    assert pod["automountServiceAccountToken"] is False
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+    assert not pod.keys() & {"hostNetwork", "hostPID", "hostIPC"}
+    (container,) = pod["containers"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert container["resources"]["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
+    secrets = [source["secretRef"]["name"] for source in container["envFrom"]]
+    assert ("hooks-fireworks" in secrets) == (file == "workers.yaml")
+
+
+def test_the_network_lets_in_webhooks_only_and_keeps_out_of_the_clouds_credentials():
+    both, receiver = read_manifests("network.yaml")
+    deployments = [read_manifests(file)[0] for file in ("receiver.yaml", "workers.yaml")]
+    (chosen,) = both["spec"]["podSelector"]["matchExpressions"]
+    assert chosen["values"] == [deployment["metadata"]["name"] for deployment in deployments]
+    assert "ingress" not in both["spec"]
+    assert both["spec"]["policyTypes"] == ["Ingress", "Egress"]
+    (entry,) = receiver["spec"]["ingress"]
+    (container,) = deployments[0]["spec"]["template"]["spec"]["containers"]
+    assert [port["port"] for port in entry["ports"]] == [port["name"] for port in container["ports"]]
+    reached = [place["ipBlock"] for rule in both["spec"]["egress"] for place in rule.get("to", [])]
+    for address in map(ip_address, ("169.254.169.254", "fd00:ec2::254")):
+        blocks = [block for block in reached if address in ip_network(block["cidr"])]
+        assert blocks
+        assert all(any(address in ip_network(net) for net in block["except"]) for block in blocks)
 
 
 def read_manifests(*files):

@@ -245,7 +245,19 @@ class Compose:
             "init",
         ]
     )
-    _LEFT_OUT = frozenset(["build", "restart", "ports", "stop_grace_period", "cap_drop", "security_opt"])
+    _LEFT_OUT = frozenset(
+        [
+            "build",
+            "restart",
+            "ports",
+            "stop_grace_period",
+            "cap_drop",
+            "security_opt",
+            "user",
+            "mem_limit",
+            "pids_limit",
+        ]
+    )
 
     def __init__(
         self,

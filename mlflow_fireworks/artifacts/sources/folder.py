@@ -43,15 +43,18 @@ def list_folder(root: Path) -> Listing:
         SourceError: The folder itself cannot be read.
     """
     real_root = os.path.realpath(root)
-    inside = [Path(real_root)]
-    if Path(real_root).parent.name == "snapshots":
-        inside.append(Path(real_root).parent.parent / "blobs")
     listing = Listing()
     try:
-        _list_into(listing, real_root, "", inside, (real_root,))
+        _list_into(listing, real_root, "", _homes(root), (real_root,))
     except OSError as error:
         raise SourceError(f"cannot read the folder {root}: {brief(error)}; check its permissions") from error
     return listing
+
+
+def _homes(root: Path) -> list[Path]:
+    """The folders that a file of this one may lie in, without links in their own paths."""
+    real = Path(os.path.realpath(root))
+    return [real, *(at.parent.parent / "blobs" for at in (real, *real.parents) if at.parent.name == "snapshots")]
 
 
 def _list_into(listing: Listing, folder: str, prefix: str, inside: list[Path], ancestors: tuple[str, ...]) -> None:
@@ -136,11 +139,13 @@ class FolderStore:
         """The file itself; it stays where it is.
 
         Raises:
-            SourceError: The file has vanished.
+            SourceError: The file has vanished, or leads out of the folder now.
         """
         path = self.path(name)
         if not path.is_file():
             raise SourceError(f"{path} has vanished since the folder was listed")
+        if not any(Path(os.path.realpath(path)).is_relative_to(home) for home in _homes(self._root)):
+            raise SourceError(f"{path} leads out of the folder, which it did not when that was listed")
         yield path
 
     def expect(self, uses: Mapping[str, int]) -> None:

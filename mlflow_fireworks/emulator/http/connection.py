@@ -107,6 +107,9 @@ class Connection(BaseHTTPRequestHandler):
             self._body = None
             self._send(refusal(400, Code.INVALID_ARGUMENT, str(error)))
             return
+        if request.is_of_web_page:
+            self._send(refusal(403, Code.PERMISSION_DENIED, "the local Fireworks answers programs, not web pages"))
+            return
         try:
             self._exchange(request, self._body)
         except ConnectionError:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from urllib.parse import urlsplit
 
 from typing_extensions import Self
 
@@ -35,6 +36,20 @@ class Request:
         """Read a request head and find its route."""
         path, _, query = target.partition("?")
         return cls(method, path, query, headers, routes.match(method, path))
+
+    @property
+    def is_of_web_page(self) -> bool:
+        """Whether a web page in somebody's browser sends it, be it under a name that was bound to this machine anew.
+
+        The emulator takes any key and has an admin plane, so that it may be driven by programs of this machine only.
+        """
+        host, origin = f"//{self.headers.get('host', '')}", self.headers.get("origin", "")
+        try:
+            named = {urlsplit(host).hostname, urlsplit(origin).hostname}
+        except ValueError:
+            return True
+        is_foreign = not named <= {None, "127.0.0.1", "localhost", "::1"}
+        return is_foreign or origin == "null" or self.headers.get("sec-fetch-site") == "cross-site"
 
     @property
     def at_storage(self) -> bool:
