@@ -87,6 +87,9 @@ def check_jobs(deployment: str, queue_url: str | None) -> Iterator[Check]:
     for held in snapshot.held:
         if any(job.deployment == deployment for job in held.jobs):
             yield note("hooks", held.describe(), held.command)
+    for hold in snapshot.holds:
+        if hold.is_about(last):
+            yield note("hooks", hold.describe(), hold.command)
 
 
 def _need(subject: str, text: str, load: Callable[[], object]) -> Check:
@@ -131,6 +134,8 @@ def _check_queue(snapshot: Snapshot) -> Iterator[Check]:
         )
     for held in snapshot.held:
         yield note("approval", held.describe(), held.command)
+    for hold in snapshot.holds:
+        yield note("hold", hold.describe(), hold.command)
     yield _check_comparison(snapshot)
 
 

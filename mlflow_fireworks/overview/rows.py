@@ -115,5 +115,6 @@ def _describe_work(jobs: Sequence[Job], snapshot: Snapshot) -> str | None:
             size = job.progress.size
             moved = f" ({format_bytes(job.progress.moved)} of {format_bytes(size)})" if size else ""
             return f"{doing or snapshot.describe(job)}{moved}, to {job.subject}"
-    held = [item for item in snapshot.held if any(job in jobs for job in item.jobs)]
-    return held[0].describe() if held else None
+    held = [item.describe() for item in snapshot.held if any(job in jobs for job in item.jobs)]
+    held += [hold.describe() for hold in snapshot.holds if any(hold.is_about(job) for job in jobs)]
+    return held[0] if held else None
