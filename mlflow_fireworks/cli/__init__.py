@@ -6,15 +6,11 @@ importing MLflow takes seconds, and nobody should wait for a list of commands.
 
 import click
 
-from mlflow_fireworks.cli.menu import Menu, load_group
-
-_HOOKS_PACKAGES = dict.fromkeys(
-    ("huey", "jinja2", "prometheus_client", "starlette", "uvicorn"), "pip install 'mlflow-fireworks[hooks]'"
-)
+from mlflow_fireworks.cli.menu import Menu, load_command
 
 _HOOKS = Menu(
     "hooks",
-    lambda: load_group("mlflow_fireworks.hooks.commands", "hooks", _HOOKS_PACKAGES),
+    lambda: load_command("mlflow_fireworks.hooks.commands", "hooks"),
     {
         "approve": "Let RULE start GPUs, within its limits; without RULE, all rules that wait for it.",
         "check": (
@@ -44,7 +40,7 @@ _HOOKS = Menu(
 
 main = Menu(
     "main",
-    lambda: load_group("mlflow_fireworks.cli.commands", "main"),
+    lambda: load_command("mlflow_fireworks.cli.commands", "main"),
     {
         "doctor": (
             "Find out why something does not work: the account, this machine and the registries, or the "

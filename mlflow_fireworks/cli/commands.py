@@ -2,12 +2,12 @@
 
 import sys
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar
 
 import click
 
+from mlflow_fireworks.cli.menu import load_command
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.config import option_table, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
@@ -48,7 +48,7 @@ class LazyGroup(click.Group):
         if cmd_name not in self.lazy:
             return super().get_command(ctx, cmd_name)
         module, name = self.lazy[cmd_name]
-        command: click.Command = getattr(import_module(module), name)
+        command: click.Command = load_command(module, name)
         return command
 
 

@@ -1,10 +1,13 @@
 """Groups of commands that are listed here and made elsewhere, so that `--help` costs no import of MLflow."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from importlib import import_module
 from typing import Any
 
 import click
+
+_OF_THE_HOOKS = ("huey", "jinja2", "prometheus_client", "starlette", "uvicorn")
+"""Where mlflow-skinny takes the place of MLflow, these may be missing."""
 
 
 class Menu(click.Group):
@@ -46,22 +49,23 @@ class Menu(click.Group):
             formatter.write_dl([(name, lines[name]) for name in self.list_commands(ctx)])
 
 
-def load_group(module: str, name: str, packages: Mapping[str, str] | None = None) -> click.Group:
-    """A group from its module.
+def load_command(module: str, name: str, packages: Collection[str] = _OF_THE_HOOKS) -> Any:
+    """A command, or a group of them, from its module.
 
     Args:
         module: Its dotted name.
-        name: Of the group in it.
-        packages: Modules that may be missing, and what to install then.
+        name: Of the command in it.
+        packages: What may be missing, as it is imported and installed.
 
     Raises:
         ClickException: One of them is missing.
     """
     try:
-        group: click.Group = getattr(import_module(module), name)
+        return getattr(import_module(module), name)
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
-        if remedy := (packages or {}).get(missing):
-            raise click.ClickException(f"this needs {missing}, which is not installed: {remedy}") from None
+        if missing in packages:
+            raise click.ClickException(
+                f"this needs {missing}, which is not installed: pip install {' '.join(packages)}"
+            ) from None
         raise
-    return group
