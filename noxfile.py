@@ -1,4 +1,4 @@
-"""Where it is proved to run: `nox` for all of it, `nox -l` for the list, `nox -s oldest-3.10` for one.
+"""Where it is proved to run: `nox` for all of it, `nox -l` for the list, `nox -s lowest` for one.
 
 Each session has an environment of its own. The newest releases are those of the day; README.md says which were seen.
 """
@@ -45,8 +45,8 @@ def read_floors() -> list[str]:
 
 
 @nox.session(python=PYTHONS)
-@nox.parametrize("hub", HUBS)
-@nox.parametrize("mlflow", MLFLOWS)
+@nox.parametrize("hub", list(HUBS))
+@nox.parametrize("mlflow", list(MLFLOWS))
 def matrix(session: nox.Session, mlflow: str, hub: str) -> None:
     """Oldest and newest of MLflow, the Hub's client and Python."""
     session.install("-e", ".[redis]", MLFLOWS[mlflow], HUBS[hub], *TOOLS)
@@ -64,7 +64,7 @@ def lowest(session: nox.Session) -> None:
 
 @nox.session(python=PYTHONS)
 def newest(session: nox.Session) -> None:
-    """The newest of everything, before-releases left out."""
+    """The newest release of everything."""
     session.install("-e", ".[redis]", "--upgrade", *TOOLS)
     run_tests(session)
 
