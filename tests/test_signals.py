@@ -28,7 +28,7 @@ HEED_SIGINT = "import signal, sys; signal.signal(signal.SIGINT, signal.default_i
 MLFLOW = HEED_SIGINT + "sys.argv[0] = 'mlflow'\nfrom mlflow.cli import cli\ncli()"
 OURS = HEED_SIGINT + "sys.argv[0] = 'mlflow-fireworks'\nfrom mlflow_fireworks.cli import main\nmain()"
 LIBRARY = HEED_SIGINT + "from mlflow.deployments import get_deploy_client\n"
-CREATE = "get_deploy_client('fireworks:/acme').create_deployment('chat', sys.argv[1])\n"
+CREATE = "get_deploy_client('fireworks:/acme').create_deployment('chat', sys.argv[1], config={'relay': 'off'})\n"
 
 KEYS = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
 
@@ -154,7 +154,8 @@ def test_the_wait_for_gpus_ends_by_the_signal_and_says_what_is_billed(tmp_path, 
 def test_what_mlflow_still_fetches_in_its_pool_holds_nothing_up(number, code, bucket, tmp_path):
     """A real server that hands out signed URLs, and a store behind it that would take minutes."""
     environ = {"MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD": "true", "MLFLOW_MULTIPART_DOWNLOAD_CHUNK_SIZE": "4000000"}
-    words = ["deployments", "create", "-t", "fireworks:/acme", "--name", "chat", "-m"] if code is MLFLOW else []
+    words = ["deployments", "create", "-t", "fireworks:/acme", "--name", "chat", "-C", "relay=off", "-m"]
+    words = words if code is MLFLOW else []
     with (
         Emulator() as emulator,
         throttled(bucket, Link(500_000)) as slow,
@@ -166,7 +167,8 @@ def test_what_mlflow_still_fetches_in_its_pool_holds_nothing_up(number, code, bu
 
         stop(process, number)
 
-    assert process.returncode == (-number if code is MLFLOW else 128 + number)
+    # Python itself ends a program of a KeyboardInterrupt that nobody catches by SIGINT, if it gets as far.
+    assert process.returncode in ([-number] if code is MLFLOW else [128 + number, -signal.SIGINT])
     assert len(emulator.calls("put_object")) < 6
 
 
