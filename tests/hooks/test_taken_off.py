@@ -41,7 +41,7 @@ def filled_registry(tmp_path_factory):
 
 
 @pytest.fixture
-def registry(filled_registry, tmp_path, monkeypatch):
+def local_registry(filled_registry, tmp_path, monkeypatch):
     shutil.copy(filled_registry, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return mlflow.MlflowClient()
@@ -102,11 +102,11 @@ class Days:
 
 
 @pytest.fixture
-def days(fireworks, registry, tmp_path):
+def days(fireworks, local_registry, tmp_path):
     made = []
 
     def days(**rule):
-        made.append(Days(tmp_path, registry, **rule))
+        made.append(Days(tmp_path, local_registry, **rule))
         return made[-1]
 
     yield days
@@ -172,7 +172,7 @@ HANDS = [
 @pytest.mark.parametrize(("hand", "after", "reason"), HANDS)
 @pytest.mark.parametrize("fresh_queue", [False, True], ids=["same queue", "other machine"])
 def test_what_a_person_took_off_stays_off_for_an_hour_and_the_next_promotion_brings_it_back(  # noqa: PLR0917
-    days, client, tmp_path, registry, hand, after, reason, fresh_queue
+    days, client, tmp_path, local_registry, hand, after, reason, fresh_queue
 ):
     hooks = days()
     hooks.set_alias(1)
@@ -190,21 +190,21 @@ def test_what_a_person_took_off_stays_off_for_an_hour_and_the_next_promotion_bri
     (hold,) = shown.holds
     assert reason in hold.reason
     assert hold.command == f"mlflow-fireworks hooks resume chat --queue {hooks.queue.path}"
-    assert reason in registry.get_model_version("chat", "2").tags["fireworks.taken_off"]
+    assert reason in local_registry.get_model_version("chat", "2").tags["fireworks.taken_off"]
     assert "1 hold by hand" in shown.describe_retried()
     assert reason in hooks.command("check")
     assert [what for what, who, _ in hooks.history() if who == "person"] in (["rollback"], ["removal"])
     # The alias moves on, which nobody tells but the registry: that is a promotion.
-    registry.set_registered_model_alias("chat", "champion", "3")
+    local_registry.set_registered_model_alias("chat", "champion", "3")
     hooks.compare()
     assert served(client)["prod"].startswith("chat")
     assert client.get_deployment("chat")["version"] == "3"
     assert take_snapshot(hooks.queue).holds == () or hooks.compare().holds == []
     # And back to the version that was taken off before: one more.
-    registry.set_registered_model_alias("chat", "champion", "2")
+    local_registry.set_registered_model_alias("chat", "champion", "2")
     hooks.compare()
     assert client.get_deployment("chat")["version"] == "2"
-    assert "fireworks.taken_off" not in registry.get_model_version("chat", "2").tags
+    assert "fireworks.taken_off" not in local_registry.get_model_version("chat", "2").tags
     assert hooks.compare().describe(None) == "nothing to do"
 
 
@@ -284,12 +284,12 @@ def test_what_was_asked_for_before_a_person_deleted_the_endpoint_does_not_start_
     assert ("promotion", "event", "held") in hooks.history()
 
 
-def test_what_nobody_took_off_is_still_brought_where_its_pointer_shows(days, client, registry):
+def test_what_nobody_took_off_is_still_brought_where_its_pointer_shows(days, client, local_registry):
     hooks = days()
-    registry.set_registered_model_alias("chat", "champion", "1")
+    local_registry.set_registered_model_alias("chat", "champion", "1")
     hooks.compare()
     assert served(client) == {"prod": "chat"}
-    registry.set_registered_model_alias("chat", "champion", "2")  # whose event is lost
+    local_registry.set_registered_model_alias("chat", "champion", "2")  # whose event is lost
     hooks.compare()
     assert served(client) == {"prod": "chat-r2"}
     assert hooks.history() == [("promotion", "reconcile", "done")] * 2
@@ -297,8 +297,9 @@ def test_what_nobody_took_off_is_still_brought_where_its_pointer_shows(days, cli
 
 def test_the_history_tells_who_asked_for_what(days, client):
     hooks = days()
-    hooks.set_alias(1)
-    hooks.set_alias(2)
+    for version in (1, 2):
+        done = hooks.set_alias(version)
+        assert done.state is State.DONE, done.error
     roll_back(client)
     hooks.compare()
     lines = json.loads(hooks.command("history", "--json"))
