@@ -24,7 +24,8 @@ class Fault:
 
     Args:
         kind: `reset`, `stall` or `close` after so many bytes; or a `status` in place of an answer; `whole` (200 with
-            all), `encoded`, `longer`, `shorter` (another Content-Length), `shifted` (another range).
+            all), `encoded`, `longer`, `shorter` (another Content-Length), `shifted` (another range); `replace`: the
+            object is another one (`body`) from now on.
         after: Bytes of the range that are sent before.
         status: The status.
         headers: Sent along with it.
@@ -56,15 +57,19 @@ class RangedServer:
         self.headers = {}  # of each object
         self.url = ""
         self.open = 0
+        self._digests = {}
 
     def fail(self, name, *faults):
         self.faults[name] = list(faults)
 
     def etag(self, name):
-        return f'"{hashlib.md5(self.files[name]).hexdigest()}"'
+        content = self.files[name]
+        if self._digests.get(name, (None,))[0] is not content:  # once for each content: it may be large
+            self._digests[name] = content, hashlib.md5(content).hexdigest()
+        return f'"{self._digests[name][1]}"'
 
     def generation(self, name):
-        return str(int(hashlib.md5(self.files[name]).hexdigest()[:12], 16))
+        return str(int(self.etag(name)[1:13], 16))
 
     @contextmanager
     def running(self):
@@ -75,6 +80,13 @@ class RangedServer:
 class _Handler(BaseHTTPRequestHandler):
     store: RangedServer
     protocol_version = "HTTP/1.1"
+
+    def do_HEAD(self):
+        name = unquote(urlsplit(self.path).path).rpartition("/")[2]
+        self.send_response(200 if name in self.store.files else 404)
+        self.send_header("Content-Length", str(len(self.store.files.get(name, b""))))
+        self.send_header("ETag", self.store.etag(name) if name in self.store.files else "")
+        self.end_headers()
 
     def do_GET(self):
         self.store.open += 1
@@ -98,11 +110,13 @@ class _Handler(BaseHTTPRequestHandler):
             return
         content = store.files[name]
         asked = self.headers.get("x-ms-range") or self.headers.get("Range")
-        first, last = map(int, (asked or f"bytes=0-{len(content) - 1}").removeprefix("bytes=").split("-"))
-        last = min(last, len(content) - 1)
+        begin, _, end = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
+        first, last = int(begin), min(int(end or len(content) - 1), len(content) - 1)
         store.asked.append((name, first, last))
         waiting = store.faults.get(name)
         fault = waiting.pop(0) if waiting else Fault("none")
+        if fault.kind == "replace":
+            content = store.files[name] = fault.body
         condition = self.headers.get("If-Match") or query.get("ifGenerationMatch", [None])[0]
         store.conditions.append(condition)
         if fault.kind == "status":
