@@ -22,15 +22,21 @@ _HOOKS = Menu(
             "Show the last webhooks and what became of each, newest first; the first place to look when nothing "
             "happened."
         ),
+        "history": (
+            "Show every promotion, hold, rollback and removal, oldest first: who asked for it, and how it ended."
+        ),
+        "hold": (
+            "Promote nothing of a rule or a deployment for now; events are kept, and the newest counts afterwards."
+        ),
         "jobs": "Show the jobs, newest first.",
         "reconcile": "Compare the registry with Fireworks and enqueue what is missing; needs no webhooks.",
         "register": (
             "Make the webhooks that the rules need, on the MLflow server and on the Hub, and test them end to end."
         ),
+        "resume": "End a hold, or bring back what somebody rolled back, deleted or scaled to zero.",
         "retry": "Try a job that failed again, at once.",
         "run": (
-            "Do what the rules say about one event, here and now, without receiver or queue; for a job that was "
-            "started by it."
+            "Do what the rules say about one event, here and now, without a receiver; for a job that was started by it."
         ),
         "serve": "Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface.",
         "worker": "Do the work that other processes take in; any number may run on one Redis.",
