@@ -46,5 +46,5 @@ def test_a_registry_in_a_database_names_what_is_missing(tmp_path):
 def test_commands_of_the_hooks_name_what_is_missing(command):
     result = run("mlflow-fireworks", *command)
     assert result.returncode == 1
-    assert "which is not installed: pip install huey jinja2" in result.stderr
+    assert "which is not installed: pip install huey prometheus_client" in result.stderr
     assert len(result.stderr.splitlines()) == 1

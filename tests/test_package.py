@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-OF_THE_HOOKS = {"huey", "jinja2", "prometheus_client", "starlette", "uvicorn"}
+OF_THE_HOOKS = {"huey", "prometheus_client", "starlette", "uvicorn"}
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-_OF_THE_HOOKS = ("huey", "jinja2", "prometheus_client", "starlette", "uvicorn")
+_OF_THE_HOOKS = ("huey", "prometheus_client", "starlette", "uvicorn")
 """Where mlflow-skinny takes the place of MLflow, these may be missing."""
 
 
