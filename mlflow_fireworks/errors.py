@@ -7,6 +7,8 @@
     │   └── NoVersionError          a model URI that names none of the versions of a registered model
     ├── CredentialsError            no API key was found, or it cannot be one
     ├── SourceError                 the model URI leads to nothing that can be read
+    │   ├── RangeError              a store sent something else than the part of a file that it was asked for
+    │   └── ReplacedError           a file is not the one that was planned any more
     ├── CheckpointError             the artifacts hold nothing (or too much) that Fireworks can serve
     │   └── PreflightError          …or a checkpoint with faults; carries all of them
     ├── ConflictError               the name is taken by something else
@@ -120,6 +122,14 @@ class SourceError(FireworksError):
     """A model URI that leads to nothing that can be read."""
 
     code = mlflow_codes.RESOURCE_DOES_NOT_EXIST
+
+
+class RangeError(SourceError):
+    """A store sent something else than the part of a file that it was asked for."""
+
+
+class ReplacedError(SourceError):
+    """A file is not the one that was planned any more."""
 
 
 class CheckpointError(FireworksError):

@@ -6,6 +6,7 @@ from mlflow_fireworks.probe.points import Finding, Point
 from mlflow_fireworks.probe.session import Session
 
 CATALOGUE = "/v1/accounts/fireworks/models"
+_ABSENT = (404, 501)
 _WRONG_KEY = "fw_mlflowfireworksprobe0"
 
 
@@ -59,7 +60,8 @@ def _filters(session: Session) -> Finding:
 
 def _routers(session: Session) -> Finding:
     reply = session.call("GET", f"/v1/{session.parent}/routers", params={"pageSize": "1"})
-    return Finding(_yes_or_no(reply))
+    ways = {True: "offered"} if reply.is_success else {reply.status == status: f"absent-{status}" for status in _ABSENT}
+    return Finding(_yes_or_no(reply), {"routers": ways[True]} if True in ways else {})
 
 
 def _quotas(session: Session) -> Finding:

@@ -44,7 +44,7 @@ UNTIED = {
     "Llama's default": ({"tie_word_embeddings": None}, LLAMA),
     "stated against the default": ({"model_type": "gemma2", "tie_word_embeddings": False}, LLAMA),
     "another shape": (
-        {"tie_word_embeddings": True},
+        {"tie_word_embeddings": True, "vocab_size": 16},
         {**LLAMA, "lm_head.weight": np.zeros((16, 259), np.float16)},
     ),
 }

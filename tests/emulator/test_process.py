@@ -115,7 +115,9 @@ def test_the_temporary_folder_that_a_kill_leaves_goes_with_the_next_start(spawn,
 
     assert not orphan.exists()
     assert home.exists()
-    Api(url).create("chat")
+    api = Api(url)
+    api.create("chat")
+    api.close()
     living.send_signal(signal.SIGTERM)
     living.wait(timeout=10)
     assert not home.exists()

@@ -20,6 +20,8 @@ TRIES = {
     errors.BusyError: AS_LONG_AS_ASKED,
     errors.CredentialsError: 1,
     errors.SourceError: AS_LONG_AS_ASKED,
+    errors.RangeError: AS_LONG_AS_ASKED,
+    errors.ReplacedError: AS_LONG_AS_ASKED,
     errors.CheckpointError: 1,
     errors.PreflightError: 1,
     errors.ConflictError: FEW,

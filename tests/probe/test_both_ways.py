@@ -5,7 +5,7 @@ from probe.test_probe import probe
 
 from mlflow_fireworks.emulator.behaviours import FACTS, PROFILES, Behaviours
 
-NEEDS_GPUS = {"routing", "bare-model"}
+NEEDS_GPUS = {"routing", "bare-model", "router-changes", "router-sleep", "auto-routers", "answering-deployment"}
 NAMES = {fact.name for fact in FACTS} - NEEDS_GPUS
 TOGETHER = {word for words in PROFILES.values() for word in words}
 APART = [

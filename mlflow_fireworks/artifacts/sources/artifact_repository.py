@@ -18,10 +18,10 @@ from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
 from mlflow_fireworks.artifacts.sources.range_clients import find_encoded, find_opener
-from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, ReplacedError
+from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
 from mlflow_fireworks.artifacts.sources.tries import status_of
-from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, ReplacedError, SourceError
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
@@ -153,7 +153,7 @@ def open_from(repository: ArtifactRepository, folder: str) -> OpenRange:
     prefix = f"{folder}/" if folder else ""
 
     def open_below(name: str, begin: int, end: int, version: str | None) -> Answer:
-        with _final_told(repository, name, may_be_denied=version is not None):
+        with _final_told(repository, name, was_read=version is not None):
             holder = _find_holder(repository)
             with _ONE_AT_A_TIME:
                 open_range = find_opener(holder)
@@ -177,13 +177,14 @@ def _find_holder(repository: ArtifactRepository) -> ArtifactRepository:
 
 
 @contextmanager
-def _final_told(repository: ArtifactRepository, name: str, *, may_be_denied: bool = False) -> Iterator[None]:
+def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool = False) -> Iterator[None]:
     """Turn failures that will not pass into one line.
 
     Args:
         repository: Which is asked.
         name: For the file.
-        may_be_denied: It was read before, so a refusal may pass with credentials that are fresh.
+        was_read: It was read before, so a refusal may pass with credentials that are fresh, and the version of then is
+            asked for.
     """
     try:
         yield
@@ -191,9 +192,9 @@ def _final_told(repository: ArtifactRepository, name: str, *, may_be_denied: boo
         raise
     except Exception as error:
         status = status_of(error)
-        if status == HTTPStatus.PRECONDITION_FAILED:
+        if was_read and status == HTTPStatus.PRECONDITION_FAILED:
             raise ReplacedError("it has another version now") from None
-        if not _is_final(error) or (may_be_denied and status in _DENIALS):
+        if not _is_final(error) or (was_read and status in _DENIALS):
             raise
         place = hide_credentials(repository.artifact_uri)
         raise SourceError(

@@ -27,8 +27,8 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import cloud_storage_http_request
 from mlflow.utils.rest_utils import http_request
 
-from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, RangeError, read_pieces, whole_files_only
-from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, read_pieces, whole_files_only
+from mlflow_fireworks.errors import RangeError, SourceError
 from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads, signs_uploads
 from mlflow_fireworks.registry.reach import require_host
 

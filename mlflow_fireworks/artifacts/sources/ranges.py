@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import BinaryIO
 
-from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.errors import RangeError, ReplacedError
 from mlflow_fireworks.http import TransientError
 
 # Of a download that breaks, at most so much is fetched again; and pieces of this size stay in a core's cache.
@@ -42,14 +42,6 @@ OpenRange = Callable[[str, int, int, str | None], Answer]
 """Asks for a file's bytes from a first one up to another, of the version that an earlier answer told (None: any).
 
 SourceError means that another try is useless; any other exception is tried again."""
-
-
-class RangeError(SourceError):
-    """A store sent something else than the range that it was asked for."""
-
-
-class ReplacedError(SourceError):
-    """A file is not the one that was planned any more."""
 
 
 def whole_files_only(name: str, begin: int, end: int, version: str | None) -> Answer:  # noqa: ARG001 - an OpenRange

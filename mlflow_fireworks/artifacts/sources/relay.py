@@ -13,14 +13,12 @@ from typing import BinaryIO
 from mlflow_fireworks.artifacts.sources.ranges import (
     Answer,
     OpenRange,
-    RangeError,
     RangeStream,
-    ReplacedError,
     check_answer,
 )
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.artifacts.sources.tries import Tries
-from mlflow_fireworks.errors import FireworksError, SourceError, UnavailableError
+from mlflow_fireworks.errors import FireworksError, RangeError, ReplacedError, SourceError, UnavailableError
 from mlflow_fireworks.http import Retry, TransientError
 from mlflow_fireworks.progress import Reporter
 
