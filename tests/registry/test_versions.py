@@ -154,9 +154,9 @@ def test_the_reason_names_no_password_of_the_address():
 @pytest.mark.parametrize("knows_ranges", [True, False])
 def test_files_are_read_through_every_kind_of_session(hub, file_url, make_session, knows_ranges):
     hub.knows_ranges = knows_ranges
-    with make_session() as session:
-        with hub_versions.open_stream(file_url, {"Range": "bytes=0-999"}, 5.0, session) as (headers, pieces):
-            first = next(iter(pieces))
+    asked = {"Range": "bytes=0-999"}
+    with make_session() as session, hub_versions.open_stream(file_url, asked, 5.0, session) as (headers, pieces):
+        first = next(iter(pieces))
     assert ("content-range" in headers) == knows_ranges
     assert first[:1000] == FILES["model.safetensors"][:1000]
 
