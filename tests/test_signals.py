@@ -138,6 +138,7 @@ def test_the_wait_for_validation_ends_by_the_signal(tmp_path, number):
 def test_the_wait_for_gpus_ends_by_the_signal_and_says_what_is_billed(tmp_path, number):
     words = ["endpoint", "create", "-t", "fireworks:/acme", "--name", "prod", "-C", "model=chat"]
     with Emulator(clock=lambda: 1.7e9) as emulator:  # time stands still, so nothing ever comes up
+        emulator.set_transition("deployments", seconds=600)
         with creating(emulator, make_llama(tmp_path / "llama")) as process:
             process.communicate(timeout=60)
         with started(emulator, OURS, *words) as process:

@@ -64,8 +64,8 @@ def ask(api):
     ("counted", "routing", "least"),
     [
         ("changes", "at-once", 4),
-        pytest.param("all", "at-once", 25, marks=pytest.mark.slow),
-        pytest.param("all", "slow:2", 25, marks=pytest.mark.slow),
+        pytest.param("all", "at-once", 20, marks=pytest.mark.slow),
+        pytest.param("all", "slow:2", 20, marks=pytest.mark.slow),
     ],
 )
 def test_a_move_that_dies_at_any_request_ends_right_when_it_is_run_again(world, when, counted, routing, least):

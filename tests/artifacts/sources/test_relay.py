@@ -188,12 +188,11 @@ def test_silent_store_is_given_up_and_asked_again(kind, monkeypatch, reporter):
 def test_refusals_in_the_middle_may_pass(kind, monkeypatch, reporter):
     with opened(kind, monkeypatch, reporter) as (store, served, part):
         assert store.read_beginning("weights", 8) == WEIGHTS[:8]
-        faults = []
         for status in (403, 401, 429, 500, 503):
-            faults += [Fault("close", 2**19), Fault("status", status=status, headers=(("Retry-After", "0"),))]
-        served.fail("weights", *faults)
-        assert read(part) == WEIGHTS
-        assert served.faults["weights"] == []
+            refusal = Fault("status", status=status, headers=(("Retry-After", "0"),))
+            served.fail("weights", Fault("close", 2**19), refusal)
+            assert read(part) == WEIGHTS
+            assert served.faults["weights"] == []
     assert "secret" not in str(reporter.warnings)
 
 
