@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from functools import partial
 from typing import Any
 
-from mlflow_fireworks.deployments import Deployments
+from mlflow_fireworks.deployments import Deployments, describe_serving
 from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
 from mlflow_fireworks.errors import ConflictError, FireworksError
 from mlflow_fireworks.gateway.revisions import Revision
@@ -38,7 +38,7 @@ def check_deployment(deployments: Deployments, name: DeploymentName) -> Iterator
         yield look("model", lambda: _check_unfinished(run, name, unfinished))
     if current.stamp:
         yield from _check_tags(current.stamp.source)
-    shown = deployments.get(name, None)
+    shown = describe_serving(found, deployments.list_endpoints())
     for endpoint in shown["endpoints"]:
         yield look("endpoint", partial(_check_endpoint, run, EndpointName(endpoint)))
         if behind := shown["endpoints_behind"].get(endpoint):

@@ -18,6 +18,7 @@ from mlflow_fireworks.hooks.queue import OF_PEOPLE, Queue, open_queue
 from mlflow_fireworks.hooks.receiver import plan_jobs
 from mlflow_fireworks.hooks.registration import explain_missing_webhooks
 from mlflow_fireworks.hooks.rules import load_rules
+from mlflow_fireworks.hooks.snapshot import open_if_there
 from mlflow_fireworks.options import JSON
 from mlflow_fireworks.run import user_name
 from mlflow_fireworks.terminal import say, say_json
@@ -124,11 +125,8 @@ def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str)
 
 def _open_if_there(url: str | None) -> Queue | None:
     """The queue, for those who only look; None when there is none yet, or it does not answer."""
-    path = locate_queue(url)
-    if "://" not in path and not Path(path).expanduser().exists():
-        return None
     try:
-        return open_queue(path, patience=OF_PEOPLE)
+        return open_if_there(url)
     except UnavailableError as error:
         say(f"{error.message}; which rules are approved is not known", err=True)
         return None

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -290,10 +290,19 @@ def read_snapshot(queue_url: str | None) -> Snapshot | None:
     Raises:
         UnavailableError: The storage does not answer.
     """
+    queue = open_if_there(queue_url)
+    if queue is None:
+        return None
+    with closing(queue):
+        return take_snapshot(queue)
+
+
+def open_if_there(queue_url: str | None) -> Queue | None:
+    """The queue, for those who only look, as of `read_snapshot`."""
     path = locate_queue(queue_url)
     if "://" not in path and not Path(path).expanduser().exists():
         return None
-    return take_snapshot(open_queue(path, patience=OF_PEOPLE))
+    return open_queue(path, patience=OF_PEOPLE)
 
 
 class View:

@@ -170,10 +170,10 @@ def _opened(target: str) -> AbstractContextManager[Deployments]:
 def _collect(target: str, name: str | None, snapshot: Snapshot | None, *, others: bool) -> Iterator[Row]:
     with _opened(target) as deployments:
         if name is not None:
-            deployments.find(DeploymentName(name))  # with its words for a name that there is not
-        for row in collect_rows(deployments, snapshot, others=others or name is not None):
-            if name in (None, row.name):
-                yield row
+            found = [deployments.find(DeploymentName(name))]
+        else:
+            found = [item for item in deployments.list_existing().values() if item.is_managed or others]
+        yield from collect_rows(deployments, found, snapshot)
 
 
 def _read_queue(queue_url: str | None) -> Snapshot | None:

@@ -1,6 +1,6 @@
 """What is said of a deployment in one line: from Fireworks, the registry and the hooks' queue."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -64,18 +64,17 @@ class Row:
         return f"{name} ({self.replicas.get(name, '')}{behind})"
 
 
-def collect_rows(deployments: Deployments, snapshot: Snapshot | None, *, others: bool = False) -> Iterator[Row]:
-    """All deployments of an account, in the order of the alphabet.
+def collect_rows(deployments: Deployments, found: Iterable[Deployment], snapshot: Snapshot | None) -> Iterator[Row]:
+    """One row for each deployment.
 
     Args:
         deployments: Of the account.
+        found: Which of them.
         snapshot: The hooks' queue; None where there is none.
-        others: Those too that this plugin did not make.
     """
     endpoints = deployments.list_endpoints()
-    for found in deployments.list_existing().values():
-        if found.is_managed or others:
-            yield _make_row(found, endpoints, snapshot)
+    for deployment in found:
+        yield _make_row(deployment, endpoints, snapshot)
 
 
 def _make_row(found: Deployment, endpoints: Mapping[EndpointName, Endpoint], snapshot: Snapshot | None) -> Row:
