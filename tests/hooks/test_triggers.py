@@ -265,7 +265,7 @@ def test_a_version_that_the_alias_left_during_the_upload_is_never_served_and_a_r
         registry.promote(2)  # no event tells of it
         door.refuse()
         failed = wait_until(lambda: [job for job in jobs_of(hooks) if job["attempts"]], "a try has failed")
-        assert "registry" in failed[0]["error"]
+        assert str(door.port) in failed[0]["error"]
         door.open()
         wait_until(lambda: "prod" in endpoints(), "the endpoint is there")
         (job,) = finish(hooks)
