@@ -36,8 +36,10 @@ from mlflow_fireworks.serving.taken_off import (
     correct_tags,
     done_by_hand,
     find_taken_off,
+    forget_replaced,
     note_endpoint_deleted,
     note_place,
+    note_replaced,
     note_taken_off,
     switch_on,
 )
@@ -147,6 +149,8 @@ class Deployments:
         if endpoint:
             self.check_endpoint(name, endpoint)
         outcome = self._pipeline.update(name, model_uri, flavor) if model_uri else self._pipeline.finish(name)
+        if model_uri and outcome.has_changed:
+            note_replaced(self.run, self._pipeline.deployment(name), outcome.stamp.revision)
         if not endpoint and outcome.model is not None:
             self._mention_endpoints(name, outcome.model)
         return self._go_on(outcome, endpoint, moving=True)
@@ -165,14 +169,18 @@ class Deployments:
         Raises:
             FireworksError: One line that says what happened and what to do.
         """
-        if self.exists(name):
-            return self._pipeline.update(name, model_uri)
-        try:
-            return self._pipeline.create(name, model_uri)
-        except ConflictError:
-            if not self.exists(name):
-                raise
-            return self._pipeline.update(name, model_uri)  # somebody was faster
+        existing = self._pipeline.find(name)
+        if existing is None:
+            try:
+                return self._pipeline.create(name, model_uri)
+            except ConflictError:
+                existing = self._pipeline.find(name)
+                if existing is None:
+                    raise
+        outcome = self._pipeline.update(name, model_uri)  # also when somebody was faster
+        if not outcome.dry_run:
+            forget_replaced(self.run, existing)
+        return outcome
 
     def delete(self, name: DeploymentName, endpoint: EndpointName | None) -> None:
         """Delete all revisions; with an endpoint, only take its adapter off that. The registry's tags tell it.
@@ -208,10 +216,6 @@ class Deployments:
         if deleted and endpoint and not self.run.endpoint_config.unused:
             note_endpoint_deleted(self.run, endpoint)
         return deleted
-
-    def exists(self, name: DeploymentName) -> bool:
-        """Whether there is a deployment of that name."""
-        return self._pipeline.find(name) is not None
 
     def find(self, name: DeploymentName) -> Deployment:
         """One deployment with its revisions.

@@ -11,7 +11,7 @@ they were made in (their numbers) and the one they were last asked for in (their
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.stamps import Hand, RevisionStamp, TakenOff
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.names import DeploymentName
 
@@ -49,6 +49,16 @@ class Revision:
         return self.stamp.turn if self.stamp and self.stamp.turn is not None else self.number
 
     @property
+    def source(self) -> str:
+        """The model URI it was made from; "" for a model that the plugin did not make."""
+        return self.stamp.source if self.stamp else ""
+
+    @property
+    def taken_off(self) -> TakenOff | None:
+        """What somebody did to it; None for nothing."""
+        return self.stamp.taken_off if self.stamp else None
+
+    @property
     def is_ready(self) -> bool:
         """Whether it can be deployed on GPUs."""
         return self.model.state == READY
@@ -81,6 +91,18 @@ class Deployment:
     def unfinished(self) -> Revision | None:
         """Of those that are not READY, the one asked for last; None when all are."""
         return max((revision for revision in self.revisions if not revision.is_ready), key=_order, default=None)
+
+    @property
+    def replaced(self) -> tuple[Revision, ...]:
+        """Those that somebody put other content in the place of, with no promotion since, the last of them last."""
+        marked = ((revision.taken_off, revision) for revision in self.revisions)
+        found = [(mark.since, revision) for mark, revision in marked if mark and mark.hand is Hand.REPLACEMENT]
+        return tuple(revision for _, revision in sorted(found, key=lambda pair: pair[0]))
+
+    def before(self, number: int) -> Revision | None:
+        """Which would be current without one of the revisions; None when no other is READY."""
+        others = (revision for revision in self.revisions if revision.is_ready and revision.number != number)
+        return max(others, key=_order, default=None)
 
     def number_of(self, model: str) -> int | None:
         """The number of the revision whose model has that full name; None when it is not one of this deployment."""

@@ -28,6 +28,7 @@ _REVISION = re.compile(
 _ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)(?P<direct> router=no)?")
 _ROUTER = re.compile(r"MLflow endpoint, by mlflow-fireworks(?P<keeps> \(keeps the previous\))?")
 _TIME = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.\d+)?(Z|[+-]\d\d:\d\d)$")
+_TOLD = re.compile(r"(?P<reason>.+?)(?:, by (?P<by>[^\s,]+))?, (?P<since>\S+)", re.DOTALL)
 _NOT_YET = "no"
 _REASON_MAX = 120
 
@@ -38,6 +39,7 @@ class Hand(str, Enum):
     ROLLBACK = "rollback"
     REMOVAL = "removal"
     PAUSE = "pause"
+    REPLACEMENT = "replacement"
 
 
 @dataclass(frozen=True)
@@ -67,9 +69,11 @@ class TakenOff:
 
     @classmethod
     def of_text(cls, hand: Hand, text: str) -> Self:
-        """What `describe()` has written, as far as others need it: when, and all else in words."""
-        reason, _, since = text.rpartition(", ")
-        return cls(hand, reason, since) if reason and parse_time(since) else cls(hand, text)
+        """What `describe()` has written: when, by whom, and all else in words."""
+        found = _TOLD.fullmatch(text)
+        if found is None or not parse_time(found["since"]):
+            return cls(hand, text)
+        return cls(hand, found["reason"], found["since"], found["by"] or "")
 
     def __str__(self) -> str:
         """In one word, for a stamp or a tag."""

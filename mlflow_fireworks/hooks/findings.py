@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.errors import FireworksError, UnavailableError
-from mlflow_fireworks.gateway.revisions import Deployment
+from mlflow_fireworks.gateway.revisions import Deployment, Revision
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.stamps import Hand, TakenOff
 from mlflow_fireworks.gateway.wire import READY
@@ -38,6 +38,7 @@ class Finding:
         endpoint: What the job's endpoint is now; None when it is not up.
         taken_off: What somebody did to it after it was there; None when nobody did.
         was_deleted: Whether the deployment itself is what is gone.
+        by_hand: By whom what the pointer shows was put there, without a promotion; None when nobody did.
     """
 
     rule: Rule
@@ -46,6 +47,7 @@ class Finding:
     endpoint: Endpoint | None = None
     taken_off: TakenOff | None = None
     was_deleted: bool = False
+    by_hand: TakenOff | None = None
 
     @property
     def starts_endpoint(self) -> bool:
@@ -167,13 +169,16 @@ def _look_at(target: str) -> _Account:
 def _compare(rule: Rule, job: Job, account: _Account, memory: _Memory) -> Finding:
     endpoint = account.endpoints.get(EndpointName(job.endpoint)) if job.endpoint else None
     missing = _describe_missing(job, account, memory.done)
+    existing = account.deployments.get(DeploymentName(job.deployment))
+    replaced = existing.replaced if existing and not missing else ()
     return Finding(
         rule,
         job,
         missing,
         endpoint if endpoint and is_up(endpoint) else None,
         _find_taken_off(rule, job, account, memory, is_missing=bool(missing)),
-        DeploymentName(job.deployment) not in account.deployments,
+        existing is None,
+        replaced[-1].taken_off if replaced else None,
     )
 
 
@@ -184,8 +189,8 @@ def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
     current = existing.current
     if current.model.state != READY:
         return f"'{job.deployment}' is {current.model.state}"
-    if not _holds_version(existing, job, done):
-        return f"'{job.deployment}' holds {_source_of(existing) or 'something this plugin did not make'}"
+    if not _holds_version(current, job, done):
+        return f"'{job.deployment}' holds {current.source or 'something this plugin did not make'}"
     if job.endpoint:
         endpoint = account.endpoints.get(EndpointName(job.endpoint))
         if endpoint is None or not find_places([endpoint], {current.model.name}):
@@ -193,26 +198,24 @@ def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
     return ""
 
 
-def _holds_version(existing: Deployment, job: Job, done: Job | None) -> bool:
-    """Whether the current revision is what the pointer shows, or another version with the same content."""
-    same = done is not None and done.version == job.version and done.result.get("model") == existing.current.model.name
-    return same or _source_of(existing) == job.subject.pin(job.version)
-
-
-def _source_of(existing: Deployment) -> str:
-    return existing.current.stamp.source if existing.current.stamp else ""
+def _holds_version(revision: Revision, job: Job, done: Job | None) -> bool:
+    """Whether a revision is what the pointer shows, or another version with the same content."""
+    same = done is not None and done.version == job.version and done.result.get("model") == revision.model.name
+    return same or revision.source == job.subject.pin(job.version)
 
 
 def _find_taken_off(rule: Rule, job: Job, account: _Account, memory: _Memory, *, is_missing: bool) -> TakenOff | None:
     """What somebody did to the very version that a pointer shows, by whatever is known of it."""
     existing = account.deployments.get(DeploymentName(job.deployment))
-    if existing and _holds_version(existing, job, memory.done):
+    if existing and _holds_version(existing.current, job, memory.done):
         if found := find_on_endpoint(rule, job, existing, account.endpoints, account.gone):
             return found
         if is_missing and _was_on_endpoint(memory.done, job):
             return TakenOff(Hand.REMOVAL, f"it was taken off endpoint '{job.endpoint}', not with this plugin")
     if not is_missing:
         return None
+    if existing and any(_holds_version(revision, job, memory.done) for revision in existing.replaced):
+        return existing.replaced[-1].taken_off
     newest = memory.newest
     if newest and newest.state is State.HELD and newest.asks_for_the_same_as(job):
         return TakenOff.of_text(Hand.REMOVAL, newest.error)
@@ -227,13 +230,11 @@ def _was_on_endpoint(done: Job | None, job: Job) -> bool:
 def _find_deleted(job: Job, account: _Account, done: Job | None) -> TakenOff | None:
     """Whether somebody deleted what a version was made into: the registry's tags and the last promotion tell it."""
     existing = account.deployments.get(DeploymentName(job.deployment))
-    text = f"deployment '{job.deployment}' was deleted, not with this plugin"
-    if existing is None and done and done.action == "promote" and done.version == job.version:
-        tags = read_tags(job.subject, job.version)
-        return TakenOff.of_text(Hand.REMOVAL, tags.get(TAKEN_OFF) or text)
-    if job.subject.is_on_hub:
-        return None
     tags = read_tags(job.subject, job.version)
+    told = tags.get(TAKEN_OFF, "") if tags.get("fireworks.state") == "DELETED" else ""  # else of what was done before
+    text = told or f"deployment '{job.deployment}' was deleted, not with this plugin"
+    if existing is None and done and done.action == "promote" and done.version == job.version:
+        return TakenOff.of_text(Hand.REMOVAL, text)
     model = tags.get("fireworks.model", "")
     if tags.get("fireworks.deployment") != job.deployment or not model.startswith(account.prefix):
         return None

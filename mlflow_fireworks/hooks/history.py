@@ -6,8 +6,9 @@ from typing import Any
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
+from mlflow_fireworks.gateway.stamps import TakenOff, parse_time
 from mlflow_fireworks.hooks.holds import Hold
-from mlflow_fireworks.hooks.jobs import Job, UnixTime, format_time, read_record, to_bytes, to_json
+from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, format_time, read_record, to_bytes, to_json
 
 _EVENT, _COMPARISON, _PERSON = "event", "reconcile", "person"
 
@@ -17,7 +18,7 @@ class Entry(BaseModel):
 
     Args:
         at: Unix time in seconds at which it was over, or a person did it.
-        what: `promotion` or `removal`; of holds `hold`, `resume`, `rollback`, `removal` or `pause`.
+        what: `promotion` or `removal`; of holds `hold`, `resume`, `rollback`, `removal`, `pause` or `replacement`.
         who: `event`, `reconcile` or `person`.
         by: Name of the user, where a person is known to have asked for it.
         rule: Title of the rule; "" for what was held without one.
@@ -84,6 +85,17 @@ class Entry(BaseModel):
         fields = _fields_of(hold.job) if hold.job else {"deployment": hold.what}
         told = {"by": by or hold.by, "reason": hold.reason, "at": time.time() if by else hold.since}
         return cls(what=what, who=_PERSON, outcome=outcome, **fields | told)
+
+    @classmethod
+    def of_hand(cls, job: Job, done: TakenOff) -> "Entry":
+        """What somebody promoted without the hooks.
+
+        Args:
+            job: What would have promoted it.
+            done: What it replaced.
+        """
+        told = {"by": done.by, "at": parse_time(done.since), "reason": done.reason, "job": ""}
+        return cls(what="promotion", who=_PERSON, outcome=State.DONE.value, **_fields_of(job) | told)
 
     def tell(self) -> dict[str, Any]:
         """For scripts."""

@@ -53,6 +53,16 @@ class Hold(BaseModel):
         """Whether a promotion is held by it."""
         return job.key == self.job.key if self.job else self.what in (job.rule, job.deployment)
 
+    def is_same_act(self, other: "Hold", since: float) -> bool:
+        """Whether another hold tells of what this one does, perhaps found by other traces: of one version, no later.
+
+        Args:
+            other: The other.
+            since: Unix time in seconds of what it tells of; 0 when that is not known.
+        """
+        versions = {hold.job.version for hold in (self, other) if hold.job}
+        return len(versions) == 1 and (0 < since <= self.since or self.reason == other.reason)
+
     def is_over(self, now: float) -> bool:
         """Whether it has ended by itself."""
         return bool(self.until) and self.until <= now

@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, UnavailableError
-from mlflow_fireworks.gateway.stamps import TakenOff
+from mlflow_fireworks.gateway.stamps import TakenOff, parse_time
 from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.costs import describe_starts
 from mlflow_fireworks.hooks.findings import Finding, compare
@@ -16,10 +16,12 @@ from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State, newest_of_each
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rules
-from mlflow_fireworks.hooks.taken_off import hold_of
+from mlflow_fireworks.hooks.taken_off import accept_by_hand, hold_of
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.promotion import write_removal, write_taken_off
 from mlflow_fireworks.registry.workspaces import in_workspace
+
+_ENDED_BADLY = (State.DEAD, State.HELD)
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def _enqueue_missing(queue: Queue, rules: Rules, *, dead_too: bool, approve: boo
         if finding.taken_off and not is_busy:
             taken_off.append(_leave_off(queue, finding))
         elif not finding.missing:
-            continue
+            _go_on_from(queue, finding)
         elif is_busy:
             waiting.append(finding.job.deployment)
         elif newest is not None and newest.asks_for_the_same_as(finding.job) and newest.state in passed_over:
@@ -128,7 +130,7 @@ def _leave_off(queue: Queue, finding: Finding) -> Hold:
     assert found is not None  # noqa: S101 - for the type checker: the caller has looked
     hold = hold_of(job, found, queue.path)
     known = queue.holds.find(hold.key)
-    if known and known.reason == hold.reason and (not found.since or known.since == hold.since):
+    if known and known.is_same_act(hold, parse_time(found.since)):
         return known
     if not found.since:  # nobody knows when; from now on, so that what is asked for later counts
         found = replace(found, since=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -138,6 +140,14 @@ def _leave_off(queue: Queue, finding: Finding) -> Hold:
     logger.warning("%s; bring it back with: %s", hold.describe(), hold.command)
     _correct_tags(finding, found)
     return hold
+
+
+def _go_on_from(queue: Queue, finding: Finding) -> None:
+    """The pointer shows by now what somebody had put there by hand: as if it had been promoted, and told as that."""
+    if finding.by_hand is None:
+        return
+    queue.history.add(Entry.of_hand(finding.job, finding.by_hand), f"{finding.job.key} {finding.by_hand.since}")
+    accept_by_hand(finding.job)
 
 
 def _holding_on_error(
@@ -197,17 +207,17 @@ def _correct_tags(finding: Finding, found: TakenOff) -> None:
 
 
 def _clear_failures(queue: Queue, jobs: Iterable[Job], wanted: Mapping[str, Finding]) -> None:
-    """End the failures that nobody can mend: of what no rule asks for any more, or what is right by now.
+    """End the failures that nobody can mend, and what was left off: no rule asks for it, or it is right by now.
 
     They are superseded, not dismissed: who asks for the same again gets it.
     """
     for job in newest_of_each(jobs).values():
         finding = wanted.get(job.key)
-        if job.state is not State.DEAD or (finding and finding.missing):
+        if job.state not in _ENDED_BADLY or (finding and (finding.missing or finding.taken_off)):
             continue
         reason = "Fireworks is as it should be by now" if finding else "no rule asks for it any more"
         with queue.locks.hold(job.key) as held:
             now = queue.ledger.find(job.id)
-            if held and now and now.state is State.DEAD and queue.ledger.is_newest(now):
-                logger.info("%s: %s; the failure of job %s is over", job.deployment, reason, job.id)
+            if held and now and now.state in _ENDED_BADLY and queue.ledger.is_newest(now):
+                logger.info("%s: %s; job %s is over", job.deployment, reason, job.id)
                 queue.ledger.save(now, state=State.SUPERSEDED, error=f"{reason} ({now.error})")

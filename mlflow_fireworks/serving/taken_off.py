@@ -106,6 +106,32 @@ def note_taken_off(
         correct_tags(run, [revision], {TAKEN_OFF: taken_off.describe()})
 
 
+def note_replaced(run: Run, deployment: Deployment, number: int) -> None:
+    """Write down that the user of this run has put other content in the place of what was current.
+
+    Args:
+        run: The account and the options.
+        deployment: As it is now.
+        number: Of the revision that holds it.
+    """
+    before = deployment.before(number)
+    if before is None:
+        return
+    done = done_by_hand(run, Hand.REPLACEMENT, f"revision {before.number} was replaced by revision {number}")
+    _change(run, before.model.name, lambda stamp: replace(stamp, taken_off=done))
+
+
+def forget_replaced(run: Run, deployment: Deployment) -> None:
+    """A promotion came after what somebody put in the place of others; that does not count any more.
+
+    Args:
+        run: The account and the options.
+        deployment: As it was before the promotion.
+    """
+    for revision in deployment.replaced:
+        _change(run, revision.model.name, lambda stamp: replace(stamp, taken_off=None))
+
+
 def note_endpoint_deleted(run: Run, endpoint: Endpoint) -> None:
     """Write down that the user of this run has deleted an endpoint, for all that it served.
 

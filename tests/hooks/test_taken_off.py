@@ -135,6 +135,11 @@ def delete_deployment(client):
     client.delete_deployment("chat", {"cascade": True, **QUIET})
 
 
+def deploy_another(client):
+    """A version that no pointer shows: what somebody does who has a correction at hand."""
+    client.update_deployment("chat", "models:/chat/3", endpoint="prod", config=QUIET)
+
+
 def roll_back_elsewhere(client):
     """With another tool, as far as the hooks can see: no stamp and no tag tells of it."""
     client.update_endpoint("prod", {"model": "accounts/acme/models/chat", **QUIET})
@@ -159,6 +164,7 @@ HANDS = [
     pytest.param(roll_back, {"prod": "chat"}, "endpoint 'prod' was rolled back from revision 2 to 1", id="rollback"),
     pytest.param(delete_endpoint, {}, "endpoint 'prod' was deleted", id="endpoint deleted"),
     pytest.param(delete_deployment, {}, "deployment 'chat' was deleted", id="deployment deleted"),
+    pytest.param(deploy_another, {"prod": "chat-r3"}, "revision 2 was replaced by revision 3", id="another version"),
     pytest.param(
         roll_back_elsewhere, {"prod": "chat"}, "endpoint 'prod' was moved to accounts/acme/models/chat", id="moved"
     ),
@@ -193,7 +199,7 @@ def test_what_a_person_took_off_stays_off_for_an_hour_and_the_next_promotion_bri
     assert reason in local_registry.get_model_version("chat", "2").tags["fireworks.taken_off"]
     assert "1 hold by hand" in shown.describe_retried()
     assert reason in hooks.command("check")
-    assert [what for what, who, _ in hooks.history() if who == "person"] in (["rollback"], ["removal"])
+    assert [what for what, who, _ in hooks.history() if who == "person"] in (["rollback"], ["removal"], ["replacement"])
     # The alias moves on, which nobody tells but the registry: that is a promotion.
     local_registry.set_registered_model_alias("chat", "champion", "3")
     hooks.compare()
@@ -208,7 +214,7 @@ def test_what_a_person_took_off_stays_off_for_an_hour_and_the_next_promotion_bri
     assert hooks.compare().describe(None) == "nothing to do"
 
 
-@pytest.mark.parametrize(("hand", "after", "reason"), HANDS[:3])
+@pytest.mark.parametrize(("hand", "after", "reason"), HANDS[:4])
 def test_who_sets_the_alias_again_gets_it_back(days, client, hand, after, reason):
     hooks = days()
     hooks.set_alias(1)
@@ -224,7 +230,7 @@ def test_who_sets_the_alias_again_gets_it_back(days, client, hand, after, reason
     assert hooks.compare().holds == []
 
 
-@pytest.mark.parametrize(("hand", "after", "reason"), [*HANDS[:2], HANDS[4]])
+@pytest.mark.parametrize(("hand", "after", "reason"), [*HANDS[:2], HANDS[3], HANDS[5]])
 @pytest.mark.parametrize("compared", [True, False], ids=["found by comparing", "not looked at yet"])
 def test_resume_brings_it_back(  # noqa: PLR0917
     days, client, hand, after, reason, compared
@@ -312,6 +318,36 @@ def test_the_history_tells_who_asked_for_what(days, client):
     told = hooks.command("history")
     assert f"by person ({rolled['by']}): endpoint 'prod' was rolled back from revision 2 to 1" in told
     assert "promotion  done        chat on prod 1 -> 2  by event" in told
+
+
+def test_what_somebody_deployed_without_the_hooks_is_in_the_history_once_a_pointer_shows_it(days, client):
+    hooks = days()
+    hooks.set_alias(1)
+    time.sleep(1.1)
+    deploy_another(client)
+    hooks.registry.set_registered_model_alias("chat", "champion", "3")
+    hooks.compare()
+    assert hooks.compare().describe(None) == "nothing to do"
+    assert hooks.history() == [("promotion", "event", "done"), ("promotion", "person", "done")]
+    assert "revision 1 was replaced by revision 2" in hooks.command("history")
+    hooks.registry.set_registered_model_alias("chat", "champion", "1")  # whose event is lost
+    hooks.compare()
+    assert served(client) == {"prod": "chat"}
+
+
+def test_what_was_asked_for_before_somebody_deployed_another_version_is_not_promoted(days, client):
+    hooks = days()
+    hooks.set_alias(1)
+    asked = time.time()
+    time.sleep(1.1)
+    deploy_another(client)
+    hooks.registry.set_registered_model_alias("chat", "champion", "2")
+    assert hooks.set_alias(2, asked).state is State.HELD
+    hooks.pass_an_hour()
+    assert client.get_deployment("chat")["version"] == "3"
+    time.sleep(1.1)
+    assert hooks.set_alias(2).state is State.DONE
+    assert client.get_deployment("chat")["version"] == "2"
 
 
 def test_a_hold_of_what_is_not_there_is_refused_with_what_is(days):
