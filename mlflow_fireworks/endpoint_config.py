@@ -151,8 +151,8 @@ class EndpointConfig(BaseModel):
     progress: Literal["auto", "bar", "lines", "none"] = Field(default="auto", description="as for deployments")
     force: Bool = Field(
         default=False,
-        description="also change or delete an endpoint that this plugin did not make, and start one without the shape"
-        " that its model or adapters need",
+        description="also change or delete an endpoint that this plugin did not make, start one without the shape"
+        " that its model or adapters need, and take vectors of another length than the checkpoint's",
     )
 
     @property

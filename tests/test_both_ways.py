@@ -195,12 +195,15 @@ def models():
         "quantized": str(quantized),
         "adapter": str(adapter),
         "embedder": str(make_embedder(folder / "embedder")),
+        "projected": str(make_embedder(folder / "projected", projection=8)),
     }
 
 
 def content_of(fact, job):
-    if job in ("adapter", "embedding"):
-        return models()[{"adapter": "adapter", "embedding": "embedder"}[job]]
+    if job == "adapter":
+        return models()["adapter"]
+    if job == "embedding":
+        return models()["projected" if fact == "projections" else "embedder"]
     return models().get({"many-files": "many", "quantized": "quantized"}.get(fact, "second"))
 
 

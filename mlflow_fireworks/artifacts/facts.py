@@ -17,6 +17,7 @@ from mlflow_fireworks.artifacts.documents import (
 )
 from mlflow_fireworks.artifacts.parameters import count_by_headers, count_by_index
 from mlflow_fireworks.artifacts.safetensors import Header
+from mlflow_fireworks.artifacts.vector_length import find_vector_length
 from mlflow_fireworks.config import Kind
 
 # safetensors' words in those of `config.json`.
@@ -47,6 +48,7 @@ class Facts:
         moe: Whether it is a mixture of experts.
         has_chat_template: Whether its tokenizer knows how to write a chat.
         supports_image_input: Whether it takes images.
+        vector_length: Of an embedding model, how many numbers a vector has.
     """
 
     architectures: tuple[str, ...] = ()
@@ -57,6 +59,7 @@ class Facts:
     moe: bool | None = None
     has_chat_template: bool | None = None
     supports_image_input: bool | None = None
+    vector_length: int | None = None
 
 
 def find_facts(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> Facts:
@@ -80,6 +83,7 @@ def find_facts(checkpoint: Checkpoint, headers: Mapping[str, Header]) -> Facts:
         moe=any((number_of(part, *_EXPERT_KEYS) or 0) > 1 for part in with_language_model(config)),
         has_chat_template=has_template(checkpoint.document(TOKENIZER_CONFIG)),
         supports_image_input=_takes_images(checkpoint),
+        vector_length=find_vector_length(checkpoint),
     )
 
 

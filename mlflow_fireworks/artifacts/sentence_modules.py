@@ -35,11 +35,14 @@ _MARKS = {
 
 
 def read_modules(files: Mapping[str, Part]) -> list[Document]:
-    """The entries of `modules.json`: {"idx", "name", "path", "type"} each; none when there is no readable one."""
-    if MODULES not in files:
-        return []
+    """The entries of `modules.json`; none when there is no readable one."""
+    return parse_modules(files[MODULES].read()) if MODULES in files else []
+
+
+def parse_modules(data: bytes) -> list[Document]:
+    """The entries of a `modules.json`: {"idx", "name", "path", "type"} each; none when it is not readable."""
     try:
-        content = json.loads(files[MODULES].read())
+        content = json.loads(data)
     except (ValueError, RecursionError):
         return []
     return [entry for entry in content if isinstance(entry, dict)] if isinstance(content, list) else []
@@ -55,7 +58,7 @@ def lift_transformer(files: dict[str, Part]) -> tuple[dict[str, Part], list[Docu
         The files, their modules, and a note where something was moved.
     """
     modules = read_modules(files)
-    low = next((text_of(module, "path") for module in modules if _class_of(module) == "Transformer"), None)
+    low = next((text_of(module, "path") for module in modules if class_of(module) == "Transformer"), None)
     if not low or "config.json" in files or f"{low}/config.json" not in files:
         return files, modules, []
     lifted = {name.removeprefix(f"{low}/"): part for name, part in files.items()}
@@ -85,13 +88,13 @@ def find_misfit(modules: Sequence[Document], settings: Document) -> str | None:
         path = _path_of(module)
         for mark, what in _MARKS.items():
             if path.startswith(mark) or f".{mark}" in f".{path}." or path.endswith(mark):
-                return f"{what} ({_class_of(module)})"
+                return f"{what} ({class_of(module)})"
     if "maxsim" in str(settings.get("similarity_fn_name")).lower():
         return f"{_MULTI} (MaxSim)"
     for module in modules:
-        if is_own_class(module) or _class_of(module) in _DENSE:
+        if is_own_class(module) or class_of(module) in _DENSE:
             continue
-        return f"a model with the module {_class_of(module)}, which is no part of a dense transformer"
+        return f"a model with the module {class_of(module)}, which is no part of a dense transformer"
     return None
 
 
@@ -102,7 +105,7 @@ def find_module_fault(files: Mapping[str, Part], modules: Sequence[Document]) ->
     if not modules:
         return Fault("is not a list of modules")
     for module in modules:
-        path, kind = text_of(module, "path"), _class_of(module)
+        path, kind = text_of(module, "path"), class_of(module)
         if not path:
             continue
         if kind in _WITH_SETTINGS and f"{path}/config.json" not in files:
@@ -117,9 +120,10 @@ def is_own_class(module: Document) -> bool:
     return not _path_of(module).startswith(("sentence_transformers.", "pylate."))
 
 
+def class_of(module: Document) -> str:
+    """The name of a module's class, without its path, which differs between versions of sentence-transformers."""
+    return _path_of(module).rpartition(".")[2]
+
+
 def _path_of(module: Document) -> str:
     return text_of(module, "type") or ""
-
-
-def _class_of(module: Document) -> str:
-    return _path_of(module).rpartition(".")[2]

@@ -194,6 +194,12 @@ FACTS: tuple[Fact, ...] = (
         "a tutorial and the cookbook say silent; guarded is what a user would want",
     ),
     Fact(
+        "projections",
+        "a projection (Dense) among the modules of an embedding model",
+        {"applied": "vectors have its length", "left-out": "they have the transformer's"},
+        "no documentation says which modules of sentence-transformers are run",
+    ),
+    Fact(
         "account",
         "the state of every account",
         {

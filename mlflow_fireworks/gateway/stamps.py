@@ -24,6 +24,7 @@ _REVISION = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
     r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?(?: on=(?P<endpoint>\S+))?(?: off=(?P<off>\S+))?"
+    r"(?: dim=(?P<vector_length>\d+))?"
 )
 _ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)(?P<direct> router=no)?")
 _ROUTER = re.compile(r"MLflow endpoint, by mlflow-fireworks(?P<keeps> \(keeps the previous\))?")
@@ -99,6 +100,8 @@ class RevisionStamp:
         turn: When it was last asked for, counted like the revisions; None when that was when it was made.
         endpoint: The endpoint that it was put on since; "" for none.
         taken_off: That somebody took it off again; None when nobody is known to have.
+        vector_length: How many numbers the vectors of an embedding model have; None for others and where the files did
+            not tell.
     """
 
     deployment: DeploymentName
@@ -110,6 +113,7 @@ class RevisionStamp:
     turn: int | None = None
     endpoint: str = ""
     taken_off: TakenOff | None = None
+    vector_length: int | None = None
 
     @classmethod
     def read(cls, description: str) -> Self | None:
@@ -127,6 +131,7 @@ class RevisionStamp:
             int(found["turn"]) if found["turn"] else None,
             found["endpoint"] or "",
             TakenOff.read(found["off"]) if found["off"] else None,
+            int(found["vector_length"]) if found["vector_length"] else None,
         )
 
     def asked_for_again(self, turn: int) -> Self:
@@ -145,10 +150,12 @@ class RevisionStamp:
         turn = "" if self.turn is None else f" turn={self.turn}"
         place = f" on={self.endpoint}" if self.endpoint else ""
         off = f" off={self.taken_off}" if self.taken_off else ""
+        length = "" if self.vector_length is None else f" dim={self.vector_length}"
         return _write_below(
             text,
             f"From {_shown_source(self.source)} ({re.sub(r'[()]', '', self.flavor)}) by mlflow-fireworks: "
-            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}{place}{off}",
+            f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}{place}{off}"
+            f"{length}",
         )
 
 

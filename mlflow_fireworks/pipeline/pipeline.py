@@ -310,7 +310,15 @@ class Pipeline:
 
 
 def _stamp(name: DeploymentName, source: Source, manifest: Manifest) -> RevisionStamp:
-    return RevisionStamp(name, 1, source.resolved, manifest.flavor, manifest.fingerprint, manifest.total_size)
+    return RevisionStamp(
+        name,
+        1,
+        source.resolved,
+        manifest.flavor,
+        manifest.fingerprint,
+        manifest.total_size,
+        vector_length=manifest.facts.vector_length,
+    )
 
 
 def _check_flavor(flavor: str | None, source: Source) -> None:

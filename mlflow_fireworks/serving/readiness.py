@@ -22,7 +22,8 @@ from mlflow_fireworks.gateway.serving_wire import (
     DeployedModel,
     OnDemandDeployment,
 )
-from mlflow_fireworks.gateway.wire import FAILED, READY
+from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.wire import FAILED, READY, Model
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.inference import COMPLETIONS, EMBEDDINGS, Question, ask
@@ -128,7 +129,14 @@ def prove(run: Run, place: Place, limit: float | None = None) -> str:
         answer = ask(run, place.address, question, fresh=True, patience=limit, starting=starting)
     except DeadlineError as error:
         raise DeadlineError(_give_up(run, place, error.message.rpartition(" after ")[0])) from None
-    if fault := _fault_of_vectors(answer.body) if embeds else _fault_of_text(answer.body):
+    fault = _fault_of_vectors(answer.body) if embeds else _fault_of_text(answer.body)
+    # By way of a router the answer may still be that of the model before; each is asked at its own address first.
+    if model and embeds and not fault and not place.router and (doubt := _doubt_length(answer.body, model)):
+        if not run.endpoint_config.force:
+            fault = f"{doubt}; if it is to answer all the same: -C force=true"
+        else:
+            run.reporter.warn(f"{place.address}: {doubt}")
+    if fault:
         raise UnexpectedAnswerError(f"{place.address} answers, but {fault}", server_message=str(answer.body)[:500])
     return answer.deployment
 
@@ -194,6 +202,17 @@ def _fault_of_vectors(answer: Mapping[str, Any]) -> str:
     if all(math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9) for one, other in zip(*vectors, strict=True)):
         return f"two different texts get the same vector{hint}"
     return ""
+
+
+def _doubt_length(answer: Mapping[str, Any], model: Model) -> str:
+    """How vectors differ in length from what the checkpoint says, in words; empty where it does not say."""
+    stamp, found = RevisionStamp.read(model.description), len(answer["data"][0]["embedding"])
+    if stamp is None or stamp.vector_length in (None, found):
+        return ""
+    return (
+        f"its vectors have {found} numbers, and those of the checkpoint {stamp.vector_length}: Fireworks is not known "
+        "to run all modules of sentence-transformers"
+    )
 
 
 def _give_up(run: Run, place: Place, reason: str) -> str:

@@ -501,6 +501,33 @@ def _(api, _clock):
     assert one != two
 
 
+def projected(api):
+    """The length of a vector of a model that makes 8 numbers of 4."""
+    settings = {
+        "modules.json": [
+            {"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"},
+            {"path": "2_Dense", "type": "sentence_transformers.models.Dense"},
+        ],
+        "1_Pooling/config.json": {"word_embedding_dimension": 4},
+        "2_Dense/config.json": {"in_features": 4, "out_features": 8},
+    }
+    api.ready("chat", EMBEDDER, base_files() | {name: json.dumps(text).encode() for name, text in settings.items()})
+    assert deploy(api, "accounts/acme/models/chat", deploymentShape="default").status_code == 200
+    api.call("GET", "/deployments/prod")
+    [vector] = embed(api, "one")
+    return len(vector)
+
+
+@way("projections", "applied")
+def _(api, _clock):
+    assert projected(api) == 8
+
+
+@way("projections", "left-out")
+def _(api, _clock):
+    assert projected(api) == 4
+
+
 @way("account", "active")
 def _(api, _clock):
     assert api.call("GET").json()["suspendState"] == "UNSUSPENDED"

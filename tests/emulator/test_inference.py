@@ -4,8 +4,10 @@ import json
 
 import httpx
 import pytest
-from emulator.raw_client import ADDON, adapter_files
+from emulator.raw_client import ADDON, BASE, adapter_files
+from support.checkpoints import edit_json, make_embedder, read_files
 
+EMBEDDER = "accounts/acme/models/embedder"
 QWEN = "accounts/fireworks/models/qwen3-8b"
 PROD = "accounts/acme/deployments/prod"
 
@@ -140,6 +142,31 @@ def test_completions_and_embeddings(api):
     vectors = [item["embedding"] for item in api.http.post("/inference/v1/embeddings", json=body).json()["data"]]
     assert vectors[0] == vectors[2] != vectors[1]
     assert len(vectors[0]) == 3
+
+
+def vector_of(api, files):
+    api.ready("embedder", BASE | {"kind": "EMBEDDING_MODEL"}, files)
+    assert api.call("POST", "/deployments?deploymentId=prod", json={"baseModel": EMBEDDER}).status_code == 200
+    api.call("GET", "/deployments/prod")
+    answer = api.http.post("/inference/v1/embeddings", json={"model": PROD, "input": "x"}).json()
+    return answer["data"][0]["embedding"]
+
+
+@pytest.mark.parametrize(("projection", "length"), [(None, 16), (8, 8)])
+def test_vectors_are_as_long_as_the_models(api, tmp_path, projection, length):
+    files = read_files(make_embedder(tmp_path / "m", projection=projection))
+    assert len(vector_of(api, files)) == length
+
+
+def test_several_modes_of_pooling_make_longer_vectors(api, tmp_path):
+    folder = make_embedder(tmp_path / "m")
+    edit_json(folder / "1_Pooling" / "config.json", pooling_mode_max_tokens=True)
+    assert len(vector_of(api, read_files(folder))) == 32
+
+
+def test_settings_that_cannot_be_read_leave_the_length_open(api, tmp_path):
+    files = read_files(make_embedder(tmp_path / "m")) | {"modules.json": b"[", "1_Pooling/config.json": b"\xff"}
+    assert vector_of(api, files)
 
 
 def test_bad_requests_and_keys_have_the_data_planes_shape(emulator, api):

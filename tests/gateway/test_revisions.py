@@ -4,7 +4,7 @@ import pytest
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.gateway.revisions import Revision, group_deployments, model_id_of
-from mlflow_fireworks.gateway.stamps import RevisionStamp, text_of
+from mlflow_fireworks.gateway.stamps import Hand, RevisionStamp, TakenOff, text_of
 from mlflow_fireworks.gateway.wire import Model
 from mlflow_fireworks.pipeline.plan import plan_update
 
@@ -17,8 +17,9 @@ def make_model(model_id, stamp=None, state="READY"):
 
 @pytest.mark.parametrize("size", [None, 0, 140_000_000_000])
 @pytest.mark.parametrize("turn", [None, 3])
-def test_a_stamp_and_the_users_text_survive_the_description(size, turn):
-    stamp = replace(STAMP, size=size, turn=turn)
+@pytest.mark.parametrize("length", [None, 384])
+def test_a_stamp_and_the_users_text_survive_the_description(size, turn, length):
+    stamp = replace(STAMP, size=size, turn=turn, vector_length=length)
     text = "Our support bot.\nAsk Ann (ann@example.com)."
     assert RevisionStamp.read(stamp.describe(text)) == stamp
     assert text_of(stamp.describe(text)) == text
@@ -30,6 +31,14 @@ def test_a_stamp_without_a_turn_is_read_as_before(size):
     stamp = RevisionStamp.read(written)
     assert (stamp.revision, stamp.turn, stamp.describe()) == (2, None, written)
     assert Revision(make_model("chat-r2"), stamp).turn == 2
+
+
+def test_a_stamp_keeps_the_length_of_vectors_beside_all_else_that_is_written_into_it():
+    taken_off = TakenOff(Hand.ROLLBACK, "it was rolled back", "2026-11-27T14:05:00Z", "alice")
+    stamp = replace(STAMP, vector_length=384, endpoint="prod", taken_off=taken_off)
+    assert RevisionStamp.read(stamp.describe("text")) == stamp
+    assert text_of(stamp.describe("text")) == "text"
+    assert stamp.asked_for_again(3).vector_length == 384
 
 
 def test_a_description_by_somebody_else_has_no_stamp():

@@ -3,9 +3,10 @@
 import json
 
 import pytest
-from emulator.raw_client import BASE
+from emulator.raw_client import BASE, base_files
 
 from mlflow_fireworks.errors import ApiError, InvalidConfigError, UnexpectedAnswerError
+from mlflow_fireworks.gateway.stamps import RevisionStamp
 from mlflow_fireworks.serving.endpoints import create_endpoint, update_endpoint
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
@@ -152,6 +153,69 @@ def test_vectors_that_cannot_be_right_leave_the_old_ones_answering(world, body, 
     with pytest.raises(UnexpectedAnswerError, match=rf"answers, but .*{fault}.*prod still answers"):
         update_endpoint(world.run(model="embedder-r2"), "prod")
     assert world.deployments() == {"prod": "embedder"}
+
+
+def stamped(world, length, model_id="embedder"):
+    """An embedding model that the plugin made; its revision says how long its vectors are."""
+    number = int(model_id.partition("-r")[2] or 1)
+    stamp = RevisionStamp("embedder", number, "models:/embedder/1", "files", "ab", vector_length=length)
+    world.api.ready(model_id, EMBEDDER | {"description": stamp.describe()}, base_files() | embedder_settings(length))
+
+
+def embedder_settings(length):
+    """`modules.json` and settings of a model with vectors of that length; None leaves them out."""
+    if length is None:
+        return {}
+    modules = [{"path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}]
+    pooling = {"word_embedding_dimension": length, "pooling_mode_mean_tokens": True}
+    return {"modules.json": json.dumps(modules).encode(), "1_Pooling/config.json": json.dumps(pooling).encode()}
+
+
+WRONG_LENGTH = r"its vectors have 2 numbers, and those of the checkpoint 8: .*force=true"
+SHORT = vectors([0.1, 0.2], [0.3, 0.4])
+
+
+def test_vectors_of_another_length_than_the_checkpoints_are_no_answer(world):
+    stamped(world, 8)
+    world.emulator.fault("embeddings", status=200, body=SHORT)
+    with pytest.raises(UnexpectedAnswerError, match=rf"{WRONG_LENGTH}; .*prod was taken down"):
+        create_endpoint(world.run(model="embedder"), "prod")
+    assert world.deployments() == {}
+
+
+def test_vectors_of_another_length_are_taken_by_force_with_a_warning(world):
+    stamped(world, 8)
+    world.emulator.fault("embeddings", status=200, times=9, body=SHORT)
+    create_endpoint(world.run(model="embedder", force=True), "prod")
+    assert any("those of the checkpoint 8" in warning for warning in world.told.warnings)
+
+
+def test_a_move_to_vectors_of_another_length_leaves_the_old_ones_answering(world):
+    stamped(world, 8)
+    create_endpoint(world.run(model="embedder"), "prod")
+    stamped(world, 8, "embedder-r2")
+    world.emulator.fault("embeddings", status=200, body=SHORT)
+    with pytest.raises(UnexpectedAnswerError, match=rf"{WRONG_LENGTH}.*prod still answers"):
+        update_endpoint(world.run(model="embedder-r2"), "prod")
+    assert world.deployments() == {"prod": "embedder"}
+
+
+@pytest.mark.parametrize("told", ["told", "untold"])
+def test_a_move_to_a_model_with_other_vectors_is_no_fault_while_its_router_is_slow(world, told):
+    """Until requests follow, those by way of the router get the vectors of the model before."""
+    stamped(world, 8)
+    create_endpoint(world.run(model="embedder"), "prod")
+    stamped(world, 24, "embedder-r2")
+    world.emulator.behave("router-changes=slow", f"answering-deployment={told}")
+    update_endpoint(world.run(model="embedder-r2", routing_lag="5m"), "prod")
+    assert world.deployments() == {"prod-2": "embedder-r2"}
+
+
+def test_a_model_whose_length_is_not_known_is_compared_with_nothing(world):
+    stamped(world, None)
+    world.emulator.fault("embeddings", status=200, times=9, body=SHORT)
+    create_endpoint(world.run(model="embedder"), "prod")
+    assert not any("numbers" in warning for warning in world.told.warnings)
 
 
 def test_a_shape_that_got_lost_is_warned_of(world):

@@ -194,8 +194,14 @@ def minilm_folder() -> Path:
     return Path(next(iter(spec.submodule_search_locations))) / "model"
 
 
-def make_embedder(folder: Path, *, seed: int = 0) -> Path:
-    """A tiny BERT as sentence-transformers saves it, with `modules.json` and `1_Pooling/`."""
+def make_embedder(folder: Path, *, seed: int = 0, projection: int | None = None) -> Path:
+    """A tiny BERT as sentence-transformers saves it, with `modules.json` and `1_Pooling/`.
+
+    Args:
+        folder: Where it goes; made when absent.
+        seed: Of the random weights.
+        projection: Length of the vectors that a `2_Dense/` makes of those of 16; None leaves it out.
+    """
     random = np.random.default_rng(seed)
     make_tokenizer(folder, chat_template=None)
     write_json(
@@ -232,6 +238,17 @@ def make_embedder(folder: Path, *, seed: int = 0) -> Path:
     save_weights(folder, tensors)
     write_json(folder / "1_Pooling" / "config.json", {"word_embedding_dimension": 16, "pooling_mode_mean_tokens": True})
     modules = [("0", "", "Transformer"), ("1", "1_Pooling", "Pooling")]
+    if projection:
+        linear = random.normal(0, 0.5, (projection, 16)).astype(np.float32)
+        save_weights(
+            folder / "2_Dense", {"linear.weight": linear, "linear.bias": np.zeros(projection, dtype=np.float32)}
+        )
+        settings = {"in_features": 16, "out_features": projection, "bias": True}
+        write_json(
+            folder / "2_Dense" / "config.json",
+            settings | {"activation_function": "torch.nn.modules.linear.Identity"},
+        )
+        modules.append(("2", "2_Dense", "Dense"))
     (folder / "modules.json").write_text(
         json.dumps(
             [

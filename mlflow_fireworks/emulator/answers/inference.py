@@ -12,18 +12,20 @@ import re
 from dataclasses import dataclass, replace
 
 from mlflow_fireworks.emulator.answers.engines import CannotRunError, Engines
+from mlflow_fireworks.emulator.answers.vector_length import find_vector_length, is_settings
 from mlflow_fireworks.emulator.options import Clock, Options
 from mlflow_fireworks.emulator.protocol.wire import ApiError, JsonObject, Response, json_response
 from mlflow_fireworks.emulator.resources.deployed_models import DeployedModels
 from mlflow_fireworks.emulator.resources.deployments import Deployments
-from mlflow_fireworks.emulator.resources.models import Models
+from mlflow_fireworks.emulator.resources.models import Models, object_prefix
 from mlflow_fireworks.emulator.resources.routers import Routers
 from mlflow_fireworks.emulator.storage.state import Resource, Store, Transaction
 
 _NAME = re.compile(r"(?:accounts/)?([a-z0-9-]+)/(?:(models|deployments|routers)/)?([a-z0-9.-]+)")
 _SCALING_UP = "Deployment is currently scaled to zero and is scaling up. Please retry your request in a few minutes."
 _ERRORS_FROM = 400
-_DIMENSIONS, _MAX_DIMENSIONS = 16, 4096
+_UNKNOWN_LENGTH, _MAX_DIMENSIONS = 16, 4096
+_STATED_LENGTH = re.compile(r"\bdim=([1-9]\d{0,4})\b")
 
 
 class InferenceError(Exception):
@@ -114,11 +116,11 @@ class Inference:
 
     def _answer(self, operation: str, request: JsonObject, reached: _Reached) -> Response:
         if operation == "embeddings" and reached.is_wrong:
-            return json_response(200, _embeddings(request, same=True))
+            return json_response(200, _embeddings(request, self._vector_length(reached.model), same=True))
         if self.engines:
             return _really_ask(self.engines, operation, reached.model, request)
         if operation == "embeddings":
-            body = _embeddings(request, same=False)
+            body = _embeddings(request, self._vector_length(reached.model), same=False)
         else:
             text = f"(local Fireworks: {reached.place} was reached; no model runs here) {_last_words(request)}"
             if request.get("stream") is True:
@@ -127,6 +129,16 @@ class Inference:
             body = _completion(operation, request["model"], text, self.clock())
         content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
         return Response(200, content, {"Content-Type": "application/json"})
+
+    def _vector_length(self, model: str) -> int:
+        """How many numbers a vector of a model has: what its files say; of one without, such as an import, its text."""
+        with self.store.transaction() as transaction:
+            resource = self.models.find(transaction, model)
+            uploaded = transaction.objects(object_prefix(resource)) if "uid" in resource.private else {}
+            files = {name: self.store.read(stored) for name, stored in uploaded.items() if is_settings(name)}
+        projects = self.options.behaviours.has("projections", "applied")
+        stated = None if files else _STATED_LENGTH.search(resource.body.get("description", ""))
+        return find_vector_length(files, projects=projects) or (int(stated[1]) if stated else _UNKNOWN_LENGTH)
 
     def _route(self, target: str) -> _Reached:
         """What a request reaches."""
@@ -287,10 +299,10 @@ def _stream(operation: str, model: str, text: str, now: float) -> bytes:
     return ("".join(events) + "data: [DONE]\n\n").encode()
 
 
-def _embeddings(request: JsonObject, *, same: bool) -> JsonObject:
+def _embeddings(request: JsonObject, length: int, *, same: bool) -> JsonObject:
     given = request.get("input", "")
     texts = given if isinstance(given, list) and all(isinstance(text, str) for text in given) else [given]
-    size = request.get("dimensions", _DIMENSIONS)
+    size = request.get("dimensions", length)
     if type(size) is not int or not 1 <= size <= _MAX_DIMENSIONS:
         raise InferenceError(400, "dimensions is out of range", "INVALID_REQUEST", "dimensions")
     data = [

@@ -188,13 +188,10 @@ class ModelFiles:
             )
         return {name: objects[name] for name in registered}
 
-    def _head(self, stored: StoredObject) -> bytes:
-        return (self.store.kept / stored.kept).read_bytes() if stored.kept else b""
-
     def _check(
         self, transaction: Transaction, resource: Resource, landed: dict[str, StoredObject], query: JsonObject
     ) -> list[str]:
-        files = {name: UploadedFile(stored.size, self._head(stored)) for name, stored in landed.items()}
+        files = {name: UploadedFile(stored.size, self.store.read(stored)) for name, stored in landed.items()}
         for name, file in sorted(files.items()):
             if not file.size:
                 raise ApiError(Code.INVALID_ARGUMENT, f"{name} is empty")
@@ -246,7 +243,7 @@ class ModelFiles:
         found: dict[str, Tensor] = {}
         for name, stored in transaction.objects(object_prefix(base)).items():
             if name.endswith(".safetensors") and name in base.private["files"]:
-                found |= read_tensors(name, UploadedFile(stored.size, self._head(stored)))
+                found |= read_tensors(name, UploadedFile(stored.size, self.store.read(stored)))
         return found or None
 
 

@@ -214,6 +214,10 @@ class Store:
         for name in transaction.unlinked:
             (self.kept / name).unlink(missing_ok=True)
 
+    def read(self, stored: StoredObject) -> bytes:
+        """The bytes that were kept of an uploaded file: of a small one all, of weights the header at most."""
+        return (self.kept / stored.kept).read_bytes() if stored.kept else b""
+
     def clear(self) -> None:
         """Forget every resource and object."""
         with self.transaction() as transaction:
