@@ -7,7 +7,8 @@ up for as long as it likes, or fill the memory.
 import queue
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any, TypeVar
 
 import httpx
@@ -21,6 +22,11 @@ MOST_BYTES = 32 * 1024 * 1024
 _REST_SECONDS = 60.0
 _KNOWN_ENCODINGS = {"", "identity", "gzip", "deflate"}
 _UNPACKED = ("content-encoding", "content-length", "transfer-encoding")
+_KEPT = ("http_version", "reason_phrase")
+# No model takes so long for one answer.
+_LONGEST_STREAM_SECONDS = 6 * 3600.0
+_DATA = b"data:"
+_NO_EVENTS = ("text/html", "application/xhtml", "application/json")
 
 
 class EndlessAnswerError(Exception):
@@ -37,50 +43,134 @@ def ask(
     seconds: float | None = None,
     **options: Any,
 ) -> httpx.Response:
-    """One request, and its whole answer.
+    """One request, and its whole answer; see `send`.
 
     Args:
         http: The client.
         method: HTTP method.
         url: Address, or a path below the client's own.
+        most: As for `send`.
+        rest: As for `send`.
+        seconds: As for `send`.
+        **options: Further arguments of `httpx.Client.build_request`.
+    """
+    return send(http, http.build_request(method, url, **options), most=most, rest=rest, seconds=seconds)
+
+
+def send(
+    http: httpx.Client,
+    request: httpx.Request,
+    *,
+    most: int = MOST_BYTES,
+    rest: float = _REST_SECONDS,
+    seconds: float | None = None,
+) -> httpx.Response:
+    """A request that is built already, and its whole answer.
+
+    Args:
+        http: The client.
+        request: It.
         most: Bytes that an answer may have.
         rest: Seconds that the body of an answer may take.
         seconds: Seconds that all of it may take, headers included; None where what is sent may take any time.
-        **options: Further arguments of `httpx.Client.stream`.
 
     Raises:
         EndlessAnswerError: It has more bytes, or takes longer.
         httpx.RequestError: As httpx raises it.
     """
 
-    def send() -> httpx.Response:
-        with http.stream(method, url, headers=_plain(options.pop("headers", None)), **options) as response:
-            content = _read(response, most, time.monotonic() + rest)
-        headers = [(name, value) for name, value in response.headers.raw if name.decode().lower() not in _UNPACKED]
-        return httpx.Response(
-            response.status_code,
-            headers=headers,
-            content=content,
-            request=response.request,
-            extensions={name: response.extensions[name] for name in _KEPT if name in response.extensions},
-        )
+    def exchange() -> httpx.Response:
+        with closing(_open(http, request)) as response:
+            return _read_whole(response, most, rest)
 
-    return send() if seconds is None else _within(seconds, send)
+    return exchange() if seconds is None else _within(seconds, exchange)
 
 
-_KEPT = ("http_version", "reason_phrase")
+def open_events(
+    http: httpx.Client, request: httpx.Request, *, seconds: float, rest: float = _REST_SECONDS
+) -> httpx.Response:
+    """A request that is answered with server-sent events, for `read_events`; the caller closes the answer.
+
+    Args:
+        http: The client.
+        request: It.
+        seconds: Seconds that may pass until the headers are here.
+        rest: As for `send`.
+
+    Returns:
+        The answer. What cannot be such events (a refusal, a web page, JSON) is read whole, and closed.
+
+    Raises:
+        EndlessAnswerError: It takes longer, or is not read whole within its bounds.
+        httpx.RequestError: As httpx raises it.
+    """
+    response = _within(seconds, lambda: _open(http, request))
+    if response.is_success and not response.headers.get("content-type", "").lower().startswith(_NO_EVENTS):
+        return response
+    with closing(response):
+        return _read_whole(response, MOST_BYTES, rest)
 
 
-def _plain(headers: Any) -> httpx.Headers:
+def read_events(response: httpx.Response, *, quiet: float, most: int = MOST_BYTES) -> Iterator[bytes]:
+    """The data of server-sent events, each as soon as it is here (WHATWG HTML, "server-sent events").
+
+    A line ends at a line feed or a carriage return only; JSON may hold U+2028, at which `str.splitlines` splits too.
+
+    Args:
+        response: An answer that `open_events` gave.
+        quiet: Seconds that the next one may take; comments, which keep a connection alive, do not count as one.
+        most: Bytes that one may have.
+
+    Raises:
+        EndlessAnswerError: One has more bytes or takes longer, or there is no end of them.
+        httpx.RequestError: As httpx raises it.
+    """
+    began = last = time.monotonic()
+    held = bytearray()
+    for piece in _pieces(response):
+        *ends, rest = piece.replace(b"\r", b"\n").split(b"\n")
+        for end in ends:
+            line, held = held + end, bytearray()
+            if line.startswith(_DATA):
+                yield bytes(line.removeprefix(_DATA).strip())
+                last = time.monotonic()  # what the reader did in between is not the server's time
+        held += rest
+        if len(held) > most:
+            raise EndlessAnswerError(f"a part of its answer has more than {format_bytes(most)}")
+        if time.monotonic() - last > quiet or last - began > _LONGEST_STREAM_SECONDS:
+            raise EndlessAnswerError("its answer does not end")
+    if held.startswith(_DATA):
+        yield bytes(held.removeprefix(_DATA).strip())
+
+
+def _open(http: httpx.Client, request: httpx.Request) -> httpx.Response:
     """What unpacks to any size is not asked for."""
-    return httpx.Headers({"Accept-Encoding": "gzip, deflate", **dict(headers or {})})
+    request.headers["Accept-Encoding"] = "gzip, deflate"
+    return http.send(request, stream=True)
+
+
+def _pieces(response: httpx.Response) -> Iterator[bytes]:
+    if response.headers.get("content-encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
+        raise EndlessAnswerError("its answer is packed in a way that was not asked for")
+    return response.iter_bytes()
+
+
+def _read_whole(response: httpx.Response, most: int, rest: float) -> httpx.Response:
+    """An open answer as one that is complete; what it says of its packing is taken out."""
+    content = _read(response, most, time.monotonic() + rest)
+    headers = [(name, value) for name, value in response.headers.raw if name.decode().lower() not in _UNPACKED]
+    return httpx.Response(
+        response.status_code,
+        headers=headers,
+        content=content,
+        request=response.request,
+        extensions={name: response.extensions[name] for name in _KEPT if name in response.extensions},
+    )
 
 
 def _read(response: httpx.Response, most: int, deadline: float) -> bytes:
-    if response.headers.get("content-encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
-        raise EndlessAnswerError("its answer is packed in a way that was not asked for")
     content = bytearray()
-    for piece in response.iter_bytes():
+    for piece in _pieces(response):
         content += piece
         if len(content) > most:
             raise EndlessAnswerError(f"its answer has more than {format_bytes(most)}")

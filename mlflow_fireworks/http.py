@@ -39,6 +39,8 @@ IN_BETWEEN = (
     "something in between answered: a proxy, a gateway or a login page; check the proxy variables and whether this "
     "network lets you through, then run the same command again"
 )
+# A proxy's own; and a network's that wants a login first (RFC 6585).
+_STATUSES_OF_NETWORKS = (httpx.codes.PROXY_AUTHENTICATION_REQUIRED, httpx.codes.NETWORK_AUTHENTICATION_REQUIRED)
 _HEADERS_OF_STORES = ("x-goog-", "x-guploader-", "x-amz-", "x-ms-")
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
 _TAG = re.compile(r"<(?:style|script)\b.*?</|<[^>]*>", re.IGNORECASE | re.DOTALL)
@@ -218,6 +220,11 @@ def describe_failure(error: httpx.RequestError) -> str:
         httpx.PoolTimeout: "no free connection in time",
     }
     return kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
+
+
+def is_of_network(response: httpx.Response) -> bool:
+    """Whether an answer's status and headers show that neither Fireworks nor storage gave it: they redirect nobody."""
+    return response.has_redirect_location or response.status_code in _STATUSES_OF_NETWORKS
 
 
 def find_page(response: httpx.Response) -> str | None:

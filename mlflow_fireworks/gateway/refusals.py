@@ -14,7 +14,7 @@ from mlflow_fireworks.errors import (
     RefusedError,
 )
 from mlflow_fireworks.gateway.wire import ErrorBody
-from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page
+from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page, is_of_network
 
 _FAILED_PRECONDITION = 9
 _RESOURCE_EXHAUSTED = 8
@@ -89,7 +89,7 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
     kind = _KINDS.get(response.status_code, RefusedError)
     if is_about_quota(response):
         kind, next_step = QuotaError, _USED_UP
-    elif find_page(response) is not None and response.status_code not in _NOT_OF_PAGES:
+    elif is_of_network(response) or (find_page(response) is not None and response.status_code not in _NOT_OF_PAGES):
         next_step = IN_BETWEEN
     elif _TOO_LARGE in message:
         next_step = _FEWER_FILES

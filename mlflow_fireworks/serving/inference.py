@@ -12,9 +12,18 @@ from typing import Any
 
 import httpx
 
+from mlflow_fireworks.answers import EndlessAnswerError, open_events, read_events, send
 from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
-from mlflow_fireworks.http import TRANSIENT_STATUSES, TransientError, describe_failure, is_transient, transient_status
+from mlflow_fireworks.http import (
+    IN_BETWEEN,
+    TRANSIENT_STATUSES,
+    TransientError,
+    describe_failure,
+    find_page,
+    is_transient,
+    transient_status,
+)
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending
@@ -31,8 +40,10 @@ _ANSWERED_BY = "fireworks-deployment"
 _CONNECT_SECONDS = 20.0
 # A model that answers 500 for so long is broken; 404, 502, 503 and the like come from what is in front of it.
 _LONGEST_500_SECONDS = 300.0
-_DATA = "data:"
-_END = "[DONE]"
+# The most texts that OpenAI's API takes at once, 2,048, as vectors of 4,096 numbers of 22 characters: 185 MB.
+_MOST_BYTES = 256 * 1024 * 1024
+_END = b"[DONE]"
+_SHOWN = 300
 
 
 @dataclass(frozen=True)
@@ -120,26 +131,28 @@ def ask(
     limit = run.total_timeout if patience is None else patience
     early = _Early(run, starting) if fresh else None
     response = _open(run, address, question, limit, early, in_pieces=False)
-    try:
-        answer = json.loads(response.content)
-    except ValueError:
-        answer = None
-    if not isinstance(answer, dict):
-        raise UnexpectedAnswerError(
-            f"{run.gateway.transport.host} answered {address} with something that is no JSON object",
-            server_message=response.text[:500],
-        )
+    answer = _read_object(response.content)
+    if answer is None:
+        raise _unexpected(response, address, "a JSON object")
     return Answer(answer, response.headers.get(_ANSWERED_BY, ""))
 
 
 def stream(run: Run, address: str, question: Question, *, fresh: bool) -> Iterator[dict[str, Any]]:
-    """The answer piece by piece, as chunks of the OpenAI shape; see `ask`."""
+    """The answer piece by piece, as chunks of the OpenAI shape; see `ask`.
+
+    Raises:
+        FireworksError: As `ask`.
+        UnexpectedAnswerError: It is no such stream, or the model stopped with an error.
+        UnavailableError: It broke off.
+    """
     question = Question(question.operation, {**question.body, "stream": True}, question.rows)
     early = _Early(run) if fresh else None
     with closing(_open(run, address, question, run.total_timeout, early, in_pieces=True)) as response:
         try:
-            yield from _read_events(response, address)
-        except httpx.TransportError as error:
+            yield from _read_chunks(run, response, address)
+        except EndlessAnswerError as error:
+            raise _endless(address, error) from None
+        except httpx.RequestError as error:
             raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
 
 
@@ -186,27 +199,29 @@ def _judge(run: Run, address: str, response: httpx.Response, early: _Early | Non
 
 def _send(run: Run, address: str, question: Question, *, in_pieces: bool, silence_passes: bool) -> httpx.Response:
     http, host = run.gateway.transport.http, run.gateway.transport.host
+    quiet = run.request_timeout
     request = http.build_request(
         "POST",
         _PREFIX + question.operation,
         json={**question.body, "model": address},
-        timeout=httpx.Timeout(run.request_timeout, connect=_CONNECT_SECONDS),
+        timeout=httpx.Timeout(quiet, connect=_CONNECT_SECONDS),
     )
+    until_headers = _CONNECT_SECONDS + quiet
     try:
-        response = http.send(request, stream=in_pieces)
-        if in_pieces and not response.is_success:
-            response.read()
-            response.close()
-    except httpx.TransportError as error:
+        if in_pieces:
+            return open_events(http, request, seconds=until_headers, rest=quiet)
+        return send(http, request, most=_MOST_BYTES, rest=quiet, seconds=until_headers + quiet)
+    except EndlessAnswerError as error:
+        raise _endless(address, error) from None
+    except httpx.RequestError as error:
         if isinstance(error, httpx.ReadTimeout) and not silence_passes:
             raise UnavailableError(
-                f"{address} was silent for {format_seconds(run.request_timeout)}; "
+                f"{address} was silent for {format_seconds(quiet)}; "
                 "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
             ) from None
         if is_transient(error):
             raise TransientError(f"{host}: {describe_failure(error)}") from error
         raise UnavailableError(f"cannot talk to {host}: {describe_failure(error)}") from None
-    return response
 
 
 def _is_scaling_up(response: httpx.Response) -> bool:
@@ -218,15 +233,61 @@ def _short(address: str) -> str:
     return address.rpartition("#")[2]
 
 
-def _read_events(response: httpx.Response, address: str) -> Iterator[dict[str, Any]]:
-    """Server-sent events: one JSON object after each `data:`, until `[DONE]`."""
-    for line in response.iter_lines():
-        if not line.startswith(_DATA):
-            continue
-        data = line.removeprefix(_DATA).strip()
+def _read_chunks(run: Run, response: httpx.Response, address: str) -> Iterator[dict[str, Any]]:
+    """One JSON object for each event, until `[DONE]`. Where that is left out, the last one says why the model ended."""
+    chunk: dict[str, Any] | None = None
+    is_whole, has_ended = response.is_closed, False
+    for data in () if is_whole else read_events(response, quiet=run.request_timeout):
         if data == _END:
-            return
-        chunk = json.loads(data)
-        if isinstance(chunk, dict) and chunk.get("error"):
-            raise UnexpectedAnswerError(f"{address} stopped in the middle of its answer: {chunk['error']}")
+            has_ended = True
+            break
+        chunk = _read_object(data)
+        if chunk is None:
+            raise UnexpectedAnswerError(
+                f"{address} sent a part of its answer that is no JSON object; ask again, without a stream",
+                server_message=data[:_SHOWN].decode(errors="replace"),
+            )
+        if chunk.get("error"):
+            raise UnexpectedAnswerError(
+                f"{address} stopped in the middle of its answer: {str(chunk['error'])[:_SHOWN]}"
+            )
+        has_ended = has_ended or _has_finished(chunk)
         yield chunk
+    if chunk is None and not has_ended:
+        raise _unexpected(response, address, "server-sent events", is_whole=is_whole)
+    if not has_ended:
+        raise UnavailableError(f"the answer of {address} broke off: it ended without a finish_reason; ask again")
+
+
+def _has_finished(chunk: Mapping[str, Any]) -> bool:
+    choices = chunk.get("choices")
+    return isinstance(choices, list) and any(isinstance(one, dict) and one.get("finish_reason") for one in choices)
+
+
+def _read_object(content: bytes) -> dict[str, Any] | None:
+    try:
+        found = json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _unexpected(response: httpx.Response, address: str, wanted: str, *, is_whole: bool = True) -> UnexpectedAnswerError:
+    """A success that is not what was asked for."""
+    begin = f"{response.request.url.netloc.decode()} answered {address} with"
+    page = find_page(response) if is_whole else None
+    if page is not None:
+        return UnexpectedAnswerError(f"{begin} a web page, “{page}”, so {IN_BETWEEN}", server_message=page)
+    told = " ".join(response.text[:_SHOWN].split()) if is_whole else ""
+    kind = response.headers.get("content-type", "")[:_SHOWN] or "without a content type"
+    return UnexpectedAnswerError(
+        f"{begin} something that is not {wanted} ({kind}{f': “{told}”' if told else ''}); perhaps {IN_BETWEEN}",
+        server_message=told,
+    )
+
+
+def _endless(address: str, error: EndlessAnswerError) -> UnavailableError:
+    return UnavailableError(
+        f"cannot read what {address} says: {error}; allow more time with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), "
+        "ask for less at once, or check what is between here and there"
+    )

@@ -196,6 +196,8 @@ def _values_of(question: Question, answer: Mapping[str, Any]) -> list[Any]:
             return [choice["message"].get("content") for choice in answer["choices"]]
         return [choice["text"] for choice in answer["choices"]]
     except (KeyError, TypeError, AttributeError):
+        said = str(answer.get("error") or "")[:300]
         raise UnexpectedAnswerError(
-            f"the answer to {question.operation} has no predictions in it", server_message=str(answer)[:500]
+            f"the answer to {question.operation} has no predictions in it{f': {said}' if said else ''}",
+            server_message=str(answer)[:500],
         ) from None

@@ -5,7 +5,7 @@ import re
 import httpx
 
 from mlflow_fireworks.errors import TransferError
-from mlflow_fireworks.http import IN_BETWEEN, TransientError, find_page, transient_status
+from mlflow_fireworks.http import IN_BETWEEN, TransientError, find_page, is_of_network, transient_status
 from mlflow_fireworks.progress import format_bytes
 
 # What limits are set to, and a little less: Cloudflare's 100 MB, 1 and 5 GB of others.
@@ -38,6 +38,8 @@ def raise_unless_success(response: httpx.Response, name: str, size: int) -> None
     page, is_too_large = find_page(response), response.status_code == httpx.codes.REQUEST_ENTITY_TOO_LARGE
     if page is not None and not is_too_large:
         raise TransferError(f"{name} did not reach storage: “{page}” (HTTP {response.status_code}), so {IN_BETWEEN}")
+    if is_of_network(response):
+        raise TransferError(f"{name} did not reach storage (HTTP {response.status_code}): {IN_BETWEEN}")
     if response.is_success:
         return
     reason = f"storage refused {name}: {_read_refusal(response)}"

@@ -136,6 +136,12 @@ def test_when_no_row_is_answered_it_is_an_error(served):
         ask(served, ["a", "b"])
 
 
+def test_an_error_with_the_status_of_a_success_is_quoted(served):
+    served.emulator.fault("chat_completions", status=200, body='{"error": {"message": "out of memory"}}')
+    with pytest.raises(ApiError, match=r"no predictions in it: .*out of memory"):
+        ask(served, "a")
+
+
 def test_what_is_wrong_with_all_rows_is_said_after_one(served):
     served.emulator.fault("chat_completions", times=9, status=402, body='{"error": {"message": "no credit"}}')
     with pytest.raises(ApiError, match="no credit"):

@@ -215,9 +215,13 @@ def test_old_urls_are_replaced_before_storage_refuses_them(storage, send):
     assert recorder.signings > 1
 
 
-def test_a_redirect_is_not_followed(storage, send):
-    storage.script["/a"] = [Answer("307 Temporary Redirect", headers=("Location: http://127.0.0.1:1/steal",))]
-    with pytest.raises(TransferError, match="HTTP 307"):
+@pytest.mark.parametrize(
+    "status",
+    ["302 Found", "307 Temporary Redirect", "407 Proxy Authentication Required", "511 Network Authentication Required"],
+)
+def test_a_redirect_is_not_followed(storage, send, status):
+    storage.script["/a"] = [Answer(status, headers=("Location: http://127.0.0.1:1/steal",))]
+    with pytest.raises(TransferError, match=rf"HTTP {status[:3]}\): something in between answered"):
         send(storage, [File("a", b"x")])
 
 
