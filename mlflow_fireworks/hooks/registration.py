@@ -12,7 +12,9 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 from pydantic import SecretStr
 
+from mlflow_fireworks.answers import EndlessAnswerError, ask
 from mlflow_fireworks.commands import Commands
+from mlflow_fireworks.connections import open_client
 from mlflow_fireworks.errors import (
     CredentialsError,
     FireworksError,
@@ -22,6 +24,7 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.templates import is_glob
+from mlflow_fireworks.http import IN_BETWEEN, describe_failure, find_page, is_of_network
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.hub_versions import is_organization
 from mlflow_fireworks.registry.mlflow_versions import explain_no_webhooks
@@ -68,7 +71,8 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
         secret: The receiver's.
 
     Raises:
-        InvalidConfigError: MLFLOW_TRACKING_URI names no server; only servers send webhooks.
+        InvalidConfigError: MLFLOW_TRACKING_URI names no server, and only servers send webhooks; or the receiver's
+            address is none.
         UnsupportedError: The server, or MLflow here, is too old for webhooks.
         UnavailableError: The server does not answer or refused it, or its test event was not accepted.
     """
@@ -81,7 +85,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
     require_mlflow(where)
     if reason := explain_missing_webhooks(where):
         raise UnsupportedError(reason)
-    url = f"{base_url.rstrip('/')}/webhooks/mlflow"
+    url = _address(base_url, "mlflow")
     events = _events(rules)
     client = MlflowClient()
     try:
@@ -124,10 +128,11 @@ def register_on_hub(rules: Rules, base_url: str, secret: SecretStr) -> Registere
         secret: The receiver's.
 
     Raises:
+        InvalidConfigError: The receiver's address is none.
         CredentialsError: There is no Hub token that may make webhooks.
         UnavailableError: The Hub or the receiver does not answer, or the receiver refuses the secret.
     """
-    url = f"{base_url.rstrip('/')}/webhooks/huggingface"
+    url = _address(base_url, "huggingface")
     _try_receiver(url, secret)
     require_hub()
     api = HfApi()
@@ -197,13 +202,29 @@ def list_webhooks(client: MlflowClient) -> "Sequence[Webhook]":
             return found
 
 
+def _address(base_url: str, sender: str) -> str:
+    try:
+        parts = httpx.URL(base_url)
+    except httpx.InvalidURL:
+        parts = httpx.URL()
+    if parts.scheme not in ("http", "https") or not parts.host or parts.query or parts.fragment or parts.userinfo:
+        raise InvalidConfigError("--url takes the address of the receiver, without a user and a query: https://HOST")
+    return f"{base_url.rstrip('/')}/webhooks/{sender}"
+
+
 def _try_receiver(url: str, secret: SecretStr) -> None:
     probe = {"event": {"action": "update", "scope": "repo.config"}, "repo": {"type": "model", "name": "example/none"}}
     headers = {"X-Webhook-Secret": secret.get_secret_value()}
     try:
-        answer = httpx.post(url, json=probe, headers=headers, timeout=_ANSWER_SECONDS)
-    except httpx.HTTPError as error:
-        raise UnavailableError(f"{url} does not answer ({type(error).__name__}); is the receiver running?") from None
+        with open_client(timeout=_ANSWER_SECONDS) as http:
+            answer = ask(http, "POST", url, json=probe, headers=headers, seconds=3 * _ANSWER_SECONDS)
+    except (httpx.RequestError, EndlessAnswerError) as error:
+        reason = describe_failure(error) if isinstance(error, httpx.RequestError) else error
+        raise UnavailableError(f"{url} does not answer ({reason}); is the receiver running?") from None
+    if (page := find_page(answer)) is not None or is_of_network(answer):
+        raise UnavailableError(
+            f"{url} answered a test with {answer.status_code}{f' and “{page}”' if page else ''}: {IN_BETWEEN}"
+        )
     if answer.status_code != httpx.codes.OK or '"ignored"' not in answer.text:
         raise UnavailableError(
             f"{url} answered {answer.status_code} to a test; is it this receiver, with the same secret?"

@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 import httpx
 from pydantic import SecretStr
 
+from mlflow_fireworks.answers import EndlessAnswerError, send
 from mlflow_fireworks.errors import DeadlineError
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.refusals import is_about_quota
@@ -303,12 +304,16 @@ class Session:
         if self.clock() > self._deadline:
             raise OutOfTimeError("the time for questions was over")
         response: httpx.Response | None = None
+        limits = self.gateway.transport.timeouts
+        most_seconds = limits.connect + limits.answer + limits.rest
 
         def attempt() -> httpx.Response:
             nonlocal response
             response = None
             try:
-                response = http.send(request)
+                response = send(http, request, rest=limits.rest, seconds=most_seconds)
+            except EndlessAnswerError as error:
+                raise NotAskedError(f"{shown}: {error}") from None
             except httpx.RequestError as error:
                 failure = self.mask.hide(describe_failure(error))
                 if is_transient(error):

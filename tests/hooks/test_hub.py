@@ -3,13 +3,19 @@
 import json
 import os
 import time
+from http.server import BaseHTTPRequestHandler
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from support.checkpoints import make_llama, read_files
 from support.hooks_world import SECRET, Hooks, jobs_of, wait_until
 from support.hub_server import READ_TOKEN, TOKEN, HubServer
+from support.threaded_server import serving
 
+from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
+from mlflow_fireworks.hooks.registration import register_on_hub
+from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
 REPO = "acme/chat"
@@ -126,6 +132,47 @@ def test_registering_says_in_one_line_what_keeps_it(fireworks, hub, hooks):
         assert message in told.stderr, what
         assert (told.returncode, told.stderr.count("\n")) == (1, 1), (what, told.stderr)
         assert "hf_may" not in told.stderr
+
+
+class InBetween(BaseHTTPRequestHandler):
+    """A gateway that answers for the receiver."""
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        status, headers, body = self.answer
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ((200, {"Content-Type": "text/html"}, b"<title>Log in</title>"), "200 and “Log in”: something in between"),
+        ((302, {"Location": "https://login.example/"}, b""), "answered a test with 302: something in between"),
+        ((200, {"Content-Type": "application/json"}, b" " * (33 << 20)), "more than 32.0 MiB"),
+        ((404, {}, b"no such page"), "answered 404 to a test; is it this receiver"),
+    ],
+)
+def test_what_answers_for_the_receiver_is_named(answer, says, monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "fe80::/10,[::1]")  # with which httpx alone ends in a traceback
+    with serving(InBetween, answer=answer) as url, pytest.raises(UnavailableError) as failed:
+        register_on_hub((Rule(hub=REPO, branch="main"),), url, SecretStr(SECRET))
+    assert says in failed.value.message
+
+
+@pytest.mark.parametrize(
+    "url", ["hooks.example", "ftp://a", "http://[::1", "https://me:pa@a", "https://a/?x=1", "http://", ""]
+)
+def test_an_address_of_the_receiver_that_is_none_is_refused_and_no_password_repeated(url):
+    with pytest.raises(InvalidConfigError, match="--url takes the address of the receiver") as failed:
+        register_on_hub((Rule(hub=REPO, branch="main"),), url, SecretStr(SECRET))
+    assert "pa@" not in failed.value.message
 
 
 @pytest.mark.slow

@@ -143,7 +143,16 @@ def test_one_failing_point_does_not_end_the_others(world, operation):
     assert world.left() == []
 
 
-@pytest.mark.parametrize("trouble", [{"malformed": True}, {"drop": "reset"}, {"status": 200, "body": "[1, 2]"}])
+@pytest.mark.parametrize(
+    "trouble",
+    [
+        {"malformed": True},
+        {"drop": "reset"},
+        {"status": 200, "body": "[1, 2]"},
+        {"status": 200, "body": " " * (33 << 20)},
+    ],
+    ids=["malformed", "dropped", "a list", "33 MiB"],
+)
 def test_answers_that_nobody_thought_of_end_nothing(world, trouble):
     world.emulator.fault("get_*", times=12, skip=6, **trouble)
     world.emulator.fault(
