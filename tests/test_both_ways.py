@@ -16,6 +16,7 @@ import pytest
 from pydantic import SecretStr
 from support.advice import can_run, find_commands, parse
 from support.checkpoints import edit_json, make_adapter, make_embedder, make_llama, write_json
+from support.crowd import crowd
 from support.source_world import Remembers
 
 import mlflow_fireworks.emulator
@@ -208,10 +209,13 @@ def content_of(fact, job):
 
 
 @cache
-def before(job):
-    """The folder of an account as it is before a job, made while nothing is uncertain."""
+def before(job, *, crowded=False):
+    """The folder of an account as it is before a job, made while nothing is uncertain; crowded: of 500 other models."""
     folder = Path(tempfile.mkdtemp(prefix=f"before-{job}-"))
     with Site(folder) as site:
+        if crowded:
+            site.do(Words("create", "stranger", models()["first"]))
+            crowd(folder / "fireworks", "stranger", 500)
         if job == "update":
             site.do(Words("create", "chat", models()["first"], "prod"))
         elif job == "adapter":
@@ -269,15 +273,16 @@ def shorten(text):
 def run_cell(fact, way, job):
     turned = None if way == WAYS[fact][0] else (fact, way)
     slow = fact in SLOW and job in ("create", "resume", "update")
-    return run(turned, job, content_of(fact, job), SLOW_SECONDS if slow else 0.0, scarce=fact == "quota-status")
+    special = {"scarce": fact == "quota-status", "crowded": fact == "name-filters"}
+    return run(turned, job, content_of(fact, job), SLOW_SECONDS if slow else 0.0, **special)
 
 
 @cache
-def run(turned, job, model, seconds, *, scarce):
+def run(turned, job, model, seconds, *, scarce, crowded):
     """What a job ends in; the ways that are the emulator's own are one and the same run."""
     folder = Path(tempfile.mkdtemp(prefix="cell-"))
     try:
-        shutil.copytree(before(job), folder, dirs_exist_ok=True)
+        shutil.copytree(before(job, crowded=crowded), folder, dirs_exist_ok=True)
         size = sum(path.stat().st_size for path in Path(model).rglob("*") if path.is_file())
         with Site(folder, seconds / size, **dict([turned] if turned else [])) as site:
             if scarce:

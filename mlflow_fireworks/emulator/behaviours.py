@@ -185,6 +185,17 @@ FACTS: tuple[Fact, ...] = (
         "seen once with about 37 files, weeks later 37 files were taken",
     ),
     Fact(
+        "name-filters",
+        'a list of models with a filter for the beginning of their names, such as `name="…/chat*"`',
+        {
+            "heeded": "those whose names begin so",
+            "literal": "those with a star in their name, so none",
+            "ignored": "all models",
+            "refused": "400, code 3",
+        },
+        "lists take a filter in the grammar of google.aip.dev/160; for names of models it was not seen",
+    ),
+    Fact(
         "embeddings",
         "an embedding model on hardware that is not meant for one",
         {

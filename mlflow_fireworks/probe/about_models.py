@@ -195,6 +195,21 @@ def _states(session: Session) -> Finding:
     return Finding(", ".join(sorted(session.states)) or "none was read", {"states": found} if found else {})
 
 
+def _name_filter(session: Session) -> Finding:
+    """Whether the models of one deployment can be asked for; the account has others, of which the probe knows one."""
+    session.need("base")
+    session.need("early")
+    beginning = session.model("base")[:-1]
+    reply = session.call("GET", f"/v1/{session.parent}/models", params={"filter": f'name="{beginning}*"'})
+    if not reply.is_success:
+        return Finding(reply.describe(), {"name-filters": "refused"} if reply.status == httpx.codes.BAD_REQUEST else {})
+    models = reply.body.get("models")
+    begins = {str(model.get("name")).startswith(beginning) for model in models or () if isinstance(model, dict)}
+    ways = {frozenset(): "literal", frozenset({True}): "heeded"}
+    way = ways.get(frozenset(begins), "ignored")
+    return Finding({"literal": "lists none", "heeded": "lists it"}.get(way, "lists others, too"), {"name-filters": way})
+
+
 def _delete(session: Session) -> Finding:
     session.need("base")
     name = session.model("base")
@@ -257,6 +272,7 @@ CHECKING = (
 )
 ENDING = (
     Point("immutable fields", "Is changing one refused?", "PATCH kind, read it", _immutable),
+    Point("name filters", "Do they find the beginning of a name?", "list models with a star at the end", _name_filter),
     Point("states", "Are there more than UPLOADING and READY?", "all models that were read", _states),
     Point("delete", "What answers it, and is it at once?", "DELETE a READY model, GET it", _delete),
 )

@@ -1,11 +1,18 @@
 """MLflow's five endpoint calls, on Fireworks' on-demand deployments."""
 
 from collections.abc import Collection
+from http import HTTPStatus
 from typing import Any
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.endpoint_config import HARDWARE_OPTIONS
-from mlflow_fireworks.errors import ConflictError, FailedPreconditionError, InvalidConfigError, NotFoundError
+from mlflow_fireworks.errors import (
+    ConflictError,
+    FailedPreconditionError,
+    InvalidConfigError,
+    NotFoundError,
+    RefusedError,
+)
 from mlflow_fireworks.gateway.revisions import group_deployments
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment, Router
 from mlflow_fireworks.gateway.stamps import EndpointStamp, RouterStamp, text_of
@@ -153,8 +160,9 @@ def undelete_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
 def list_all(run: Run) -> list[dict[str, Any]]:
     """All endpoints, those made by others included (`managed` tells them apart)."""
     endpoints = list_endpoints(run.gateway).values()
-    kinds = {model.name: model.kind for model in run.gateway.models.list()} if endpoints else {}
-    return [describe_endpoint(run, endpoint, kinds.get(endpoint.current.base_model, "")) for endpoint in endpoints]
+    # Of an account's thousands of models, those that are served; and they may be another account's.
+    kinds = {name: _find_kind(run, name) for name in {endpoint.current.base_model for endpoint in endpoints}}
+    return [describe_endpoint(run, endpoint, kinds[endpoint.current.base_model]) for endpoint in endpoints]
 
 
 def get_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
@@ -164,8 +172,18 @@ def get_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
         NotFoundError: There is none of that name.
     """
     endpoint = find_endpoint(run, name)
-    model = run.gateway.models.find(endpoint.current.base_model)
-    return describe_endpoint(run, endpoint, model.kind if model else "")
+    return describe_endpoint(run, endpoint, _find_kind(run, endpoint.current.base_model))
+
+
+def _find_kind(run: Run, model: str) -> str:
+    """What a served model is to Fireworks; empty where it is gone, or another account's that may not be seen."""
+    try:
+        found = run.gateway.models.find(model)
+    except RefusedError as error:
+        if error.status != HTTPStatus.FORBIDDEN:
+            raise
+        return ""
+    return found.kind if found else ""
 
 
 def find_endpoint(run: Run, name: EndpointName) -> Endpoint:

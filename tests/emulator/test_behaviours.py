@@ -468,6 +468,41 @@ def _(api, _clock):
     assert api.sign("chat", many(37)).status_code == 200
 
 
+def begins_with(api, beginning):
+    return api.call("GET", "/models", params={"filter": f'name="accounts/acme/models/{beginning}*"'})
+
+
+def found(answer):
+    return [item["name"].rpartition("/")[2] for item in answer.json()["models"]]
+
+
+@way("name-filters", "heeded")
+def _(api, _clock):
+    for name in ("chat", "chat-r2", "other"):
+        api.create(name)
+    assert found(begins_with(api, "chat")) == ["chat", "chat-r2"]
+
+
+@way("name-filters", "literal")
+def _(api, _clock):
+    api.create("chat")
+    assert found(begins_with(api, "chat")) == []
+    assert found(api.call("GET", "/models", params={"filter": 'name="accounts/acme/models/chat"'})) == ["chat"]
+
+
+@way("name-filters", "ignored")
+def _(api, _clock):
+    for name in ("chat", "other"):
+        api.create(name)
+    assert found(begins_with(api, "chat")) == ["chat", "other"]
+
+
+@way("name-filters", "refused")
+def _(api, _clock):
+    assert said(begins_with(api, "chat"))[:2] == (400, 3)
+    assert api.call("GET", "/models", params={"filter": "kind=HF_BASE_MODEL"}).status_code == 200
+
+
 def embed(api, *texts):
     return [item["embedding"] for item in ask(api, "embeddings", input=list(texts)).json()["data"]]
 

@@ -1,13 +1,13 @@
 """One deployment among thousands of models, whatever Fireworks makes of a filter."""
 
 import re
-import sqlite3
 
 import httpx
 import pytest
 from pydantic import SecretStr
 from support.account import open_account
 from support.checkpoints import make_llama
+from support.crowd import crowd
 
 from mlflow_fireworks.errors import BusyError, NotFoundError
 from mlflow_fireworks.gateway.gateway import Gateway
@@ -117,10 +117,7 @@ def large(tmp_path_factory):
     home = tmp_path_factory.mktemp("large")
     with open_account(state=home / "fireworks") as account:
         account.run().create("stranger", str(make_llama(home / "stranger")))
-        with sqlite3.connect(home / "fireworks" / "state.db") as database:
-            row = database.execute("SELECT * FROM resources WHERE id = 'stranger'").fetchone()
-            copies = [[part.replace("stranger", f"model-{number:04}") for part in row] for number in range(5000)]
-            database.executemany("INSERT INTO resources VALUES (?, ?, ?, ?, ?)", copies)
+        crowd(home / "fireworks", "stranger", 5000)
         account.folder = make_llama(home / "chat", seed=1)
         account.run().create("chat", str(account.folder))
         yield account

@@ -31,6 +31,22 @@ def test_an_endpoint_is_ready_when_it_has_answered(world):
     assert any("answers" in note for note in world.told.notes)
 
 
+def test_a_list_of_endpoints_asks_for_the_models_that_are_served_only(world):
+    world.base()
+    for name, model in (("prod", "chat"), ("beta", "chat"), ("public", QWEN)):
+        create_endpoint(world.run(model=model), name)
+    before = len(world.emulator.calls("get_model")), len(world.emulator.calls("list_models"))
+    assert [item["name"] for item in list_all(world.run())] == ["beta", "prod", "public"]
+    assert len(world.emulator.calls("get_model")) - before[0] == 2
+    assert len(world.emulator.calls("list_models")) == before[1]
+
+
+def test_a_model_of_another_account_that_may_not_be_seen_hides_no_endpoint(world):
+    create_endpoint(world.run(model=QWEN), "public")
+    world.emulator.fault("get_model", status=403, times=2)
+    assert [item["task"] for item in list_all(world.run())] == ["llm/v1/chat"]
+
+
 def test_the_price_is_said_before_it_is_owed(world):
     create_endpoint(world.run(model=QWEN, accelerator_type="h100", accelerator_count=2, max_replicas=3), "prod")
     (warning,) = world.told.warnings

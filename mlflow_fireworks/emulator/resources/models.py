@@ -23,6 +23,7 @@ LORA_TYPES = frozenset(
      "gemma2", "gemma3", "gpt_oss", "phi3", "deepseek_v3", "kimi_k2", "glm4_moe"}
 )  # fmt: skip
 _MANY_FILES = 37
+_NAME_FILTER = re.compile(r'\bname\s*=\s*"[^"]*\*"')
 _HUGGING_FACE_URL = re.compile(r"https://huggingface\.co/[\w.-]+/[\w.-]+/?")
 
 
@@ -103,7 +104,12 @@ class Models:
         bodies = [self._seen(resource) for resource in found]
         if account == catalogue.ACCOUNT:
             bodies += catalogue.models()
-        return listing.page("models", messages.MODEL, bodies, call.query)
+        query, way = call.query, self.options.behaviours.of("name-filters")
+        if way != "heeded" and _NAME_FILTER.search(query.get("filter", "")):
+            if way == "refused":
+                raise ApiError(Code.INVALID_ARGUMENT, f"invalid filter {query['filter']!r}")
+            bodies, query = bodies if way == "ignored" else [], {**query, "filter": ""}
+        return listing.page("models", messages.MODEL, bodies, query)
 
     def update(self, call: Call) -> JsonObject:
         """UpdateModel: output-only and immutable fields are kept silently, as observed."""
