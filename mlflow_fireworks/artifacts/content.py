@@ -88,9 +88,14 @@ class Stored:
         """Why it must be fetched before it can be sent; None when it need not."""
         return self.store.why_fetched(self.path)
 
+    @property
+    def here(self) -> Path | None:
+        """Where it lies on this machine already; None where it is read from elsewhere."""
+        return self.store.path(self.path)
+
     def is_here(self) -> bool:
         """Whether it lies on this machine already."""
-        return self.store.path(self.path) is not None
+        return self.here is not None
 
     def read(self) -> bytes:
         """The whole of a small file.

@@ -9,6 +9,7 @@ from concurrent.futures import Executor, ThreadPoolExecutor
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Part
 from mlflow_fireworks.artifacts.excerpt import Excerpt
+from mlflow_fireworks.artifacts.known_hashes import KnownHashes, look_at
 from mlflow_fireworks.errors import NotWantedError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.threads import inheriting
@@ -24,20 +25,25 @@ def fingerprint(
     checkpoint: Checkpoint,
     divided: Checkpoint,
     reporter: Reporter,
+    hashes: KnownHashes,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> str:
     """Name the content of a checkpoint.
 
     It covers what kind of model it is to Fireworks, and each file's name, size and content. Weights of a source that
     can never change (a logged model, a commit of the Hub) are named by that source and not read. Weights in a plain
-    folder are read in full: a file edited in place must give another fingerprint, and the upload takes far longer
-    than that. Large files that go up as shards are read once, as they are; how they are divided counts as well,
-    because Fireworks fixes the names of a model's files when it is created.
+    folder are read in full, once while they do not change: a file edited in place must give another fingerprint, and
+    the upload takes far longer than that. They are not hashed while they are sent instead: the model would have to be
+    created before its content is known, and only the machine that began an upload could then take it up.
+
+    Large files that go up as shards are read once, as they are; how they are divided counts as well, because Fireworks
+    fixes the names of a model's files when it is created.
 
     Args:
         checkpoint: The files as they are.
         divided: The files as they go up, from `divide_weights`; the same object when nothing was divided.
         reporter: Told when reading takes long.
+        hashes: Of what earlier runs have read.
         is_wanted: Whether somebody still wants the result; asked between blocks.
 
     Returns:
@@ -48,7 +54,7 @@ def fingerprint(
     """
     weights = {name: checkpoint.files[name] for name in checkpoint.weight_names()}
     digests = {name: hashlib.sha256(data).hexdigest() for name, data in checkpoint.contents.items()}
-    digests |= _name_weights(weights, reporter, is_wanted)
+    digests |= _name_weights(weights, reporter, hashes, is_wanted)
     entries = [[name, checkpoint.files[name].size, digest] for name, digest in sorted(digests.items())]
     content: list[object] = [checkpoint.kind.value, entries]
     if divided is not checkpoint:
@@ -60,8 +66,12 @@ def _hash_header(part: Part) -> str:
     return hashlib.sha256(part.header if isinstance(part, Excerpt) else b"").hexdigest()
 
 
-def _name_weights(weights: Mapping[str, Part], reporter: Reporter, is_wanted: Callable[[], bool]) -> dict[str, str]:
+def _name_weights(
+    weights: Mapping[str, Part], reporter: Reporter, hashes: KnownHashes, is_wanted: Callable[[], bool]
+) -> dict[str, str]:
     named = {name: f"{file.identity}:{file.origin}" for name, file in weights.items() if file.identity is not None}
+    known = {name: hashes.find(look_at(file)) for name, file in weights.items() if name not in named}
+    named |= {name: digest for name, digest in known.items() if digest is not None}
     changeable = {name: file for name, file in weights.items() if name not in named}
     size = sum(file.size for file in changeable.values())
     shown = reporter if size >= _WORTH_SHOWING_BYTES else Silent()
@@ -70,7 +80,7 @@ def _name_weights(weights: Mapping[str, Part], reporter: Reporter, is_wanted: Ca
     with ThreadPoolExecutor(_HASHERS) as hashers:
         try:
             for name, file in changeable.items():
-                named[name] = _hash(file, hashers, shown, stop, is_wanted)
+                named[name] = hashes.hash(file, lambda file: _hash(file, hashers, shown, stop, is_wanted))
         finally:
             stop.set()  # else all blocks of the file would still be read
             shown.transfer_ends()

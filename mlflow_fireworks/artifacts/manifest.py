@@ -17,6 +17,7 @@ from mlflow_fireworks.artifacts.evidence import collect_evidence, find_base_name
 from mlflow_fireworks.artifacts.facts import Facts, find_facts
 from mlflow_fireworks.artifacts.fingerprint import fingerprint
 from mlflow_fireworks.artifacts.kinds import generates
+from mlflow_fireworks.artifacts.known_hashes import FileState, KnownHashes, find_states
 from mlflow_fireworks.artifacts.layout import Layout, find_layout
 from mlflow_fireworks.artifacts.lineage import Lineage, find_lineage, read_explicit
 from mlflow_fireworks.artifacts.load_check import check_loading
@@ -76,6 +77,7 @@ class Manifest:
         location: Its folder in the artifacts, empty for their root, or a `hf:/` address.
         notes: What was decided on the way.
         warnings: What may surprise.
+        states: The files on this machine that it is read from, as they were then.
     """
 
     kind: Kind
@@ -88,6 +90,7 @@ class Manifest:
     location: str
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    states: frozenset[FileState] = frozenset()
 
     @property
     def total_size(self) -> int:
@@ -102,9 +105,10 @@ def build_manifest(
     *,
     hub: HfApi | None = None,
     open_reference: OpenSource | None = None,
+    hashes: KnownHashes | None = None,
     is_wanted: Callable[[], bool] = lambda: True,
 ) -> Manifest:
-    """Find the checkpoint of a model, check it, and list what goes up. Nothing is written anywhere.
+    """Find the checkpoint of a model, check it, and list what goes up. Nothing but `hashes` is written.
 
     Args:
         source: The model.
@@ -113,6 +117,7 @@ def build_manifest(
         hub: Client of the Hugging Face Hub; by default the one the environment describes.
         open_reference: Opens the `hf:/org/name@commit` of models that were logged without their weights; by default
             `open_source`.
+        hashes: Of plain files that earlier runs have read; none when None.
         is_wanted: Whether somebody still wants the result; asked while weights are read.
 
     Returns:
@@ -162,13 +167,15 @@ def build_manifest(
     # An import copies files as they are; a size that the user asked for is refused there.
     is_kept = config.transfer == "import" and config.shard_size == "auto"
     divided = divide_weights(checkpoint, headers, "off" if is_kept else config.shard_size, facts.parameter_count)
+    states = find_states(checkpoint.files.values())
     return Manifest(
         kind=checkpoint.kind,
         files=_order_files(divided),
         facts=facts,
         adapter=adapter,
         lineage=lineage,
-        fingerprint=fingerprint(checkpoint, divided, reporter, is_wanted),
+        fingerprint=fingerprint(checkpoint, divided, reporter, hashes or KnownHashes(None), is_wanted),
+        states=states,
         flavor=layout.flavor,
         location=layout.location,
         notes=(*divided.notes, *([check.note] if check else ()), *_describe_ways(divided, config), *finding.notes),

@@ -74,6 +74,7 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
         shipment = Shipment(run, plan, cargo.manifest, journal)
         if cargo.origin is None:
             shipment.send()
+            shipment.refuse_changed()
         elif not import_files(run, plan.model_id, cargo.origin, run.commands.finish(plan.stamp.deployment)):
             return plan, ()
         try:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 
+from mlflow_fireworks.artifacts.known_hashes import KnownHashes
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Source
@@ -206,7 +207,13 @@ class Pipeline:
                 self.run.reporter.note(f"{source.asked} is {source.resolved}")
             origin = find_origin(source, self.run.config, api_is_here=self.run.gateway.transport.is_here)
             try:
-                manifest = build_manifest(source, self.run.config, self.run.reporter, is_wanted=self.run.is_wanted)
+                manifest = build_manifest(
+                    source,
+                    self.run.config,
+                    self.run.reporter,
+                    hashes=KnownHashes(self.run.state / "hashes.sqlite"),
+                    is_wanted=self.run.is_wanted,
+                )
             except OSError as error:
                 raise SourceError(f"cannot read {error.filename or source.resolved}: {describe(error)}") from None
             for note in manifest.notes:

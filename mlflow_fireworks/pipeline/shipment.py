@@ -6,10 +6,11 @@ from functools import partial
 from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.content import fetched_ahead
+from mlflow_fireworks.artifacts.known_hashes import find_changed
 from mlflow_fireworks.artifacts.manifest import Manifest, ManifestFile
 from mlflow_fireworks.artifacts.selection import DEFAULTS_FILE
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.errors import DeadlineError, InvalidRequestError, RefusedError, TransferError
+from mlflow_fireworks.errors import DeadlineError, InvalidRequestError, RefusedError, SourceError, TransferError
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.pipeline.plan import Action, Plan
 from mlflow_fireworks.pipeline.steps import Step, begin
@@ -46,6 +47,7 @@ class Shipment:
         self._run = run
         self._plan = plan
         self._files = manifest.files
+        self._states = manifest.states
         self._is_adapter = manifest.kind is Kind.ADDON
         self._journal = journal
         self._urls = SignedUrls(self._sign, run.waiter.clock, run.reporter.note)
@@ -91,6 +93,23 @@ class Shipment:
             run.reporter.note(f"no new upload URLs ({error.message}); asking whether all files are there already")
             return
         self._transfer(missing)
+
+    def refuse_changed(self) -> None:
+        """End it where a file on this machine changed since it was read: what landed may be half of each.
+
+        Raises:
+            SourceError: Says which.
+        """
+        changed = find_changed(self._states)
+        if not changed:
+            return
+        self._journal.drop(
+            file.name for file in self._files if {str(source.here) for source in file.content.sources} & changed
+        )
+        raise SourceError(
+            f"{enumerate_names(sorted(changed), _SHOWN)} changed while the model was uploaded, so nothing is "
+            "validated; run the same command again to send it as it is now"
+        )
 
     def validate(self) -> tuple[str, ...]:
         """As the function `validate`; files that Fireworks has forgotten since they landed are sent again.
