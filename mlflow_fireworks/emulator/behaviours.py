@@ -217,8 +217,9 @@ FACTS: tuple[Fact, ...] = (
             "active": "in good standing",
             "suspended": "412 for inference and changes, and a suspendState",
             "zero-data-retention": "403 for custom models",
+            "other-region": "403 for everything but whose key it is",
         },
-        "documented; the code of the second refusal is not stated",
+        "documented but for other-region, a guess; the codes of the last two refusals are not stated",
     ),
     Fact(
         "bare-model",

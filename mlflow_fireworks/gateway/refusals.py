@@ -48,6 +48,17 @@ _NO_UPLOADS = (
     "accounts with Zero Data Retention take no uploads or imports of models; ask Fireworks, or use another account "
     "(-t fireworks:/ACCOUNT)"
 )
+# Neither the code nor the words of this refusal are documented, and no call says where an account belongs. The words
+# must be about the account or its API: refused placements of GPUs name regions as well. 421 means it by itself.
+_OTHER_REGION = re.compile(
+    r"\b(?:data[ -]?residency|(?:wrong|other|another|different) region|regional (?:end ?point|api|host)"
+    r"|region of (?:the|this|your) account|[a-z]{2}\.api\.fireworks\.ai)\b",
+    re.IGNORECASE,
+)
+_USE_THAT_REGION = (
+    "the account may belong to another region, whose API has an address of its own: name it in the target "
+    "(-t fireworks://HOST/ACCOUNT), or use another account"
+)
 # Seen of a model of about 37 files (2026-07); weeks later as many were taken.
 _TOO_LARGE = "request is too large"
 _FEWER_FILES = "the model may have too many files; save it again with fewer, larger shards (max_shard_size=)"
@@ -95,6 +106,8 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
         next_step = _FEWER_FILES
     elif _ZERO_RETENTION.search(message):
         next_step = _NO_UPLOADS
+    elif response.status_code == httpx.codes.MISDIRECTED_REQUEST or _OTHER_REGION.search(message):
+        next_step = _USE_THAT_REGION
     elif response.status_code == httpx.codes.PRECONDITION_FAILED and "suspended" in message.lower():
         next_step = _SUSPENDED
     elif _is_not_yet(response, body):

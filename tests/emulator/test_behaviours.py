@@ -586,6 +586,13 @@ def _(api, _clock):
     assert deploy(api, acceleratorType="NVIDIA_H100_80GB").status_code == 200  # a public model
 
 
+@way("account", "other-region")
+def _(api, _clock):
+    assert api.http.get("/verifyApiKey").status_code == 200
+    assert said(api.call("GET", "/models"))[:2] == (403, 7)
+    assert said(api.create("chat"))[2] == "account acme has US data residency; use us.api.fireworks.ai instead"
+
+
 @way("bare-model", "refused")
 def _(api, _clock):
     ready_deployment(api)

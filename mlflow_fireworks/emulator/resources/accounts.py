@@ -39,11 +39,15 @@ class Accounts:
             raise ApiError(Code.PERMISSION_DENIED, f'account "{account}" does not exist or is not accessible')
 
     def check_standing(self, account: str, method: str) -> None:
-        """Refuse changes by a suspended account; it may still look, and delete what costs money.
+        """Refuse changes by a suspended account, which may still look and delete, and all by one of another region.
 
         Raises:
-            ApiError: FAILED_PRECONDITION, under the status that the documentation gives.
+            ApiError: FAILED_PRECONDITION, under the status that the documentation gives; PERMISSION_DENIED.
         """
+        if account != catalogue.ACCOUNT and self.options.behaviours.has("account", "other-region"):
+            raise ApiError(
+                Code.PERMISSION_DENIED, f"account {account} has US data residency; use us.api.fireworks.ai instead"
+            )
         if method in ("POST", "PATCH") and self.options.behaviours.has("account", "suspended"):
             raise ApiError(Code.FAILED_PRECONDITION, f"account {account} is suspended", status=412)
 
