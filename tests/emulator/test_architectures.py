@@ -113,5 +113,62 @@ def test_adapter_keys_against_an_uploaded_base(api):
     assert "model.layers.2.self_attn.v_proj" in said(api, lora("model.layers.2.self_attn.v_proj"), model)
 
 
+@pytest.mark.parametrize("name", ["_orig_mod.h.0.weight", "h.0._fsdp_wrapped_module.weight", "module.h.0.weight"])
+def test_names_that_a_wrapper_changed_are_refused_for_any_architecture(api, name):
+    files = checkpoint(LLAMA, lambda _: {name: ("BF16", [2], 4)})
+    files["config.json"] = json.dumps({**LLAMA, "model_type": "acme"}).encode()
+    assert said(api, files) == f"unknown parameter {name}: the model was saved inside a wrapper"
+
+
+@pytest.mark.parametrize("kind", ["llama", "acme"])
+def test_a_weight_without_elements_is_refused_for_any_architecture(api, kind):
+    files = checkpoint(LLAMA, lambda tensors: {name: ("BF16", [0], 0) for name in tensors})
+    files["config.json"] = json.dumps({**LLAMA, "model_type": kind}).encode()
+    assert said(api, files) == "parameter model.embed_tokens.weight has shape [0]: it holds nothing"
+
+
+def test_a_buffer_may_be_empty(api):
+    assert said(api, checkpoint(LLAMA, lambda tensors: {**tensors, "x.rotary_emb.inv_freq": ("F32", [0], 0)})) == []
+
+
+@pytest.mark.parametrize(
+    ("config", "counts_head"),
+    [
+        (LLAMA, True),
+        ({**LLAMA, "tie_word_embeddings": True}, False),
+        ({**LLAMA, "model_type": "gemma"}, False),
+        ({**LLAMA, "model_type": "gemma", "tie_word_embeddings": False}, True),
+    ],
+)
+def test_a_tied_head_is_counted_once(api, config, counts_head):
+    files = checkpoint(LLAMA)
+    files["config.json"] = json.dumps(config).encode()
+    said(api, files)
+    total = sum(map(math.prod, expected(LLAMA).values()))
+    count = int(api.get("chat").json()["baseModelDetails"]["parameterCount"])
+    assert count == total - (0 if counts_head else 32 * 8)
+
+
+Q = "base_model.model.model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize(
+    ("tensors", "config", "words"),
+    [
+        ({f"{Q}.lora_A.default.weight": [8, 4], f"{Q}.lora_B.default.weight": [4, 8]}, {}, "non-existent"),
+        ({f"{Q}.lora_A.weight": [16, 4], f"{Q}.lora_B.weight": [4, 16]}, {}, "has rank 16, adapter_config.json says 8"),
+        ({f"{Q}.lora_A.weight": [8, 4], f"{Q}.lora_B.weight": [4, 4]}, {}, "lora_B.weight has rank 4"),
+        ({f"{Q}.lora_A.weight": [8, 4]}, {}, f"{Q}.lora_A.weight has no {Q}.lora_B.weight"),
+        ({f"{Q}.lora_A.weight": [16, 4], f"{Q}.lora_B.weight": [4, 16]}, {"rank_pattern": {"q_proj": 16}}, None),
+    ],
+)
+def test_the_halves_of_an_adapter_have_the_rank_of_its_configuration(api, tensors, config, words):
+    files = adapter_files()
+    files["adapter_config.json"] = json.dumps({**json.loads(files["adapter_config.json"]), **config}).encode()
+    entries = {name: ("BF16", shape, 2 * math.prod(shape)) for name, shape in tensors.items()}
+    answer = said(api, {**files, "adapter_model.safetensors": safetensors(entries)}, ADDON)
+    assert answer == [] if words is None else words in answer
+
+
 def test_an_adapter_without_tensors_is_refused(api):
     assert said(api, lora(), ADDON) == "adapter_model.safetensors holds no tensors"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mlflow_fireworks.emulator.protocol.wire import JsonObject
+from mlflow_fireworks.emulator.validation.architectures import check_ranks
 from mlflow_fireworks.emulator.validation.files import UploadedFile, invalid, parse_object
 from mlflow_fireworks.emulator.validation.safetensors import Tensor, read_tensors
 
@@ -59,6 +60,9 @@ def check_adapter(files: Mapping[str, UploadedFile], base_type: str) -> tuple[in
     tensors = read_tensors("adapter_model.safetensors", files["adapter_model.safetensors"])
     if not tensors:
         raise invalid("adapter_model.safetensors holds no tensors")
+    pattern = config.get("rank_pattern")
+    others = [value for value in pattern.values() if type(value) is int] if isinstance(pattern, dict) else []
+    check_ranks(tensors, [rank, *others])
     return rank, targets, tensors
 
 

@@ -7,7 +7,7 @@ table is not checked; neither is a configuration that leaves a needed number ope
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,8 +15,11 @@ from mlflow_fireworks.emulator.protocol.wire import ApiError, Code, JsonObject
 from mlflow_fireworks.emulator.validation.safetensors import Tensor
 
 _MAX_LAYERS, _MAX_EXPERTS = 1000, 1024
+_MATRIX = 2
 _IGNORED = re.compile(r".*(rotary_emb\.inv_freq|\.masked_bias|attn\.bias)$")
-_LORA_KEY = re.compile(r"base_model\.model\.(.+)\.(?:lora_[AB](?:\.default)?\.weight|lora_embedding_[AB])")
+_LORA_KEY = re.compile(r"base_model\.model\.(.+)\.lora_(embedding_)?([AB])(?(2)|\.weight)")
+# What torch.compile, FSDP, activation checkpointing and DataParallel put into the names of a model that they wrap.
+_WRAPPED = re.compile(r"(^|.*\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\..*|module\..*")
 _LAYER_TARGETS = re.compile(
     r"(?:model\.)?(?:language_model\.)?(?:model\.)?layers\.(\d+)\."
     r"(?:self_attn\.(?:q_proj|k_proj|v_proj|o_proj)"
@@ -133,6 +136,7 @@ def check_tensors(config: JsonObject, tensors: Mapping[str, Tensor], *, headless
     Raises:
         ApiError: INVALID_ARGUMENT for the first tensor that is missing or has another shape.
     """
+    _check_any(tensors)
     wanted = expected(config)
     if wanted is None:
         return []
@@ -150,6 +154,15 @@ def check_tensors(config: JsonObject, tensors: Mapping[str, Tensor], *, headless
             )
     extra = [name for name in sorted(set(tensors) - set(wanted)) if not _IGNORED.fullmatch(name)]
     return [f"unexpected parameter {name}" for name in extra if name != "lm_head.weight"]
+
+
+def _check_any(tensors: Mapping[str, Tensor]) -> None:
+    """What holds for every architecture: a weight has elements, and is called as in the model itself."""
+    for name, tensor in tensors.items():
+        if 0 in tensor.shape and name.endswith((".weight", ".bias")):
+            raise ApiError(Code.INVALID_ARGUMENT, f"parameter {name} has shape {list(tensor.shape)}: it holds nothing")
+        if _WRAPPED.fullmatch(name):
+            raise ApiError(Code.INVALID_ARGUMENT, f"unknown parameter {name}: the model was saved inside a wrapper")
 
 
 def check_lora(keys: Iterable[str], parameters: Mapping[str, Tensor] | None, layers: int) -> None:
@@ -175,6 +188,32 @@ def check_lora(keys: Iterable[str], parameters: Mapping[str, Tensor] | None, lay
             "LoRA validation failed: LoRA keys reference non-existent base model parameters: "
             f"{module} (from LoRA key: {key})",
         )
+
+
+def check_ranks(lora: Mapping[str, Tensor], allowed: Collection[int]) -> None:
+    """Hold the shapes of an adapter's tensors against the ranks in its configuration, and its halves together.
+
+    Args:
+        lora: Tensors of the adapter; those of fused experts, which have the rank once for each, are not looked at.
+        allowed: ``r``, and the ranks of ``rank_pattern``.
+
+    Raises:
+        ApiError: INVALID_ARGUMENT for the first tensor of another rank, or without its other half.
+    """
+    for key, tensor in sorted(lora.items()):
+        match = _LORA_KEY.fullmatch(key)
+        if match is None or match[1].endswith(("experts", "base_layer")) or len(tensor.shape) != _MATRIX:
+            continue
+        start, end = match.span(3)
+        other = f"{key[:start]}{'B' if match[3] == 'A' else 'A'}{key[end:]}"
+        if other not in lora:
+            raise ApiError(Code.INVALID_ARGUMENT, f"LoRA validation failed: {key} has no {other}")
+        rank = tensor.shape[0 if match[3] == "A" else 1]
+        if rank not in allowed:
+            raise ApiError(
+                Code.INVALID_ARGUMENT,
+                f"LoRA validation failed: {key} has rank {rank}, adapter_config.json says {next(iter(allowed))}",
+            )
 
 
 def _plausible(module: str, layers: int) -> bool:

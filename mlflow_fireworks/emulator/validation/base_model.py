@@ -31,6 +31,12 @@ _TOKENIZER_FILES = (
     "tiktoken.model",
 )
 _TIED_HEADS = ("lm_head.weight", "embed_out.weight")
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "word_embeddings.weight", "embed_in.weight")
+# Families whose config.json need not say that head and embedding share their weights (transformers' defaults).
+_TIED_FAMILIES = (
+    *("bloom", "cohere", "cohere2", "falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "mpt", "opt"),
+    "starcoder2",
+)
 
 
 @dataclass(frozen=True)
@@ -104,12 +110,24 @@ def check_base_model(files: Mapping[str, UploadedFile], skips: Skips) -> Detecte
     return Detected(
         model_type=config["model_type"] if isinstance(config.get("model_type"), str) else "",
         context_length=_context_length(config),
-        parameter_count=sum(math.prod(tensor.shape) for tensors in folders.values() for tensor in tensors.values()),
+        parameter_count=sum(_count(config, tensors) for tensors in folders.values()),
         precision=_precision(config, folders[""]),
         config=config,
         tensors=folders[""],
         sampling=_sampling(files),
         warnings=tuple(warnings),
+    )
+
+
+def _count(config: JsonObject, tensors: Mapping[str, Tensor]) -> int:
+    """The number of parameters; a head that was saved beside the embedding whose weights it shares adds none."""
+    shared = {tensor.shape for name, tensor in tensors.items() if name.endswith(_EMBEDDINGS)}
+    if not config.get("tie_word_embeddings", config.get("model_type") in _TIED_FAMILIES):
+        shared = set()
+    return sum(
+        math.prod(tensor.shape)
+        for name, tensor in tensors.items()
+        if not (name.endswith(_TIED_HEADS) and tensor.shape in shared)
     )
 
 
