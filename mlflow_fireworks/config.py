@@ -134,6 +134,11 @@ class Config(BaseModel):
     checkpoint_path: str | None = Field(
         default=None, description="folder of the checkpoint inside the artifacts, when there are several"
     )
+    tokenizer_path: str | None = Field(
+        default=None,
+        description="folder of the tokenizer inside the artifacts, when it is not beside the weights; it is taken in "
+        "place of one that is",
+    )
     base_model: str | None = Field(
         default=None,
         description="for a LoRA adapter: the Fireworks model it belongs to, e.g. "

@@ -1,5 +1,6 @@
 """Which folder of a heap of files is the checkpoint, when nothing else says so."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -20,6 +21,9 @@ SERVABLE = (
     "Fireworks serves Hugging Face checkpoints: config.json, tokenizer and *.safetensors (or .bin) weights, "
     "or adapter_config.json with adapter_model.safetensors"
 )
+
+# A commit's files in a cache of the Hub, below the folder `models--org--name` of their repository.
+_SNAPSHOT = re.compile(r"(?P<repo>(?:.*/)?)snapshots/(?P<revision>[^/]+)/[^/]+")
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,8 @@ def choose_folder(
     folders = _group(files)
     found = sorted(folder for folder, names in folders.items() if _holds_checkpoint(names))
     outer = [folder for folder in found if not any(_is_inside(folder, other) for other in found)]
+    stale = _list_stale_snapshots(files, outer)
+    outer = [folder for folder in outer if folder not in stale]
     if not outer and len(training) == 1:
         return Choice(training[0], notes=(f"the only weights are those of the training run's {training[0]}/",))
     if not outer and training:
@@ -84,7 +90,23 @@ def choose_folder(
         f"-C checkpoint_path={_show(root, folder)} takes them instead"
         for folder in inner
     )
-    return Choice(outer[0], warnings=warnings)
+    notes = (f"{_show(root, outer[0])} is the snapshot that refs/main names, so it is taken",) if stale else ()
+    return Choice(outer[0], notes, warnings)
+
+
+def _list_stale_snapshots(files: Mapping[str, Stored], folders: Sequence[str]) -> set[str]:
+    """Of several snapshots of one repository, those that `refs/main` does not name, where it names one of them."""
+    snapshots: dict[str, dict[str, str]] = {}
+    for folder in folders:
+        if match := _SNAPSHOT.fullmatch(f"{folder}/-"):
+            snapshots.setdefault(match["repo"], {})[match["revision"]] = folder
+    stale: set[str] = set()
+    for repo, revisions in snapshots.items():
+        ref = files.get(f"{repo}refs/main")
+        current = ref.read().decode("utf-8", "replace").strip() if ref and len(revisions) > 1 else None
+        if current in revisions:
+            stale |= {folder for revision, folder in revisions.items() if revision != current}
+    return stale
 
 
 def _group(files: Mapping[str, Stored]) -> dict[str, set[str]]:

@@ -19,7 +19,7 @@ from mlflow_fireworks.artifacts.candidates import Choice, choose_folder, list_tr
 from mlflow_fireworks.artifacts.components import list_components, merge_components
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import Document, child_of, text_of
-from mlflow_fireworks.artifacts.neighbours import complete
+from mlflow_fireworks.artifacts.neighbours import complete, exchange_tokenizer
 from mlflow_fireworks.artifacts.reference import OpenSource, open_reference
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, ADAPTER_WEIGHTS, is_index, is_weights
 from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
@@ -82,7 +82,7 @@ def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layo
 
     Args:
         source: The model.
-        config: Its options; `checkpoint_path` and `kind` matter here.
+        config: Its options; `checkpoint_path`, `tokenizer_path` and `kind` matter here.
         open_source: Opens a `hf:/org/name@commit` for models logged with `save_pretrained=False`.
 
     Returns:
@@ -91,6 +91,17 @@ def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layo
     Raises:
         CheckpointError: There is none that Fireworks can serve, or several to choose from.
     """
+    if config.tokenizer_path is None:
+        return _find_checkpoint(source, config, open_source)
+    folder = _clean_path("tokenizer_path", config.tokenizer_path)
+    layout = _find_checkpoint(source, config, open_source, needs_tokenizer=False)
+    exchanged = exchange_tokenizer(Tree(source, "", source.mlmodel), folder, layout.files)
+    return replace(layout, files=exchanged.files, notes=(*layout.notes, *exchanged.notes))
+
+
+def _find_checkpoint(
+    source: Source, config: Config, open_source: OpenSource, *, needs_tokenizer: bool = True
+) -> Layout:
     aim = _find_aim(source, config.checkpoint_path)
     tree, folder = aim.tree, aim.folder
     if (flavor := child_of(tree.flavors, "transformers")) and folder in ("", _model_folder(tree, flavor)):
@@ -108,7 +119,7 @@ def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layo
     choice = _choose_folder(tree, folder)
     chosen = join(folder, choice.folder)
     layout = _read_folder(tree, _flavor_word(tree), chosen)
-    completed = complete(tree, chosen, layout.files)
+    completed = complete(tree, chosen, layout.files, needs_tokenizer=needs_tokenizer)
     notes = (*choice.notes, *completed.notes)
     return replace(layout, files=completed.files, notes=notes, warnings=choice.warnings)
 
@@ -119,16 +130,16 @@ def _choose_folder(tree: Tree, path: str) -> Choice:
     return choose_folder(tree.folder(path), tree.source.resolved, where, training, tree.links(path))
 
 
-def _clean_path(path: str) -> str:
+def _clean_path(option: str, path: str) -> str:
     parts = [part for part in path.replace("\\", "/").split("/") if part not in ("", ".")]
     if path.startswith("/") or ".." in parts:
-        raise CheckpointError(f"checkpoint_path={path} must be a folder inside the artifacts, e.g. artifacts/model")
+        raise CheckpointError(f"{option}={path} must be a folder inside the artifacts, e.g. artifacts/model")
     return "/".join(parts)
 
 
 def _find_aim(source: Source, path: str | None) -> _Aim:
     """The `MLmodel` nearest above the folder that the user names, and what is left of the way to it."""
-    is_named, wanted = path is not None, _clean_path(path or "")
+    is_named, wanted = path is not None, _clean_path("checkpoint_path", path or "")
     whole = Tree(source, "", source.mlmodel)
     if source.mlmodel and not wanted:
         return _Aim(whole, "", is_named)

@@ -23,7 +23,10 @@ from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
 
 _CONFIG = "config.json"
+_TOKENIZER = "tokenizer"
 _OF_MODEL = (_CONFIG, "generation_config.json", DEFAULTS_FILE)
+# They come with a processor's tokenizer, but belong to the model where that has its own.
+_OF_PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,14 @@ class Completed:
     notes: tuple[str, ...] = ()
 
 
-def complete(tree: Tree, folder: str, files: Mapping[str, Stored]) -> Completed:
+def complete(tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_tokenizer: bool = True) -> Completed:
     """Add the configuration or the tokenizer that a checkpoint lacks, where one folder near it has that.
 
     Args:
         tree: Where to look.
         folder: The checkpoint's folder in it.
         files: The checkpoint's files by name.
+        needs_tokenizer: Whether it lacks a tokenizer when it has none; not where the user names one.
 
     Raises:
         CheckpointError: Several folders at one distance have it.
@@ -61,12 +65,37 @@ def complete(tree: Tree, folder: str, files: Mapping[str, Stored]) -> Completed:
         taken = {name: file for name, file in near[found].items() if name in _OF_MODEL or name.endswith(".py")}
         added |= taken
         notes.append(f"{_CONFIG} is taken from {_show(tree, found)}, as there is none beside the weights")
-    found = None if has_vocabulary(own) else _choose(tree, folder, near, "tokenizer", has_vocabulary)
+    has_tokenizer = not needs_tokenizer or has_vocabulary(own)
+    found = None if has_tokenizer else _choose(tree, folder, near, _TOKENIZER, has_vocabulary)
     if found is not None:
-        names = [name for name in near[found] if is_needed(name, embedding=False) and name not in _OF_MODEL]
-        added = {**{name: near[found][name] for name in names}, **added}
+        added = {**{name: file for name, file in near[found].items() if _is_of_tokenizer(name)}, **added}
         notes.append(f"the tokenizer is taken from {_show(tree, found)}, as there is none beside the weights")
     return Completed({**added, **files}, tuple(notes))
+
+
+def exchange_tokenizer(tree: Tree, folder: str, files: Mapping[str, Stored]) -> Completed:
+    """Put the tokenizer of a folder that the user names in the place of a checkpoint's own.
+
+    Args:
+        tree: Where the folder is.
+        folder: Its path from the top of the artifacts.
+        files: The checkpoint's files by name.
+
+    Raises:
+        CheckpointError: The folder holds no tokenizer.
+    """
+    found = {name: file for name, file in tree.folder(folder).items() if "/" not in name}
+    if not has_vocabulary(found):
+        raise CheckpointError(
+            f"{tree.source.resolved} has no tokenizer (tokenizer.json or tokenizer.model) in tokenizer_path={folder}"
+        )
+    kept = {name: file for name, file in files.items() if name in _OF_PROCESSORS or not _is_of_tokenizer(name)}
+    taken = {name: file for name, file in found.items() if _is_of_tokenizer(name)}
+    return Completed({**taken, **kept}, (f"the tokenizer is taken from {folder}/, as tokenizer_path says",))
+
+
+def _is_of_tokenizer(name: str) -> bool:
+    return "/" not in name and is_needed(name, embedding=False) and name not in _OF_MODEL
 
 
 def _list_folders(tree: Tree, folder: str) -> dict[str, dict[str, Stored]]:
@@ -105,10 +134,12 @@ def _choose(
     nearest = min(_distance(where, folder) for where in holders)
     chosen = [where for where in holders if _distance(where, folder) == nearest]
     if len(chosen) > 1:
+        remedy = "log the model again with the right one's files beside the weights"
+        if what == _TOKENIZER:
+            remedy = f"choose with -C tokenizer_path={join(tree.root, chosen[0]) or '.'}"
         raise CheckpointError(
             f"{tree.source.resolved}: the checkpoint in {_show(tree, folder)} has no {what}, and several folders have "
-            f"one: {enumerate_names(_show(tree, where) for where in chosen)}; log the model again with the right one's "
-            "files beside the weights"
+            f"one: {enumerate_names(_show(tree, where) for where in chosen)}; {remedy}"
         )
     return chosen[0]
 

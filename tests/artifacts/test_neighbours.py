@@ -1,5 +1,6 @@
 """Odd layouts that MLflow's users leave: what a checkpoint lacks and a folder near it has."""
 
+import json
 import shutil
 
 import mlflow
@@ -13,7 +14,7 @@ from support.checkpoints import (
     make_transformers_model,
     write_mlmodel,
 )
-from support.planning import names, plan
+from support.planning import names, plan, read_file
 
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError, PreflightError
@@ -73,8 +74,34 @@ def test_two_tokenizers_beside_the_weights_need_a_choice(tmp_path):
     weights = divide(make_llama(tmp_path / "weights"), (tmp_path / "one", TOKENIZER))
     two = make_tokenizer(tmp_path / "two")
     folder = log(tmp_path / "m", model=weights, one=tmp_path / "one", two=two)
-    with pytest.raises(CheckpointError, match=r"has no tokenizer.*artifacts/one/, artifacts/two/"):
+    with pytest.raises(CheckpointError, match=r"has no tokenizer.*artifacts/one/, artifacts/two/; .*=artifacts/one$"):
         plan(folder)
+    assert names(plan(folder, tokenizer_path="artifacts/one")) == WHOLE
+
+
+def test_tokenizer_that_is_named_replaces_the_one_beside_the_weights(tmp_path):
+    """All of it: what only the other one has (`chat_template.jinja`) would change what the named one says."""
+    whole = make_llama(tmp_path / "whole")
+    (whole / "chat_template.jinja").write_text("of the weights")
+    (whole / "preprocessor_config.json").write_text("{}")
+    words = make_tokenizer(tmp_path / "words", chat_template="of the words")
+    (words / "config.json").write_text("{}")
+    folder = log(tmp_path / "m", model=whole, words=words)
+    manifest = plan(folder, tokenizer_path="artifacts/words")
+    assert names(manifest) == [*sorted([*FLAT, "preprocessor_config.json"]), "model.safetensors"]
+    assert json.loads(read_file(manifest, "tokenizer_config.json"))["chat_template"] == "of the words"
+    assert manifest.facts.model_type == "llama"
+    assert "the tokenizer is taken from artifacts/words/, as tokenizer_path says" in manifest.notes
+    for where, said in [("artifacts/whole/..", "inside the artifacts"), ("artifacts/wrods", "has no tokenizer")]:
+        with pytest.raises(CheckpointError, match=said):
+            plan(folder, tokenizer_path=where)
+
+
+def test_tokenizer_of_a_transformers_model_can_be_exchanged(tmp_path):
+    folder = make_transformers_model(tmp_path / "m")
+    make_tokenizer(folder / "extra", chat_template="of the extra")
+    manifest = plan(folder, tokenizer_path="extra")
+    assert json.loads(read_file(manifest, "tokenizer_config.json"))["chat_template"] == "of the extra"
 
 
 def test_cache_folder_that_is_logged_as_an_artifact_is_read_at_its_snapshot(tmp_path):
@@ -90,6 +117,44 @@ def test_cache_folder_that_is_logged_as_an_artifact_is_read_at_its_snapshot(tmp_
     manifest = plan(log(tmp_path / "m", model=repo))
     assert names(manifest) == WHOLE
     assert (manifest.lineage.repo, manifest.lineage.confidence) == ("acme/chat", "high")
+
+
+@pytest.fixture
+def cached(tmp_path):
+    """A repository in a cache of the Hub with two commits, logged as an artifact."""
+
+    def make(ref):
+        repo = tmp_path / "models--acme--chat"
+        for number, revision in enumerate("ab"):
+            make_llama(repo / "snapshots" / (revision * 40), num_hidden_layers=2, rope_theta=1000 + number)
+        (repo / "refs").mkdir()
+        (repo / "refs" / "main").write_text(ref)
+        return log(tmp_path / "m", model=repo)
+
+    return make
+
+
+@pytest.mark.parametrize("revision", ["a" * 40, "b" * 40])
+def test_of_several_snapshots_the_one_of_the_main_branch_is_taken(cached, revision):
+    manifest = plan(cached(f"{revision}\n"))
+    assert manifest.location == f"artifacts/models--acme--chat/snapshots/{revision}"
+    assert any("is the snapshot that refs/main names" in note for note in manifest.notes)
+    assert manifest.lineage.repo == "acme/chat"
+
+
+def test_snapshots_without_a_main_branch_need_a_choice(cached):
+    folder = cached("c" * 40)
+    with pytest.raises(CheckpointError, match=r"several checkpoints: .*snapshots/aaa.*snapshots/bbb"):
+        plan(folder)
+    chosen = f"artifacts/models--acme--chat/snapshots/{'b' * 40}"
+    assert plan(folder, checkpoint_path=chosen).location == chosen
+
+
+def test_main_branch_of_one_repository_says_nothing_of_another(cached, tmp_path):
+    folder = cached("b" * 40)
+    make_llama(folder / "artifacts" / "models--acme--other" / "snapshots" / ("a" * 40))
+    with pytest.raises(CheckpointError, match=r"several checkpoints: [^,]*chat/snapshots/bbb[^,]*, .*[^,]*other"):
+        plan(folder)
 
 
 def test_checkpoint_that_lacks_nothing_takes_nothing(tmp_path):
