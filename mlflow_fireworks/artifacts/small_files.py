@@ -53,7 +53,7 @@ def write_plainly(files: dict[str, Part], contents: dict[str, bytes]) -> list[st
     """
     changed = {name: text for name, data in contents.items() if (text := rewrite_plainly(name, data)) is not None}
     for name, text in changed.items():
-        files[name] = Made(text, f"{files[name].origin}, in plain UTF-8")
+        files[name] = Made(text, f"made from {files[name].origin}, in plain UTF-8")
         contents[name] = text
     if not changed:
         return []

@@ -249,6 +249,10 @@ def _plan_as_text(outcome: Outcome) -> list[str]:
     width = max(len(file.name) for file in outcome.manifest.files)
     return [
         f"  {file.name:<{width}}  {format_bytes(file.size):>10}"
-        + (f"   from {file.origin}" if file.origin != file.name else "")
+        + (f"   {_describe_origin(file.origin)}" if file.origin != file.name else "")
         for file in outcome.manifest.files
     ]
+
+
+def _describe_origin(origin: str) -> str:
+    return origin if origin.startswith("made ") else f"from {origin}"

@@ -7,7 +7,7 @@ gives what an upload would give is decided here, before anything is asked of Fir
 from dataclasses import replace
 
 from mlflow_fireworks.artifacts.content import Stored
-from mlflow_fireworks.artifacts.manifest import Manifest
+from mlflow_fireworks.artifacts.manifest import Manifest, ManifestFile
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import (
@@ -151,6 +151,10 @@ def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> Non
         )
 
 
+def _describe_making(file: ManifestFile) -> str:
+    return file.origin if file.origin.startswith("made ") else f"made from {file.origin}"
+
+
 def _find_common_folder(source: Source, manifest: Manifest, origin: ImportSource) -> str:
     """The one folder below the source's that holds every file under the name it needs."""
     if manifest.location.startswith("hf:"):
@@ -163,7 +167,7 @@ def _find_common_folder(source: Source, manifest: Manifest, origin: ImportSource
     for file in manifest.files:
         content = file.content
         if not (isinstance(content, Stored) and content.store is source.store):
-            problems.append(f"{file.name} does not lie there as it must go up ({file.origin})")
+            problems.append(f"{file.name} must be {_describe_making(file)}, and an import makes no files")
         elif f"/{content.path}".endswith(f"/{file.name}"):
             folders.setdefault(content.path.removesuffix(file.name).rstrip("/"), file.name)
         else:

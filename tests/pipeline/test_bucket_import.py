@@ -188,12 +188,22 @@ def test_a_dry_run_says_what_would_come_along_and_changes_nothing(account, bucke
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (make_transformers_model, r"tokenizer_config\.json does not lie there.*its files lie in 2 folders"),
-        (lambda path: folded(make_llama(path)), r"tokenizer_config\.json does not lie there as it must go up"),
-        (lambda path: lowered(make_embedder(path)), r"modules\.json does not lie there.*2 folders"),
+        (make_transformers_model, r"tokenizer_config\.json must be made with .*its files lie in 2 folders"),
+        (
+            lambda path: folded(make_llama(path)),
+            r"_config\.json must be made with chat_template\.jinja, and an import makes no files",
+        ),
+        (lambda path: lowered(make_embedder(path)), r"modules\.json must be made from .*2 folders"),
+        (lambda path: marked(make_llama(path)), r"config\.json must be made from config\.json, in plain UTF-8"),
         (make_adapter, r"holds more than the adapter: README\.md .*an adapter is small"),
     ],
-    ids=["several folders", "template to be folded in", "transformer in a folder of its own", "adapter with a card"],
+    ids=[
+        "several folders",
+        "template to be folded in",
+        "transformer in a folder of its own",
+        "byte-order mark",
+        "adapter with a card",
+    ],
 )
 def test_what_a_copy_of_one_folder_cannot_give_is_refused_before_anything_is_asked(
     account, bucket, tmp_path, make, says
@@ -208,6 +218,12 @@ def test_what_a_copy_of_one_folder_cannot_give_is_refused_before_anything_is_ask
 def folded(folder):
     edit_json(folder / "tokenizer_config.json", chat_template=None)
     (folder / "chat_template.jinja").write_text("{{ messages }}")
+    return folder
+
+
+def marked(folder):
+    config = folder / "config.json"
+    config.write_text(config.read_text(), encoding="utf-8-sig")
     return folder
 
 
@@ -226,7 +242,7 @@ def lowered(folder):
 def test_weights_that_would_be_divided_are_refused(account, bucket, tmp_path):
     uri = bucket.put(make_llama(tmp_path / "llama", hidden=64), "llama")
     assert account.run(dry_run=True).create("chat", uri).dry_run
-    with pytest.raises(CheckpointError, match=r"safetensors does not lie there as it must go up"):
+    with pytest.raises(CheckpointError, match=r"safetensors must be made from model\.safetensors"):
         account.run(shard_size="64KiB").create("chat", uri)
     assert account.changes() == []
 
