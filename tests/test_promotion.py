@@ -6,7 +6,6 @@ import shutil
 import mlflow
 import pytest
 from click.testing import CliRunner
-from huggingface_hub import constants
 from pydantic import SecretStr
 from support.checkpoints import make_llama, read_files
 from support.hub_server import SHA, HubServer
@@ -204,11 +203,8 @@ def test_what_is_no_model_uri_is_refused_before_anything_remote_happens(firework
 
 
 def test_a_branch_of_a_repo_without_an_owner_is_followed(fireworks, tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     with HubServer("gpt2", read_files(make_llama(tmp_path / "llama"))).running() as hub:
-        monkeypatch.setattr(constants, "ENDPOINT", hub.url)
-        template = "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + template)
+        hub.stand_in(monkeypatch)
         config = {"progress": "none", "hugging_face_url": "none"}
         first = promote("hf:/gpt2@main/", config=config)
         assert (first["name"], first["version"], first["pointer"]) == ("gpt2", SHA, "hf:/gpt2@main")

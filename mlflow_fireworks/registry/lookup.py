@@ -37,6 +37,10 @@ def find_version(client: MlflowClient, uri: RegisteredUri) -> ModelVersion:
     Raises:
         MlflowException: There is none, or the registry does not answer; `is_gone` knows which.
     """
+    is_in_catalog = is_databricks_unity_catalog_uri(find_registry(uri.home))
+    if uri.alias and uri.alias.lower() == LATEST and not is_in_catalog:
+        # Nobody can set this alias. Servers read it as the newest version since MLflow 3.3, and refused it before.
+        uri = replace(uri, alias=None, stage=LATEST)
     if uri.alias:
         return client.get_model_version_by_alias(uri.name, uri.alias)
     return client.get_model_version(uri.name, uri.version or _find_newest(client, uri))

@@ -4,7 +4,9 @@
 | --- | --- | --- |
 | 3.0 | logged models, `models:/m-…` | there are none |
 | 3.3 | webhooks, on servers and in the client | comparing with the registry finds what changed |
+| 3.3 | a server reads `models:/NAME@latest` | it refuses that; it is asked for the newest version instead |
 | 3.5 | an artifact repository is opened for servers that are named | it asks those in its URI, else the current ones |
+| 3.5 | that of Unity Catalog as well | it is opened here |
 | 3.5.1 | `MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT` | MLflow does not know it; it is read all the same |
 | 3.7 | `MLFLOW_S3_EXPECTED_BUCKET_OWNER` | nobody can set it |
 | 3.15 | the client asks an MLflow server whether it signs URLs for downloads | no server is asked |
@@ -21,8 +23,11 @@ from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
+from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
+from mlflow.store.artifact.unity_catalog_models_artifact_repo import UnityCatalogModelsArtifactRepository
 from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.rest_utils import http_request
+from mlflow.utils.uri import is_databricks_unity_catalog_uri
 from mlflow.version import VERSION
 
 from mlflow_fireworks.errors import SourceError
@@ -83,7 +88,8 @@ def open_artifacts(uri: str, tracking_uri: str, registry_uri: str, version: str 
     """The artifact repository behind a URI, on servers that need not be MLflow's current ones.
 
     Args:
-        uri: Anything that MLflow has an artifact repository for. Before 3.5 it has to name the servers itself.
+        uri: Anything that MLflow has an artifact repository for. Before 3.5 it has to name the servers itself, but for
+            Unity Catalog: MLflow asked that only where it was the current registry.
         tracking_uri: The server to ask about runs and logged models.
         registry_uri: The server to ask about registered models.
         version: MLflow's.
@@ -93,6 +99,8 @@ def open_artifacts(uri: str, tracking_uri: str, registry_uri: str, version: str 
     """
     if _reaches(version, _NAMED_SERVERS):
         return get_artifact_repository(uri, tracking_uri, registry_uri)
+    if ModelsArtifactRepository.is_models_uri(uri) and is_databricks_unity_catalog_uri(registry_uri):
+        return UnityCatalogModelsArtifactRepository(uri, registry_uri)
     return get_artifact_repository(uri)
 
 

@@ -126,13 +126,11 @@ def make_peft(model, base: str):
 @contextmanager
 def online(repo: str, folder: Path):
     """A Hub that holds this folder; MLflow asks it for the commit while it logs."""
-    from huggingface_hub import constants, hf_api
+    from huggingface_hub import hf_api
 
     with HubServer(repo, read_files(folder)).running() as hub, pytest.MonkeyPatch.context() as patch:
-        patch.setattr(constants, "HF_HUB_OFFLINE", False)
-        patch.setattr(constants, "ENDPOINT", hub.url)
+        hub.stand_in(patch)
         patch.setattr(hf_api.api, "endpoint", hub.url)
-        patch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
         yield hub.url
 
 

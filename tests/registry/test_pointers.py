@@ -2,9 +2,9 @@
 
 import mlflow
 import pytest
-from huggingface_hub import constants
 from support.checkpoints import make_llama, read_files
 from support.hub_server import SHA, HubServer
+from support.source_world import needs_logged_models
 from support.threaded_server import serving
 from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
@@ -88,7 +88,10 @@ def test_a_model_without_a_version_is_told_which_there_are(registry, read, uri):
     assert "\n" not in told.value.message
 
 
-@pytest.mark.parametrize("uri", ["models:/chat@champion", "models:/chat/latest", "models:/m-0123"])
+@pytest.mark.parametrize(
+    "uri",
+    ["models:/chat@champion", "models:/chat/latest", pytest.param("models:/m-0123", marks=needs_logged_models)],
+)
 def test_a_registry_that_does_not_answer_is_not_one_without_the_model(monkeypatch, uri):
     mlflow.set_tracking_uri(None)
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
@@ -98,6 +101,7 @@ def test_a_registry_that_does_not_answer_is_not_one_without_the_model(monkeypatc
     assert "hunter2" not in silent.value.message
 
 
+@needs_logged_models
 def test_a_logged_model_is_called_by_its_own_name(registry):
     logged = registry.create_logged_model("0", name="summarizer")
     assert pin(f"models:/{logged.model_id}/") == Pinned(f"models:/{logged.model_id}", "summarizer")
@@ -122,8 +126,7 @@ def hub(monkeypatch):
     server = HubServer("gpt2", {"config.json": b"{}"}, old_names=["org/name"])
     with server.running():
         server.repos["gpt2"].refs |= {"refs/heads/feature/x": SHA, "refs/tags/v1": SHA}
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        server.stand_in(monkeypatch)
         yield server
 
 

@@ -70,8 +70,9 @@ def test_from_a_folder_to_an_answer_and_back_on_the_command_line(fireworks, llam
 def test_a_judge_may_be_an_endpoint(client, llamas, monkeypatch):
     client.create_deployment("chat", llamas[0], config=QUIET, endpoint="judge")
     monkeypatch.setenv("MLFLOW_DEPLOYMENTS_TARGET", "fireworks")
-    assert model_utils.get_endpoint_type("endpoints:/judge") == "llm/v1/chat"
-    said = model_utils.score_model_on_payload("endpoints:/judge", "Is this good?")
+    asked_as = model_utils.get_endpoint_type("endpoints:/judge")
+    assert asked_as == "llm/v1/chat"
+    said = model_utils.score_model_on_payload("endpoints:/judge", "Is this good?", endpoint_type=asked_as)
     assert said.endswith("Is this good?")
     endpoint = client.get_endpoint("judge")
     assert endpoint.endpoint_type == endpoint["endpoint_type"] == "llm/v1/chat"
@@ -101,11 +102,10 @@ def test_the_address_of_an_endpoint_is_what_other_clients_need(fireworks, client
 
 
 def test_the_official_sdk_asks_an_endpoint(fireworks, client, llamas):
-    from fireworks import Fireworks
-
+    sdk_of = pytest.importorskip("fireworks", reason="the SDK cannot be installed beside the lowest typing_extensions")
     client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
     address = client.get_endpoint("prod").address
-    with Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
+    with sdk_of.Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
         said = sdk.chat.completions.create(model=address, messages=[{"role": "user", "content": "Hello"}])
         assert said.choices[0].message.content == client.predict("chat", "Hello")["predictions"][0]
         pieces = sdk.completions.create(model=address, prompt="Hello", stream=True)
@@ -113,10 +113,9 @@ def test_the_official_sdk_asks_an_endpoint(fireworks, client, llamas):
 
 
 def test_the_official_sdk_sees_what_was_made(fireworks, client, llamas):
-    from fireworks import Fireworks
-
+    sdk_of = pytest.importorskip("fireworks", reason="the SDK cannot be installed beside the lowest typing_extensions")
     client.create_deployment("chat", llamas[0], config={**QUIET, "max_replicas": 2}, endpoint="prod")
-    with Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
+    with sdk_of.Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
         seen = sdk.deployments.get(deployment_id="prod")
         assert (seen.state, seen.base_model, seen.max_replica_count) == ("READY", "accounts/acme/models/chat", 2)
         assert "Endpoint prod by mlflow-fireworks: live=20" in seen.description

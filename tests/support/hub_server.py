@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler
 from urllib.parse import parse_qs, unquote, urlsplit
 
 import httpx
+from huggingface_hub import constants, file_download
 from support.threaded_server import serving
 
 SHA = "c379e821c9c95d613899e8c4343e4bfee2b0c600"
@@ -61,6 +62,14 @@ class HubServer:
     def running(self):
         with serving(_Handler, hub=self) as self.url:
             yield self
+
+    def stand_in(self, monkeypatch):
+        """Be the Hub that huggingface_hub asks, which reads the address of it when it is imported."""
+        template = self.url + "/{repo_id}/resolve/{revision}/{filename}"
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(constants, "ENDPOINT", self.url)
+        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        monkeypatch.setattr(file_download, "HUGGINGFACE_CO_URL_TEMPLATE", template, raising=False)  # till 1.0
 
     def push(self, repo, files, ref="refs/heads/main"):
         """Put a commit on a branch or tag, and tell the webhooks; returns its sha."""

@@ -4,7 +4,7 @@ import sqlite3
 
 import mlflow
 import pytest
-from support.source_world import PLAIN, WEIGHTS, Remembers, build_world, picture
+from support.source_world import PLAIN, WEIGHTS, Remembers, build_world, needs_logged_models, picture
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Hint
@@ -52,12 +52,13 @@ def test_version_of_a_logged_model_is_named_by_the_logged_model(world, uri):
     source = open_source(uri)
 
     assert source.resolved == "models:/chat/1"
-    assert source.identity == f"models:/{world.model_id}"
+    assert source.identity == world.identity()
     assert source.registered.version == "1"
     assert source.files[CHAT_WEIGHTS] == len(WEIGHTS)
     assert set(source.mlmodel["flavors"]) == {"python_function"}
 
 
+@needs_logged_models
 @pytest.mark.parametrize("spell", ["models:/{model_id}", "runs:/{run_id}/model", "runs:/{run_id}/model/"])
 def test_logged_model_is_found_by_its_id_and_by_its_run(world, spell):
     source = open_source(spell.format(model_id=world.model_id, run_id=world.run_id))
@@ -101,17 +102,20 @@ def test_folder_inside_a_version_can_be_named(world):
 
     assert source.files == {"weights.safetensors": len(WEIGHTS)}
     assert source.resolved == "models:/chat/1/artifacts/ckpt"
-    assert source.identity == f"models:/{world.model_id}/artifacts/ckpt"
+    assert source.identity == world.identity("/artifacts/ckpt")
 
 
 def test_hints_come_in_the_order_of_their_weight_without_mlflows_own(world):
+    of_logged_model = (
+        Hint("logged model tag", "team", "search"),
+        Hint("logged model param", "adapter", "lora"),
+        Hint("logged model param", "base", "org/param"),
+    )
     assert open_source("models:/chat/1").hints == (
         Hint("model version tag", "huggingFaceUrl", "https://huggingface.co/org/version"),
         Hint("registered model tag", "owner", "ml-platform"),
         Hint("run tag", "hf_repo", "org/from-run"),
-        Hint("logged model tag", "team", "search"),
-        Hint("logged model param", "adapter", "lora"),
-        Hint("logged model param", "base", "org/param"),
+        *(of_logged_model if world.model_id else ()),
         Hint("run param", "base", "org/param"),
     )
 
@@ -126,7 +130,8 @@ def test_run_that_is_gone_costs_only_its_hints(world):
 def test_nothing_is_written_into_the_store(world, home):
     before = picture(home / "artifacts")
 
-    for uri in ("models:/chat@champion", f"models:/{world.model_id}", f"runs:/{world.run_id}/model", "models:/plain/1"):
+    uris = ["models:/chat@champion", world.identity(), f"runs:/{world.run_id}/model", "models:/plain/1"]
+    for uri in filter(None, uris):
         source = open_source(uri)
         for name, size in source.files.items():
             with source.store.staged(name) as path:
@@ -138,6 +143,7 @@ def test_nothing_is_written_into_the_store(world, home):
     assert picture(home / "artifacts") == before
 
 
+@needs_logged_models
 def test_run_path_that_names_two_things_is_told(world):
     with mlflow.start_run(run_id=world.run_id):
         mlflow.log_text("x", "model/notes.txt")
@@ -156,7 +162,9 @@ def test_run_path_that_names_two_things_is_told(world):
         ("models:/chat/9", "models:/chat/9 does not exist .*aliases: champion → 1; versions: 1"),
         ("models:/chat@challenger", "models:/chat@challenger does not exist .*aliases: champion → 1"),
         ("models:/chat/Production", "models:/chat/Production does not exist .*versions: 1"),
-        ("models:/m-0000", "no logged model m-0000 in sqlite:.*MLFLOW_TRACKING_URI"),
+        pytest.param(
+            "models:/m-0000", "no logged model m-0000 in sqlite:.*MLFLOW_TRACKING_URI", marks=needs_logged_models
+        ),
         ("models:/chat/1/nowhere", "there is no folder nowhere in .*; there: MLmodel"),
         ("runs:/0000/model", "cannot read run 0000 in sqlite:.*MLFLOW_TRACKING_URI"),
         ("runs:/{run_id}/nowhere", "there is no folder nowhere in .*plain"),
