@@ -100,7 +100,7 @@ def open_artifacts(uri: str, tracking_uri: str, registry_uri: str, version: str 
     if _reaches(version, _NAMED_SERVERS):
         return get_artifact_repository(uri, tracking_uri, registry_uri)
     if ModelsArtifactRepository.is_models_uri(uri) and is_databricks_unity_catalog_uri(registry_uri):
-        return UnityCatalogModelsArtifactRepository(uri, registry_uri)
+        return UnityCatalogModelsArtifactRepository(uri, registry_uri)  # type: ignore[abstract]  # only by its types
     return get_artifact_repository(uri)
 
 
