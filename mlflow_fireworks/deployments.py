@@ -33,13 +33,11 @@ from mlflow_fireworks.serving.predictions import Predictions, choose_place, pred
 from mlflow_fireworks.serving.removal import stop_serving, take_adapter_off
 from mlflow_fireworks.serving.rollout import check_endpoint, serve_deployment
 from mlflow_fireworks.serving.taken_off import (
+    accept_by_hand,
     correct_tags,
-    done_by_hand,
     find_taken_off,
-    forget_replaced,
     note_endpoint_deleted,
     note_place,
-    note_replaced,
     note_taken_off,
     switch_on,
 )
@@ -148,9 +146,10 @@ class Deployments:
             )
         if endpoint:
             self.check_endpoint(name, endpoint)
-        outcome = self._pipeline.update(name, model_uri, flavor) if model_uri else self._pipeline.finish(name)
-        if model_uri and outcome.has_changed:
-            note_replaced(self.run, self._pipeline.deployment(name), outcome.stamp.revision)
+        if model_uri:
+            outcome = self._pipeline.update(name, model_uri, flavor, by_hand=True)
+        else:
+            outcome = self._pipeline.finish(name)
         if not endpoint and outcome.model is not None:
             self._mention_endpoints(name, outcome.model)
         return self._go_on(outcome, endpoint, moving=True)
@@ -178,8 +177,8 @@ class Deployments:
                 if existing is None:
                     raise
         outcome = self._pipeline.update(name, model_uri)  # also when somebody was faster
-        if not outcome.dry_run:
-            forget_replaced(self.run, existing)
+        if outcome.stamp.revision == existing.current.number and not outcome.dry_run:
+            accept_by_hand(self.run, existing)
         return outcome
 
     def delete(self, name: DeploymentName, endpoint: EndpointName | None) -> None:
@@ -194,14 +193,14 @@ class Deployments:
             if existing:
                 take_adapter_off(self.run, name, existing.models, find_endpoint(self.run, endpoint))
                 corrected = correct_tags(self.run, existing.revisions, OFF_ENDPOINT, endpoint)
-                done = done_by_hand(self.run, Hand.REMOVAL, f"it was taken off endpoint '{endpoint}'")
+                done = self.run.done_by_hand(Hand.REMOVAL, f"it was taken off endpoint '{endpoint}'")
                 note_taken_off(self.run, existing.current, endpoint, done, in_registry=corrected)
             return
         config = self.run.config
         if existing and (existing.is_managed or config.force):
             stop_serving(self.run, name, existing.models, cascade=config.cascade)
         if self._pipeline.delete(name) and existing:
-            done = done_by_hand(self.run, Hand.REMOVAL, f"deployment '{name}' was deleted")
+            done = self.run.done_by_hand(Hand.REMOVAL, f"deployment '{name}' was deleted")
             if correct_tags(self.run, existing.revisions, DELETED):
                 correct_tags(self.run, [existing.current], {TAKEN_OFF: done.describe()})
 
@@ -317,7 +316,7 @@ class Deployments:
         current = self._pipeline.deployment(name).current
         if number != current.number and not self.run.endpoint_config.dry_run:
             what = f"endpoint '{endpoint}' was rolled back from revision {current.number} to {number}"
-            note_taken_off(self.run, current, endpoint, done_by_hand(self.run, Hand.ROLLBACK, what))
+            note_taken_off(self.run, current, endpoint, self.run.done_by_hand(Hand.ROLLBACK, what))
         return result
 
     def _revision_of(self, name: DeploymentName, version: str) -> int:

@@ -12,6 +12,7 @@ from mlflow_fireworks.config import Config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
+from mlflow_fireworks.gateway.stamps import Hand, TakenOff
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.names import EndpointName
 from mlflow_fireworks.progress import Reporter
@@ -106,3 +107,12 @@ class Run:
     is_wanted: Callable[[], bool] = lambda: True
     now: Callable[[], datetime] = utc_now
     user: str = field(default_factory=user_name)
+
+    def done_by_hand(self, hand: Hand, reason: str) -> TakenOff:
+        """What the user of this run does, or has just done, to what was promoted.
+
+        Args:
+            hand: What is done.
+            reason: It in words.
+        """
+        return TakenOff(hand, reason, self.now().strftime("%Y-%m-%dT%H:%M:%SZ"), self.user)

@@ -11,7 +11,7 @@ they were made in (their numbers) and the one they were last asked for in (their
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from mlflow_fireworks.gateway.stamps import Hand, RevisionStamp, TakenOff
+from mlflow_fireworks.gateway.stamps import RevisionStamp, TakenOff
 from mlflow_fireworks.gateway.wire import READY, Model
 from mlflow_fireworks.names import DeploymentName
 
@@ -54,9 +54,9 @@ class Revision:
         return self.stamp.source if self.stamp else ""
 
     @property
-    def taken_off(self) -> TakenOff | None:
-        """What somebody did to it; None for nothing."""
-        return self.stamp.taken_off if self.stamp else None
+    def by_hand(self) -> TakenOff | None:
+        """By whom it was put in the place of what was promoted, and when; None when it was promoted itself."""
+        return self.stamp.instead if self.stamp else None
 
     @property
     def is_ready(self) -> bool:
@@ -93,16 +93,11 @@ class Deployment:
         return max((revision for revision in self.revisions if not revision.is_ready), key=_order, default=None)
 
     @property
-    def replaced(self) -> tuple[Revision, ...]:
-        """Those that somebody put other content in the place of, with no promotion since, the last of them last."""
-        marked = ((revision.taken_off, revision) for revision in self.revisions)
-        found = [(mark.since, revision) for mark, revision in marked if mark and mark.hand is Hand.REPLACEMENT]
-        return tuple(revision for _, revision in sorted(found, key=lambda pair: pair[0]))
-
-    def before(self, number: int) -> Revision | None:
-        """Which would be current without one of the revisions; None when no other is READY."""
-        others = (revision for revision in self.revisions if revision.is_ready and revision.number != number)
-        return max(others, key=_order, default=None)
+    def displaced(self) -> Revision | None:
+        """What was promoted last, if somebody has put the current revision in its place by hand since."""
+        ready = sorted((revision for revision in self.revisions if revision.is_ready), key=_order, reverse=True)
+        promoted = next((revision for revision in ready if not revision.by_hand), None)
+        return None if promoted is self.current else promoted
 
     def number_of(self, model: str) -> int | None:
         """The number of the revision whose model has that full name; None when it is not one of this deployment."""

@@ -24,7 +24,7 @@ _REVISION = re.compile(
     r"From (?P<source>\S+) \((?P<flavor>[^()]*)\) by mlflow-fireworks: "
     r"deployment=(?P<deployment>\S+) revision=(?P<revision>\d+) content=(?P<fingerprint>[0-9a-f]+)"
     r"(?: bytes=(?P<size>\d+))?(?: turn=(?P<turn>\d+))?(?: on=(?P<endpoint>\S+))?(?: off=(?P<off>\S+))?"
-    r"(?: dim=(?P<vector_length>\d+))?"
+    r"(?: dim=(?P<vector_length>\d+))?(?: instead=(?P<instead>\S+))?"
 )
 _ENDPOINT = re.compile(r"Endpoint (?P<endpoint>\S+) by mlflow-fireworks: live=(?P<since>\S+)(?P<direct> router=no)?")
 _ROUTER = re.compile(r"MLflow endpoint, by mlflow-fireworks(?P<keeps> \(keeps the previous\))?")
@@ -102,6 +102,8 @@ class RevisionStamp:
         taken_off: That somebody took it off again; None when nobody is known to have.
         vector_length: How many numbers the vectors of an embedding model have; None for others and where the files did
             not tell.
+        instead: Of what somebody put by hand in the place of what had been promoted: that, by whom and when; None for
+            what was promoted itself, or has been since.
     """
 
     deployment: DeploymentName
@@ -114,6 +116,7 @@ class RevisionStamp:
     endpoint: str = ""
     taken_off: TakenOff | None = None
     vector_length: int | None = None
+    instead: TakenOff | None = None
 
     @classmethod
     def read(cls, description: str) -> Self | None:
@@ -132,11 +135,12 @@ class RevisionStamp:
             found["endpoint"] or "",
             TakenOff.read(found["off"]) if found["off"] else None,
             int(found["vector_length"]) if found["vector_length"] else None,
+            TakenOff.read(found["instead"]) if found["instead"] else None,
         )
 
     def asked_for_again(self, turn: int) -> Self:
         """The same, asked for once more: what was done to it before does not count any more."""
-        return replace(self, turn=turn, endpoint="", taken_off=None)
+        return replace(self, turn=turn, endpoint="", taken_off=None, instead=None)
 
     @property
     def model_uri(self) -> str | None:
@@ -151,11 +155,12 @@ class RevisionStamp:
         place = f" on={self.endpoint}" if self.endpoint else ""
         off = f" off={self.taken_off}" if self.taken_off else ""
         length = "" if self.vector_length is None else f" dim={self.vector_length}"
+        instead = f" instead={self.instead}" if self.instead else ""
         return _write_below(
             text,
             f"From {_shown_source(self.source)} ({re.sub(r'[()]', '', self.flavor)}) by mlflow-fireworks: "
             f"deployment={self.deployment} revision={self.revision} content={self.fingerprint}{size}{turn}{place}{off}"
-            f"{length}",
+            f"{length}{instead}",
         )
 
 

@@ -170,7 +170,6 @@ def _compare(rule: Rule, job: Job, account: _Account, memory: _Memory) -> Findin
     endpoint = account.endpoints.get(EndpointName(job.endpoint)) if job.endpoint else None
     missing = _describe_missing(job, account, memory.done)
     existing = account.deployments.get(DeploymentName(job.deployment))
-    replaced = existing.replaced if existing and not missing else ()
     return Finding(
         rule,
         job,
@@ -178,7 +177,7 @@ def _compare(rule: Rule, job: Job, account: _Account, memory: _Memory) -> Findin
         endpoint if endpoint and is_up(endpoint) else None,
         _find_taken_off(rule, job, account, memory, is_missing=bool(missing)),
         existing is None,
-        replaced[-1].taken_off if replaced else None,
+        existing.current.by_hand if existing and not missing else None,
     )
 
 
@@ -214,8 +213,8 @@ def _find_taken_off(rule: Rule, job: Job, account: _Account, memory: _Memory, *,
             return TakenOff(Hand.REMOVAL, f"it was taken off endpoint '{job.endpoint}', not with this plugin")
     if not is_missing:
         return None
-    if existing and any(_holds_version(revision, job, memory.done) for revision in existing.replaced):
-        return existing.replaced[-1].taken_off
+    if existing and existing.displaced and _holds_version(existing.displaced, job, memory.done):
+        return existing.current.by_hand
     newest = memory.newest
     if newest and newest.state is State.HELD and newest.asks_for_the_same_as(job):
         return TakenOff.of_text(Hand.REMOVAL, newest.error)

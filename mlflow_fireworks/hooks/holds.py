@@ -18,6 +18,8 @@ from mlflow_fireworks.hooks.jobs import Job, UnixTime, read_record, to_bytes, to
 
 BY_HAND, TAKEN_OFF = "by hand", "taken off"
 
+_PROOF_SECONDS = 300.0
+
 
 class Hold(BaseModel):
     """One hold.
@@ -54,14 +56,16 @@ class Hold(BaseModel):
         return job.key == self.job.key if self.job else self.what in (job.rule, job.deployment)
 
     def is_same_act(self, other: "Hold", since: float) -> bool:
-        """Whether another hold tells of what this one does, perhaps found by other traces: of one version, no later.
+        """Whether another hold tells of what this one does, perhaps found by another trace.
+
+        An endpoint that has moved is seen before its mover, having proven it, writes down who did it.
 
         Args:
             other: The other.
             since: Unix time in seconds of what it tells of; 0 when that is not known.
         """
         versions = {hold.job.version for hold in (self, other) if hold.job}
-        return len(versions) == 1 and (0 < since <= self.since or self.reason == other.reason)
+        return len(versions) == 1 and (0 < since <= self.since + _PROOF_SECONDS or self.reason == other.reason)
 
     def is_over(self, now: float) -> bool:
         """Whether it has ended by itself."""

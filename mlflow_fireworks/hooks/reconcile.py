@@ -16,7 +16,7 @@ from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State, newest_of_each
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rules import Rules
-from mlflow_fireworks.hooks.taken_off import accept_by_hand, hold_of
+from mlflow_fireworks.hooks.taken_off import accept_replacement, hold_of
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.promotion import write_removal, write_taken_off
 from mlflow_fireworks.registry.workspaces import in_workspace
@@ -131,6 +131,8 @@ def _leave_off(queue: Queue, finding: Finding) -> Hold:
     hold = hold_of(job, found, queue.path)
     known = queue.holds.find(hold.key)
     if known and known.is_same_act(hold, parse_time(found.since)):
+        if known.reason != hold.reason:  # by another trace, which may tell more
+            queue.holds.put(hold.model_copy(update={"since": known.since}))
         return known
     if not found.since:  # nobody knows when; from now on, so that what is asked for later counts
         found = replace(found, since=datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
@@ -147,7 +149,7 @@ def _go_on_from(queue: Queue, finding: Finding) -> None:
     if finding.by_hand is None:
         return
     queue.history.add(Entry.of_hand(finding.job, finding.by_hand), f"{finding.job.key} {finding.by_hand.since}")
-    accept_by_hand(finding.job)
+    accept_replacement(finding.job)
 
 
 def _holding_on_error(

@@ -18,7 +18,7 @@ from mlflow_fireworks.progress import Silent
 from mlflow_fireworks.registry.pointers import Pinned
 from mlflow_fireworks.registry.versions import TAKEN_OFF
 from mlflow_fireworks.serving.places import Endpoint
-from mlflow_fireworks.serving.taken_off import find_taken_off, forget_replaced
+from mlflow_fireworks.serving.taken_off import accept_by_hand, find_taken_off
 from mlflow_fireworks.target import parse_target
 
 
@@ -62,8 +62,8 @@ def hold_of(job: Job, found: TakenOff, queue: str | None) -> Hold:
     return hold.model_copy(update=told)
 
 
-def accept_by_hand(job: Job) -> None:
-    """What somebody has put there without a promotion is what the pointer shows: nothing was taken off any more.
+def accept_replacement(job: Job) -> None:
+    """What somebody put there without a promotion is what the pointer shows by now.
 
     Args:
         job: What would promote it.
@@ -72,7 +72,7 @@ def accept_by_hand(job: Job) -> None:
         FireworksError: Fireworks cannot be asked.
     """
     with open_deployments(parse_target(job.target), Config(progress="none"), reporter=Silent()) as deployments:
-        forget_replaced(deployments.run, deployments.find(DeploymentName(job.deployment)))
+        accept_by_hand(deployments.run, deployments.find(DeploymentName(job.deployment)))
 
 
 def find_against(rule: Rule, job: Job, pinned: Pinned) -> TakenOff | None:
@@ -97,10 +97,11 @@ def find_against(rule: Rule, job: Job, pinned: Pinned) -> TakenOff | None:
         else:
             is_up = job.endpoint is None or job.endpoint in endpoints
             gone = () if is_up else tuple(deployments.run.gateway.deployments.list(deleted=True))
-            replaced = existing.replaced
+            current, displaced = existing.current, existing.displaced
             found = find_on_endpoint(rule, job, existing, endpoints, gone)
-            found = found or (replaced[-1].taken_off if replaced else None)
-            is_it = any(revision.source == pinned.uri for revision in (existing.current, *replaced))
+            if found is None and current.source != pinned.uri:
+                found = current.by_hand
+            is_it = pinned.uri in (current.source, displaced.source if displaced else "")
     if found is None:
         return None
     is_later = parse_time(found.since) > job.asked_at

@@ -42,11 +42,6 @@ class Outcome:
     dry_run: bool = False
     changed: tuple[str, ...] = ()
 
-    @property
-    def has_changed(self) -> bool:
-        """Whether the deployment holds other content than before."""
-        return not self.dry_run and self.action is not Action.NOTHING
-
     def to_dict(self) -> dict[str, Any]:
         """All of it as plain values, for MLflow's callers and `--json`."""
         result: dict[str, Any] = {

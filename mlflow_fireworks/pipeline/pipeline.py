@@ -11,7 +11,7 @@ command again goes on where the last run stopped.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow_fireworks.artifacts.known_hashes import KnownHashes
 from mlflow_fireworks.artifacts.manifest import Manifest, build_manifest
@@ -28,8 +28,8 @@ from mlflow_fireworks.errors import (
 from mlflow_fireworks.file_errors import describe
 from mlflow_fireworks.gateway.catalogue import find_base_model
 from mlflow_fireworks.gateway.operations import ImportSource
-from mlflow_fireworks.gateway.revisions import Deployment, group_deployments
-from mlflow_fireworks.gateway.stamps import UNKNOWN, RevisionStamp, text_of
+from mlflow_fireworks.gateway.revisions import Deployment, Revision, group_deployments
+from mlflow_fireworks.gateway.stamps import UNKNOWN, Hand, RevisionStamp, text_of
 from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
 from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
@@ -75,7 +75,9 @@ class Pipeline:
             self._refuse_immutable(plan, deployments.get(name))
             return self._carry_out(plan, source, manifest, origin)
 
-    def update(self, name: DeploymentName, model_uri: str, flavor: str | None = None) -> Outcome:
+    def update(
+        self, name: DeploymentName, model_uri: str, flavor: str | None = None, *, by_hand: bool = False
+    ) -> Outcome:
         """Make content the current revision of a deployment: the next one, or the one that has it already.
 
         The models of all other revisions stay as they are.
@@ -84,6 +86,7 @@ class Pipeline:
             name: An existing deployment.
             model_uri: As for create.
             flavor: As for create.
+            by_hand: Whether a person asks for it, and no pointer: hooks then leave it as it is.
 
         Raises:
             FireworksError: One line that says what happened and what to do.
@@ -94,6 +97,8 @@ class Pipeline:
         with self._prepared(model_uri, flavor) as (source, manifest, origin):
             stamp, resend = _stamp(name, source, manifest), self.run.config.resend
             plan = plan_update(stamp, existing, taken, self.run.commands, resend=resend)
+            if by_hand:
+                plan = self._sign(plan, existing.current)
             self._refuse_immutable(plan, existing)
             if plan.action in {Action.RESUME, Action.RESTORE} and not self.run.config.dry_run:
                 self._ask_for_last(plan)
@@ -289,10 +294,17 @@ class Pipeline:
         found = next((item for item in existing.revisions if item.model.model_id == plan.model_id), None)
         if found is None or found.stamp is None:
             raise self._deleted_meanwhile(plan)
-        if found is not existing.latest:
-            stamp = found.stamp.asked_for_again(existing.latest.turn + 1)
+        is_last = found is existing.latest
+        stamp = found.stamp if is_last else found.stamp.asked_for_again(existing.latest.turn + 1)
+        stamp = replace(stamp, instead=plan.stamp.instead)
+        if stamp != found.stamp:
             description = stamp.describe(text_of(found.model.description))
             self.run.gateway.models.update(plan.model_id, {"description": description})
+
+    def _sign(self, plan: Plan, current: Revision) -> Plan:
+        """Let the stamp of what becomes current say that a person put it there, from the moment that it is."""
+        what = f"revision {current.number} was replaced by revision {plan.stamp.revision}"
+        return replace(plan, stamp=replace(plan.stamp, instead=self.run.done_by_hand(Hand.REPLACEMENT, what)))
 
     def _base_model(self, manifest: Manifest) -> str | None:
         if manifest.kind is not Kind.ADDON:

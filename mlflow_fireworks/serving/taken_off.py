@@ -106,30 +106,15 @@ def note_taken_off(
         correct_tags(run, [revision], {TAKEN_OFF: taken_off.describe()})
 
 
-def note_replaced(run: Run, deployment: Deployment, number: int) -> None:
-    """Write down that the user of this run has put other content in the place of what was current.
+def accept_by_hand(run: Run, deployment: Deployment) -> None:
+    """A pointer shows by now what somebody had put in the place of what was promoted: it counts as promoted too.
 
     Args:
         run: The account and the options.
-        deployment: As it is now.
-        number: Of the revision that holds it.
+        deployment: As it is.
     """
-    before = deployment.before(number)
-    if before is None:
-        return
-    done = done_by_hand(run, Hand.REPLACEMENT, f"revision {before.number} was replaced by revision {number}")
-    _change(run, before.model.name, lambda stamp: replace(stamp, taken_off=done))
-
-
-def forget_replaced(run: Run, deployment: Deployment) -> None:
-    """A promotion came after what somebody put in the place of others; that does not count any more.
-
-    Args:
-        run: The account and the options.
-        deployment: As it was before the promotion.
-    """
-    for revision in deployment.replaced:
-        _change(run, revision.model.name, lambda stamp: replace(stamp, taken_off=None))
+    if deployment.current.by_hand:
+        _change(run, deployment.current.model.name, lambda stamp: replace(stamp, instead=None))
 
 
 def note_endpoint_deleted(run: Run, endpoint: Endpoint) -> None:
@@ -142,20 +127,9 @@ def note_endpoint_deleted(run: Run, endpoint: Endpoint) -> None:
     models = (run.gateway.models.find(model) for model in sorted({place.model for place in endpoint.places}))
     revisions = [Revision.of(model) for model in models if model]
     corrected = correct_tags(run, revisions, OFF_ENDPOINT, endpoint.name)
-    done = done_by_hand(run, Hand.REMOVAL, f"endpoint '{endpoint.name}' was deleted")
+    done = run.done_by_hand(Hand.REMOVAL, f"endpoint '{endpoint.name}' was deleted")
     for revision in revisions:
         note_taken_off(run, revision, endpoint.name, done, in_registry=corrected)
-
-
-def done_by_hand(run: Run, hand: Hand, reason: str) -> TakenOff:
-    """What the user of this run has just done.
-
-    Args:
-        run: Knows who it is, and the time of day.
-        hand: What was done.
-        reason: It in words.
-    """
-    return TakenOff(hand, reason, run.now().strftime("%Y-%m-%dT%H:%M:%SZ"), run.user)
 
 
 def correct_tags(run: Run, gone: Collection[Revision], tags: Tags, endpoint: EndpointName | None = None) -> bool:

@@ -1,6 +1,7 @@
 """What a person does to an endpoint, with all programs real: MLflow's server, webhooks, hooks and queue."""
 
 import json
+import time
 from dataclasses import dataclass
 
 import httpx
@@ -40,6 +41,7 @@ class Scene:
     def answers_with(self, model):
         wait_until(lambda: self.served == {"prod": (model, 1)}, f"{model} answers")
         wait_until(lambda: not self.status["holds"] and not self.status["queue"], "nothing is held or under way")
+        time.sleep(1.1)  # what a person does is written down to the second
 
     def is_left_so(self, reason):
         """What the person did is seen, told, and the same after three more comparisons."""
