@@ -136,9 +136,9 @@ def read_events(response: httpx.Response, *, quiet: float, most: int = MOST_BYTE
                 last = time.monotonic()  # what the reader did in between is not the server's time
         held += rest
         if len(held) > most:
-            raise EndlessAnswerError(f"a part of its answer has more than {format_bytes(most)}")
+            raise EndlessAnswerError(f"part of its reply is larger than {format_bytes(most)}")
         if time.monotonic() - last > quiet or last - began > _LONGEST_STREAM_SECONDS:
-            raise EndlessAnswerError("its answer does not end")
+            raise EndlessAnswerError("its reply never ends")
     if held.startswith(_DATA):
         yield bytes(held.removeprefix(_DATA).strip())
 
@@ -151,7 +151,7 @@ def _open(http: httpx.Client, request: httpx.Request) -> httpx.Response:
 
 def _pieces(response: httpx.Response) -> Iterator[bytes]:
     if response.headers.get("content-encoding", "").strip().lower() not in _KNOWN_ENCODINGS:
-        raise EndlessAnswerError("its answer is packed in a way that was not asked for")
+        raise EndlessAnswerError("its reply uses an encoding that was not requested")
     return response.iter_bytes()
 
 
@@ -173,9 +173,9 @@ def _read(response: httpx.Response, most: int, deadline: float) -> bytes:
     for piece in _pieces(response):
         content += piece
         if len(content) > most:
-            raise EndlessAnswerError(f"its answer has more than {format_bytes(most)}")
+            raise EndlessAnswerError(f"its reply is larger than {format_bytes(most)}")
         if time.monotonic() > deadline:
-            raise EndlessAnswerError("its answer does not end")
+            raise EndlessAnswerError("its reply never ends")
     return bytes(content)
 
 
@@ -193,7 +193,7 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
     try:
         result, error = ended.get(timeout=seconds)
     except queue.Empty:
-        raise EndlessAnswerError(f"its answer did not end within {format_seconds(seconds)}") from None
+        raise EndlessAnswerError(f"its reply did not finish within {format_seconds(seconds)}") from None
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # there is one where there is no error

@@ -84,7 +84,7 @@ def _read_kind(value: object) -> object:
 def _shaped(pattern: str, needed: str) -> BeforeValidator:
     def read(value: object) -> object:
         if not re.fullmatch(pattern, text := str(value).strip(), re.ASCII):
-            raise ValueError(f"needs {needed}; what was given is not repeated here, in case it is a secret")
+            raise ValueError(f"needs {needed}; the value is not shown, in case it is a secret")
         return text
 
     return BeforeValidator(read)
@@ -128,21 +128,21 @@ class Config(BaseModel):
 
     kind: KindOption | None = Field(
         default=None,
-        description="what the model is: base, lora or embedding (or a Fireworks kind, e.g. HF_BASE_MODEL); "
-        "found from the files when not given",
+        description="kind of model: base, lora or embedding (or a Fireworks kind, e.g. HF_BASE_MODEL); "
+        "detected from the files when not given",
     )
     checkpoint_path: str | None = Field(
-        default=None, description="folder of the checkpoint inside the artifacts, when there are several"
+        default=None, description="folder of the checkpoint within the artifacts, if they hold several"
     )
     tokenizer_path: str | None = Field(
         default=None,
-        description="folder of the tokenizer inside the artifacts, when it is not beside the weights; it is taken in "
-        "place of one that is",
+        description="folder of the tokenizer within the artifacts, if it is not next to the weights; replaces one "
+        "that is",
     )
     base_model: str | None = Field(
         default=None,
-        description="for a LoRA adapter: the Fireworks model it belongs to, e.g. "
-        "accounts/fireworks/models/llama-v3p1-8b-instruct; searched by its Hugging Face repo when not given",
+        description="for a LoRA adapter: the Fireworks model it was trained on, e.g. "
+        "accounts/fireworks/models/llama-v3p1-8b-instruct; looked up by its Hugging Face repo when not given",
     )
     hugging_face_url: str | None = Field(
         default=None,
@@ -150,55 +150,59 @@ class Config(BaseModel):
         "inferred from the artifacts when not given",
     )
     verify_hugging_face: Bool = Field(
-        default=True, description="ask the Hugging Face Hub whether the inferred repo exists, when it can be reached"
+        default=True,
+        description="check that the inferred repo exists on the Hugging Face Hub, if the Hub can be reached",
     )
-    display_name: str | None = Field(default=None, max_length=63, description="name shown in Fireworks' pages")
+    display_name: str | None = Field(default=None, max_length=63, description="name shown in the Fireworks console")
     description: str | None = Field(
-        default=None, max_length=600, description="text put in front of the line that says where the model came from"
+        default=None, max_length=600, description="text before the line that says where the model came from"
     )
-    github_url: str | None = Field(default=None, description="source code of the model, shown in Fireworks' pages")
+    github_url: str | None = Field(
+        default=None, description="URL of the model's source code, shown in the Fireworks console"
+    )
     public: Bool = Field(default=False, description="let every Fireworks account see and deploy the model")
     context_length: int | None = Field(
-        default=None, gt=0, description="longest context in tokens; read from config.json when not given"
+        default=None, gt=0, description="maximum context length in tokens; read from config.json when not given"
     )
-    supports_tools: Bool | None = Field(default=None, description="the model was trained to call tools")
+    supports_tools: Bool | None = Field(default=None, description="the model is trained to call tools")
     supports_image_input: Bool | None = Field(
-        default=None, description="the model takes images; found from the files when not given"
+        default=None, description="the model accepts images; detected from the files when not given"
     )
     allow_quantized: Bool = Field(
         default=False,
-        description="send a checkpoint that is quantised already (fp8, mxfp4, …); Fireworks documents that it takes "
-        "none, and may refuse it after the upload",
+        description="upload a checkpoint that is already quantised (fp8, mxfp4, …); Fireworks documents that it "
+        "does not accept these, and may reject it after the upload",
     )
     force_adapter: Bool = Field(
         default=False,
-        description="send a LoRA adapter with settings that Fireworks is not known to apply (rsLoRA, fused experts, "
-        "…), whose answers may be wrong",
+        description="upload a LoRA adapter with settings that Fireworks is not known to apply (rsLoRA, fused "
+        "experts, …); its answers may be wrong",
     )
     verify: Literal["auto", "headers", "load"] = Field(
         default="auto",
         description="how the tensors are checked before the upload: headers = their names and shapes by general rules; "
-        "load = also against the architecture, as transformers and peft would load them here (some ten seconds; needs "
-        "mlflow-fireworks[local]); auto = load where that is possible",
+        "load = also against the architecture, as transformers and peft would load them here (about ten seconds; needs "
+        "mlflow-fireworks[local]); auto = load where possible",
     )
-    world_size: int = Field(default=1, gt=0, description="default number of GPUs for one replica")
+    world_size: int = Field(default=1, gt=0, description="default number of GPUs per replica")
     trust_remote_code: Bool = Field(
         default=False,
-        description="let Fireworks trust the checkpoint's own code (auto_map), which is asked for when there is some; "
-        "false, when given = leave that code out, for a model that transformers knows without it",
+        description="let Fireworks run the checkpoint's own code (auto_map); must be set if there is any; false = "
+        "upload without that code, for a model that transformers supports without it",
     )
     skip_hf_config_validation: Bool = Field(
         default=False, description="ask Fireworks not to validate config.json against Hugging Face's classes"
     )
     transfer: Literal["upload", "import"] = Field(
         default="upload",
-        description="upload = send the bytes from here; import = Fireworks fetches them itself from the s3:// or Azure "
-        "Blob folder in which MLflow keeps the model",
+        description="upload = send the bytes from this machine; import = Fireworks fetches them itself from the "
+        "s3:// or Azure "
+        "Blob folder where MLflow keeps the model",
     )
     import_timeout: Seconds = Field(default=7200.0, description="longest wait for such an import, e.g. 2h")
     # `repr=False`: values that are no secrets, yet one could be written there by mistake, so no message repeats them.
     aws_role_arn: RoleArn | None = Field(
-        default=None, repr=False, description="import from S3: the AWS role that Fireworks takes on to read the bucket"
+        default=None, repr=False, description="import from S3: the AWS role that Fireworks assumes to read the bucket"
     )
     aws_access_key_id_env: VariableName | None = Field(
         default=None, repr=False, description="import from S3: NAME of the environment variable with an access key id"
@@ -212,48 +216,52 @@ class Config(BaseModel):
         description="import from Azure: NAME of the Fireworks secret with a SAS token, accounts/ACCOUNT/secrets/SECRET",
     )
     azure_client_id: Guid | None = Field(
-        default=None, repr=False, description="import from Azure: client id of the application that Fireworks acts as"
+        default=None,
+        repr=False,
+        description="import from Azure: client id of the application that Fireworks authenticates as",
     )
     azure_tenant_id: Guid | None = Field(
-        default=None, repr=False, description="import from Azure: id of that application's tenant"
+        default=None, repr=False, description="import from Azure: tenant id of that application"
     )
     max_workers: int = Field(default=8, ge=1, le=64, description="files uploaded at the same time")
     resumable: AutoBool = Field(
         default="auto",
-        description="send files through resumable sessions, so that a broken one goes on from the last byte; auto = "
-        "when a file is larger than 8 GiB (how Fireworks offers them is not documented; false = one PUT for each file)",
+        description="use resumable upload sessions, so that an interrupted file continues from its last byte; auto = "
+        "when a file is larger than 8 GiB (how Fireworks supports them is not documented; false = one PUT per file)",
     )
     resend: Bool = Field(
         default=False,
-        description="send all files again, those too that landed in an earlier run; after FAILED, as the next revision",
+        description="upload all files again, including those uploaded by an earlier run; after FAILED, as the "
+        "next revision",
     )
     shard_size: ShardSize = Field(
         default="auto",
-        description="large safetensors files go up as several of about this size (500MB, 5GB), made on the fly, since "
-        "one file is one stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, as at "
-        "most 32 shards of 128 MiB or more, and more than 32 files as 32; off = as they are",
+        description="split large safetensors files into shards of about this size (500MB, 5GB) on the fly, because "
+        "each file is a single stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 "
+        "GB, as at "
+        "most 32 shards of 128 MiB or more, and more than 32 files as 32; off = unchanged",
     )
     relay: Literal["auto", "off"] = Field(
         default="auto",
-        description="auto = files of a remote store that can send parts of them are sent on as they are read, without "
-        "temporary files; off = every remote file is fetched first",
+        description="auto = files are streamed from remote stores that support ranged reads, without temporary "
+        "files; off = every remote file is downloaded first",
     )
     max_disk: Bytes | None = Field(
         default=None,
-        description="most temporary disk (in TMPDIR) for files that must be fetched from a remote store, e.g. 100GB; "
-        "all that is free but 256 MiB when not given",
+        description="most temporary disk space (in TMPDIR) for files that must be downloaded from a remote store "
+        "first, e.g. 100GB; all free space but 256 MiB when not given",
     )
     synchronous: Bool = Field(
         default=True,
-        description="wait for READY; false = return once the bytes are up and validation was asked for "
-        "(`get` tells the state, `update` finishes it)",
+        description="wait for READY; false = return once the files are uploaded and validation has "
+        "been requested (`get` shows the state, `update` finishes it)",
     )
     timeout: Seconds = Field(
-        default=1800.0, description="longest wait for validation and READY once the bytes are up, e.g. 30m"
+        default=1800.0, description="longest wait for validation and READY after the upload, e.g. 30m"
     )
-    dry_run: Bool = Field(default=False, description="check everything and show the plan; change nothing")
+    dry_run: Bool = Field(default=False, description="check everything and show the plan, without changing anything")
     registry_tags: Bool = Field(
-        default=True, description="write the outcome as fireworks.* tags on the registry's model version"
+        default=True, description="write the outcome as fireworks.* tags to the model version in the registry"
     )
     progress: Literal["auto", "bar", "lines", "none"] = Field(
         default="auto", description="how progress is shown; auto = a bar on a terminal, lines elsewhere"
@@ -264,25 +272,25 @@ class Config(BaseModel):
         "it on an endpoint that serves its base",
     )
     revision: int | None = Field(
-        default=None, ge=1, description="for update with --endpoint and without -m: put this revision there (rollback)"
+        default=None, ge=1, description="for update with --endpoint and without -m: serve this revision (rollback)"
     )
     version: int | None = Field(
-        default=None, ge=1, description="as revision, by the registry's version that it was made from"
+        default=None, ge=1, description="like revision, but by the registry version it was created from"
     )
     keep_previous: Bool = Field(
         default=False,
-        description="with --endpoint: leave what it served before running (and billed) when it moves to this model",
+        description="with --endpoint: keep what it served before running (and billed) when it moves to this model",
     )
     watch_tunable: Bool = Field(
         default=False, description="after READY, wait until Fireworks says whether the model can be fine-tuned"
     )
     tunable_timeout: Seconds = Field(
-        default=2700.0, description="longest wait for that; Fireworks looks about every 30 minutes"
+        default=2700.0, description="longest wait for that; Fireworks checks about every 30 minutes"
     )
     cascade: Bool = Field(default=False, description="for delete: first take down the endpoints that serve the model")
     force: Bool = Field(
         default=False,
-        description="for delete and with --endpoint: also delete or move what this plugin did not make",
+        description="for delete and with --endpoint: also delete or move what this plugin did not create",
     )
 
     @model_validator(mode="before")
@@ -313,7 +321,7 @@ def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> O
     for raw_key, value in (options or {}).items():
         key = str(raw_key).strip()
         if not key:
-            raise InvalidConfigError(f"-C '{raw_key}={value}' has no option name; write -C name=value")
+            raise InvalidConfigError(f"-C '{raw_key}={value}' has no option name; use -C name=value")
         if key not in table.model_fields:
             hint = did_you_mean(key, table.model_fields) or f"see: {Commands.help()}"
             raise InvalidConfigError(f"unknown option -C {key}; {hint}")

@@ -75,7 +75,7 @@ def describe_certificates() -> str:
 def _load_certificates() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
     if folder and not file and not Path(folder).is_dir():
-        raise InvalidConfigError(f"SSL_CERT_DIR is {folder}, which is not a folder; correct it, or unset it")
+        raise InvalidConfigError(f"SSL_CERT_DIR is {folder}, which is not a folder; fix it, or unset it")
     try:
         if file or folder:
             return ssl.create_default_context(cafile=file or None, capath=None if file else folder)
@@ -84,9 +84,7 @@ def _load_certificates() -> ssl.SSLContext:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else error
         key_log = os.environ.get("SSLKEYLOGFILE")
         name, value = ("SSLKEYLOGFILE", key_log) if key_log and _blames(error, key_log) else ("SSL_CERT_FILE", file)
-        raise InvalidConfigError(
-            f"{name} is {value}, which cannot be used: {reason}; correct it, or unset it"
-        ) from None
+        raise InvalidConfigError(f"{name} is {value}, which cannot be used: {reason}; fix it, or unset it") from None
 
 
 def _blames(error: OSError | ValueError, path: str) -> bool:
@@ -105,15 +103,15 @@ def _find_proxy() -> httpx.Proxy | None:
         return None
 
     def refuse(why: str) -> InvalidConfigError:
-        return InvalidConfigError(f"{name} cannot be used: {why}; correct it, or unset it")
+        return InvalidConfigError(f"{name} cannot be used: {why}; fix it, or unset it")
 
     if value[:1] in "'\" " or value[-1:] in "'\" ":
-        raise refuse("quotes or blanks around the address are part of it; remove them")
+        raise refuse("the value includes quotes or spaces around the address; remove them")
     address = value if "://" in value else f"http://{value}"
     kind = address.partition("://")[0].lower()
     if kind not in _SCHEMES:
         hint = "socks5://" if kind.startswith("socks") else "http://"
-        raise refuse(f"{kind}:// is not a proxy's scheme that httpx knows; write {hint}HOST:PORT")
+        raise refuse(f"{kind}:// is not a proxy scheme that httpx supports; use {hint}HOST:PORT")
     try:
         url = httpx.URL(address)
         proxy = httpx.Proxy(url)
@@ -122,9 +120,9 @@ def _find_proxy() -> httpx.Proxy | None:
     except ImportError:
         raise refuse("SOCKS needs a package that is missing; install it: pip install 'httpx[socks]'") from None
     except (ValueError, httpx.InvalidURL):
-        raise refuse("it is not an address; in a password, # is written %23, / is %2F and @ is %40") from None
+        raise refuse("it is not a valid URL; in a password, write # as %23, / as %2F and @ as %40") from None
     if not url.host or url.fragment or not 0 < (url.port or 1) <= _MAX_PORT:
-        raise refuse("it names no host, or a port that cannot exist; write http://HOST:PORT")
+        raise refuse("it has no host, or an impossible port; use http://HOST:PORT")
     return proxy
 
 

@@ -298,7 +298,7 @@ class Deployments:
         found = next((revision for revision in existing.revisions if revision.number == number), None)
         if found is None or not found.is_ready:
             ready = enumerate_names(revision.number for revision in existing.revisions if revision.is_ready)
-            raise NotFoundError(f"'{name}' has no READY revision {number}; READY are: {ready or 'none'}")
+            raise NotFoundError(f"'{name}' has no READY revision {number}; READY revisions: {ready or 'none'}")
         place = self._serve(endpoint, found.model, existing.models, moving=True)
         source = found.stamp.source if found.stamp else ""
         what = {
@@ -329,7 +329,9 @@ class Deployments:
         found = [number for number, source in made.items() if source == version]
         if not found:
             known = enumerate_names(f"{source} (revision {number})" for number, source in made.items() if source)
-            raise NotFoundError(f"'{name}' has no READY revision of version {version}; READY are: {known or 'none'}")
+            raise NotFoundError(
+                f"'{name}' has no READY revision of version {version}; READY revisions: {known or 'none'}"
+            )
         return max(found)
 
     def _known_models(self, name: DeploymentName) -> set[str]:
@@ -347,7 +349,7 @@ class Deployments:
         if model is None or model.state != READY:
             if endpoint:
                 self.run.reporter.warn(
-                    f"endpoint '{endpoint}' was not changed: the model is not READY yet; go on with: "
+                    f"endpoint '{endpoint}' was not changed: the model is not READY yet; continue with: "
                     + self.run.commands.finish(name)
                 )
             return result

@@ -79,35 +79,41 @@ class EndpointConfig(BaseModel):
     )
     deployment_shape: str | None = Field(
         default=None,
-        description="hardware that Fireworks has tried out for the model: default, a preset such as FAST or THROUGHPUT,"
+        description="hardware that Fireworks has validated for the model: default, a preset such as FAST or THROUGHPUT,"
         " or a full name; default when no accelerator_type is given",
     )
     accelerator_type: Accelerator | None = Field(
         default=None, description="GPUs of your choice instead of a shape: H100, H200, B200 or a full type name"
     )
-    accelerator_count: int | None = Field(default=None, ge=1, description="GPUs for one replica")
+    accelerator_count: int | None = Field(default=None, ge=1, description="GPUs per replica")
     precision: Precision | None = Field(default=None, description="number format of the weights: BF16, FP8, …")
     min_replicas: int | None = Field(
-        default=None, ge=0, description="replicas that are always up and billed; Fireworks' default is 0"
+        default=None, ge=0, description="replicas that are always running and billed; Fireworks' default is 0"
     )
     max_replicas: int | None = Field(
-        default=None, ge=0, description="most replicas, 0 = switched off; Fireworks' default is 1, or min_replicas"
+        default=None,
+        ge=0,
+        description="maximum number of replicas, 0 = switched off; Fireworks' default is 1, or min_replicas",
     )
     scale_up_window: Seconds | None = Field(
-        default=None, description="how long load must stay high before a replica is added; Fireworks' default is 30s"
+        default=None,
+        description="how long the load must stay high before a replica is added; Fireworks' default is 30s",
     )
     scale_down_window: Seconds | None = Field(
-        default=None, description="how long load must stay low before one is removed; Fireworks' default is 10m"
+        default=None,
+        description="how long the load must stay low before a replica is removed; Fireworks' default is 10m",
     )
     scale_to_zero_window: Seconds | None = Field(
         default=None,
-        description="how long without a request before all are removed, 5m or more; Fireworks' default is 1h",
+        description="how long without a request before all replicas are removed, at least 5m; Fireworks' default is 1h",
     )
     load_targets: LoadTargets | None = Field(
-        default=None, description='what is high load, as JSON: {"concurrent_requests": 8}; Fireworks\' default is 0.8'
+        default=None,
+        description='what counts as high load, as JSON: {"concurrent_requests": 8}; Fireworks\' default is 0.8',
     )
     placement: Regions = Field(
-        default=("GLOBAL",), description="GLOBAL, US, EUROPE or APAC, or regions: US_IOWA_1,US_TEXAS_2; cannot change"
+        default=("GLOBAL",),
+        description="GLOBAL, US, EUROPE or APAC, or regions: US_IOWA_1,US_TEXAS_2; cannot be changed later",
     )
     router: AutoBool = Field(
         default="auto",
@@ -116,43 +122,50 @@ class EndpointConfig(BaseModel):
     )
     routing_lag: Seconds | None = Field(
         default=None,
-        description="how long requests to a router may still reach what it pointed to before, which is kept up for as"
-        " long; 5m when not given, on the local Fireworks none",
+        description="how long requests to a router may still reach its previous target, which is kept running for "
+        "that long; 5m when not given (none on the local Fireworks)",
     )
-    enable_addons: Bool | None = Field(default=None, description="take LoRA adapters; needs BF16 or FP16")
-    draft_model: str | None = Field(default=None, description="full name of a smaller model that guesses ahead")
-    draft_token_count: int | None = Field(default=None, ge=1, description="tokens that it guesses each time")
+    enable_addons: Bool | None = Field(default=None, description="accept LoRA adapters; needs BF16 or FP16")
+    draft_model: str | None = Field(
+        default=None, description="full name of a smaller draft model for speculative decoding"
+    )
+    draft_token_count: int | None = Field(
+        default=None, ge=1, description="tokens that the draft model proposes at a time"
+    )
     max_context_length: int | None = Field(
-        default=None, ge=1, description="longest context in tokens; the model's own when not given"
+        default=None, ge=1, description="maximum context length in tokens; the model's own when not given"
     )
-    display_name: str | None = Field(default=None, max_length=63, description="name shown in Fireworks' pages")
+    display_name: str | None = Field(default=None, max_length=63, description="name shown in the Fireworks console")
     description: str | None = Field(
-        default=None, max_length=600, description="text put in front of the line that says whose endpoint it is"
+        default=None, max_length=600, description="text before the line that says whose endpoint it is"
     )
     wait: Bool = Field(
         default=True, description="wait until it is READY and answers; false = return once Fireworks has accepted it"
     )
     ready_timeout: Seconds = Field(default=3600.0, description="longest wait for READY and for the first answer")
     keep_previous: Bool = Field(
-        default=False, description="when it moves to another model: leave the GPUs of the previous one running"
+        default=False, description="when it moves to another model: keep the previous one's GPUs running"
     )
     unused: Bool = Field(
         default=False,
-        description="for delete: only those of its deployments that no request is routed to, kept with keep_previous or"
-        " left by a move that was cut off",
+        description="for delete: only those of its deployments that get no requests, kept by keep_previous or left "
+        "behind by an interrupted move",
     )
     hard: Bool = Field(
-        default=False, description="for delete: free its name at once; else it can be brought back for seven days"
+        default=False, description="for delete: free its name immediately; otherwise it can be restored for seven days"
     )
     registry_tags: Bool = Field(
-        default=True, description="for delete: take it off the fireworks.* tags of the registry's model versions"
+        default=True,
+        description="for delete: remove it from the fireworks.* tags of the model versions in the registry",
     )
-    dry_run: Bool = Field(default=False, description="let Fireworks check it and show the price; start nothing")
+    dry_run: Bool = Field(
+        default=False, description="let Fireworks check it and show the price, without starting anything"
+    )
     progress: Literal["auto", "bar", "lines", "none"] = Field(default="auto", description="as for deployments")
     force: Bool = Field(
         default=False,
-        description="also change or delete an endpoint that this plugin did not make, start one without the shape"
-        " that its model or adapters need, and take vectors of another length than the checkpoint's",
+        description="also change or delete an endpoint that this plugin did not create, start one without the "
+        "shape that its model or adapters need, and accept vectors whose length differs from the checkpoint's",
     )
 
     @property
@@ -208,10 +221,10 @@ def parse_endpoint_config(options: Mapping[str, Any] | None) -> EndpointConfig:
     config = parse_options(options, EndpointConfig)
     if config.accelerator_type and config.deployment_shape:
         raise InvalidConfigError(
-            "-C deployment_shape and -C accelerator_type exclude each other: a shape brings its own GPUs"
+            "-C deployment_shape and -C accelerator_type are mutually exclusive: a shape determines its GPUs"
         )
     if config.accelerator_count and not config.accelerator_type:
-        raise InvalidConfigError("-C accelerator_count needs -C accelerator_type; a shape brings its own GPUs")
+        raise InvalidConfigError("-C accelerator_count needs -C accelerator_type; a shape determines its GPUs")
     return config
 
 

@@ -6,14 +6,14 @@ import os
 from mlflow_fireworks.redaction import brief
 
 _REMEDIES = {
-    errno.ENOENT: "it was there when the model was listed",
+    errno.ENOENT: "it existed when the model was listed",
     errno.EACCES: "check its permissions and those of the folders above it",
     errno.EPERM: "check its permissions and those of the folders above it",
     errno.ENAMETOOLONG: "use a shorter path",
-    errno.EMFILE: "allow this process more with ulimit -n, or send fewer files at a time with -C max_workers=",
+    errno.EMFILE: "raise the limit with ulimit -n, or send fewer files at a time with -C max_workers=",
     errno.ENFILE: "this machine has too many files open; close some programs",
-    errno.ESTALE: "the network file system replaced it or lost it; see whether its mount still works",
-    errno.EIO: "the disk, or the network behind it, cannot read it; see this machine's system log",
+    errno.ESTALE: "the network file system replaced it or lost it; check that its mount still works",
+    errno.EIO: "the disk, or the network behind it, cannot read it; check this machine's system log",
 }
 _STAYS = {errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP}
 _NO_DESCRIPTORS = {errno.EMFILE, errno.ENFILE}

@@ -36,8 +36,8 @@ _HOST = re.compile(r"[\w.-]+")
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE)  # 2130706433 and 127.1 are addresses to some
 _URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
 IN_BETWEEN = (
-    "something in between answered: a proxy, a gateway or a login page; check the proxy variables and whether this "
-    "network lets you through, then run the same command again"
+    "something in between answered: a proxy, a gateway or a login page; check the proxy variables and this "
+    "network's access, then run the same command again"
 )
 # A proxy's own; and a network's that wants a login first (RFC 6585).
 _STATUSES_OF_NETWORKS = (httpx.codes.PROXY_AUTHENTICATION_REQUIRED, httpx.codes.NETWORK_AUTHENTICATION_REQUIRED)
@@ -122,7 +122,7 @@ class Retry:
             wait = error.retry_after
             if attempt.num < self.attempts:
                 pause = "" if wait is None else f" in {format_seconds(wait)}"
-                tell(f"{error}; trying again{pause} (try {attempt.num + 1} of {self.attempts})")
+                tell(f"{error}; retrying{pause} (attempt {attempt.num + 1} of {self.attempts})")
                 if stop is not None:  # stamina's own sleep cannot be ended
                     stop.wait(attempt.next_wait if wait is None else wait)
                     return 0.0
@@ -207,16 +207,14 @@ def _distrusts(error: BaseException) -> bool:
 def describe_failure(error: httpx.RequestError) -> str:
     """A failed connection in words; never with a signed URL."""
     if _distrusts(error):
-        return f"{error}; if a proxy of your company opens TLS, set SSL_CERT_FILE to a file with its certificate"
+        return f"{error}; if your company's proxy inspects TLS, set SSL_CERT_FILE to a file with its certificate"
     if isinstance(error, httpx.ProxyError):
-        hint = (
-            "; check its user, its password, and whether it lets you reach this host" if _proxy_refuses(error) else ""
-        )
+        hint = "; check its user name and password, and whether it allows this host" if _proxy_refuses(error) else ""
         return f"the proxy {name_proxy()} answered: {error}{hint}"
     kinds: dict[type[httpx.RequestError], str] = {
         httpx.ConnectTimeout: "no connection in time",
         httpx.ReadTimeout: "no answer in time",
-        httpx.WriteTimeout: "the connection stopped taking data",
+        httpx.WriteTimeout: "the connection stopped accepting data",
         httpx.PoolTimeout: "no free connection in time",
     }
     return kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__

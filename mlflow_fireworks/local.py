@@ -81,14 +81,14 @@ def keep_answering(url: str, address: str) -> None:
         address: The model's.
     """
     body = json.dumps({"model": address, "messages": [{"role": "user", "content": "Hello"}], "max_tokens": 64})
-    logger.info("asked by any OpenAI client at %s/inference/v1 (any key), for example:", url)
+    logger.info("answers any OpenAI client at %s/inference/v1 (any key), for example:", url)
     logger.info(
         "curl -s %s/inference/v1/chat/completions -H 'Authorization: Bearer local' "
         "-H 'Content-Type: application/json' -d '%s'",
         url,
         body,
     )
-    logger.info("Ctrl-C ends it")
+    logger.info("press Ctrl-C to stop it")
     with suppress(KeyboardInterrupt):
         threading.Event().wait()
 

@@ -22,11 +22,11 @@ TARGET = click.option(
     "-t",
     "--target",
     default=choose_target,
-    show_default="MLFLOW_DEPLOYMENTS_TARGET where that is a fireworks target, else fireworks",
+    show_default="MLFLOW_DEPLOYMENTS_TARGET if that is a fireworks target, else fireworks",
     help="Target URI, as for mlflow deployments.",
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-PAIRS = click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; may be repeated.")
+PAIRS = click.option("-C", "--config", "pairs", multiple=True, metavar="NAME=VALUE", help="Option; can be repeated.")
 
 
 def read_pairs(pairs: tuple[str, ...]) -> dict[str, Any]:

@@ -183,7 +183,7 @@ class FireworksDeploymentClient(BaseDeploymentClient):
 
     def explain(self, deployment_name: str | None = None, df: Any = None, endpoint: str | None = None) -> Any:
         """Fireworks has no explanations: raises UnsupportedError."""
-        raise UnsupportedError("explain is not supported: Fireworks AI serves language models without explanations")
+        raise UnsupportedError("explain is not supported: Fireworks AI serves language models, without explanations")
 
     def create_endpoint(self, name: str, config: Mapping[str, Any] | None = None) -> AttrDict:
         """Put a model on GPUs, which are billed while they are up; waits until it answers.
@@ -300,12 +300,12 @@ def run_local(
     if result["state"] != READY:
         return result
     if not can_answer():
-        logger.info("no model runs here, so nothing answers; that needs: %s", LOCAL_PACKAGES)
+        logger.info("no model runs here, so nothing answers; install what that needs: %s", LOCAL_PACKAGES)
         return result
     try:
         served = client.update_deployment(name, endpoint=name, config={"live_merge": True})
     except FireworksError as error:
-        logger.warning("%s; it is READY all the same, and nothing answers here", error.message)
+        logger.warning("%s; it is READY nevertheless, but nothing answers here", error.message)
         return result
     with stopped_by_sigterm():
         keep_answering(local_url(local_state()), served["address"])
@@ -315,7 +315,7 @@ def run_local(
 def target_help() -> str:
     """The text of `mlflow deployments help -t fireworks`."""
     return f"""\
-Fireworks AI: puts a model of an MLflow registry (or of the Hugging Face Hub) on a Fireworks account.
+Fireworks AI: deploys a model from an MLflow registry (or the Hugging Face Hub) to a Fireworks account.
 
   mlflow deployments create -t fireworks -m models:/chat@champion --name chat
 

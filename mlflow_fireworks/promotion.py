@@ -164,9 +164,11 @@ def follow(
                 if warning := _write_success(now, options, result, started):
                     reporter.warn(warning)
                 return result | {"pointer": pointer, "version": now.version}
-            reporter.note(f"{pointer} moved from {watch.shown.uri} to {now.uri} meanwhile; going on with that")
+            reporter.note(f"{pointer} moved from {watch.shown.uri} to {now.uri} in the meantime; continuing with that")
             watch.go_on_with(now)
-    raise UnavailableError(f"{pointer} moved {_MOST_MOVES} times while it was promoted; run the same command again")
+    raise UnavailableError(
+        f"{pointer} moved {_MOST_MOVES} times while it was being promoted; run the same command again"
+    )
 
 
 class _Watch:

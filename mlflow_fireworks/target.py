@@ -59,10 +59,10 @@ def parse_target(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
     """
     scheme, separator, rest = uri.strip().partition(":")
     if scheme.lower() != "fireworks":
-        raise InvalidConfigError(f"target '{uri}' is not a fireworks target; write fireworks or fireworks:/ACCOUNT")
+        raise InvalidConfigError(f"target '{uri}' is not a fireworks target; use fireworks or fireworks:/ACCOUNT")
     if any(mark in rest for mark in "@?#"):
         raise InvalidConfigError(
-            f"target '{_hide_userinfo(uri)}' may not hold credentials, a query or a fragment; "
+            f"target '{_hide_userinfo(uri)}' must not contain credentials, a query or a fragment; "
             "set FIREWORKS_API_KEY in the environment instead"
         )
     host, account = "", rest.strip("/")
@@ -70,14 +70,14 @@ def parse_target(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
         host, _, account = rest[2:].partition("/")
         account = account.strip("/")
     elif separator and not account:
-        raise InvalidConfigError(f"target '{uri}' names no account; write fireworks or fireworks:/ACCOUNT")
+        raise InvalidConfigError(f"target '{uri}' names no account; use fireworks or fireworks:/ACCOUNT")
     if account:
         _check_account(account, uri)
     if host.lower() == "local":
         return Target(uri, None, account or LOCAL_ACCOUNT)
     if host and not _looks_like_host(host):
         raise InvalidConfigError(
-            f"target '{uri}': '{host}' is not an API address; for the account '{host}' write fireworks:/{host}"
+            f"target '{uri}': '{host}' is not an API address; for the account '{host}' use fireworks:/{host}"
         )
     base_url = _url_of(host, uri) if host else _checked_url(environ.get("FIREWORKS_BASE_URL", "") or PUBLIC_API)
     chosen = account or environ.get("FIREWORKS_ACCOUNT_ID", "").strip()
@@ -112,7 +112,7 @@ def locate_api_key(
     if key := _read_auth_ini(path):
         return _checked_key(key, str(path)), str(path)
     raise CredentialsError(
-        "no Fireworks API key: set FIREWORKS_API_KEY (make one at https://app.fireworks.ai/settings/users/api-keys), "
+        "no Fireworks API key: set FIREWORKS_API_KEY (create one at https://app.fireworks.ai/settings/users/api-keys), "
         "or try everything without an account with -t fireworks://local"
     )
 
@@ -121,7 +121,7 @@ def _check_account(account: str, where: str) -> None:
     if not re.fullmatch(r"[a-z0-9][a-z0-9-]{0,62}", account):
         raise InvalidConfigError(
             f"{where}: '{account}' cannot be a Fireworks account id (a-z, 0-9 and '-'); "
-            "it stands in the address bar of the Fireworks pages, and is not an e-mail address"
+            "find it in the URL of the Fireworks console; it is not an e-mail address"
         )
 
 
@@ -171,7 +171,7 @@ def _read_auth_ini(path: Path) -> str:
 
 def _checked_key(key: str, where: str) -> SecretStr:
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise CredentialsError(f"the API key in {where} holds blanks or odd characters; copy it again")
+        raise CredentialsError(f"the API key in {where} contains spaces or unexpected characters; copy it again")
     return SecretStr(key)
 
 

@@ -63,10 +63,10 @@ class Waiter:
                 raise DeadlineError(give_up(found.reason))
             pause = min(pause, began + timeout - now)
             if found.reason != told:
-                self.reporter.note(f"      {found.reason}; asking again in {format_seconds(pause)}")
+                self.reporter.note(f"      {found.reason}; checking again in {format_seconds(pause)}")
                 told, told_at = found.reason, now
             elif now - told_at >= _TOLD_AGAIN_SECONDS:
-                self.reporter.note(f"      {found.reason}; waiting for {format_seconds(now - began)} now")
+                self.reporter.note(f"      {found.reason}; waiting for {format_seconds(now - began)} so far")
                 told_at = now
             self.sleep(pause)
             pause = min(pause * _SLOWER_EACH_TIME, _LONGEST_PAUSE_SECONDS)

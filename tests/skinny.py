@@ -39,7 +39,7 @@ def test_a_registry_in_a_database_names_what_is_missing(tmp_path):
     plan = ["plan", "-t", "fireworks://local", "-m", "models:/chat/1", "--name", "chat"]
     result = run("mlflow-fireworks", *plan, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     assert result.returncode == 1
-    assert "mlflow-skinny reads no database: pip install mlflow" in result.stderr
+    assert "mlflow-skinny cannot read a database: pip install mlflow" in result.stderr
 
 
 @pytest.mark.parametrize("command", [["hooks", "jobs"], ["status", "-t", "fireworks://local"]])

@@ -93,11 +93,11 @@ def transport(url):
 @pytest.mark.parametrize(
     ("way", "says"),
     [
-        ("endless", "more than 32.0 MiB"),
-        ("bomb", "more than 32.0 MiB"),
-        ("dripping", "does not end"),
-        ("dripping_headers", "did not end within 3s"),
-        ("packed_otherwise", "packed in a way"),
+        ("endless", "larger than 32.0 MiB"),
+        ("bomb", "larger than 32.0 MiB"),
+        ("dripping", "never ends"),
+        ("dripping_headers", "did not finish within 3s"),
+        ("packed_otherwise", "uses an encoding"),
     ],
 )
 def test_an_answer_that_does_not_end_is_given_up_in_one_line(transport, way, says):
@@ -113,14 +113,14 @@ def test_an_answer_that_does_not_end_is_given_up_in_one_line(transport, way, say
 def test_a_list_that_does_not_end_is_given_up(transport, monkeypatch):
     monkeypatch.setattr(transport_module, "_MOST_PAGES", 7)
     got = []
-    with pytest.raises(UnexpectedAnswerError, match="does not end its list of the models"):
+    with pytest.raises(UnexpectedAnswerError, match="never ends its list of the models"):
         got.extend(transport.pages(Page, "/pages", "the models"))
     assert len(got) == 7
 
 
 def test_a_list_that_drips_is_given_up(transport, monkeypatch):
     monkeypatch.setattr(transport_module, "_MOST_LIST_SECONDS", 0.0)
-    with pytest.raises(FireworksError, match="does not end its list"):
+    with pytest.raises(FireworksError, match="never ends its list"):
         list(transport.pages(Page, "/pages", "the models"))
 
 

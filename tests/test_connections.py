@@ -89,15 +89,15 @@ def test_exceptions_that_httpx_can_read_are_direct(proxy, monkeypatch, value):
 @pytest.mark.parametrize(
     ("variable", "value", "says"),
     [
-        ("ALL_PROXY", f"socks://u:{SECRET}@h:1", "socks:// is not a proxy's scheme .* write socks5://HOST:PORT"),
-        ("HTTPS_PROXY", f"ftp://u:{SECRET}@h:1", "write http://HOST:PORT"),
-        ("https_proxy", '"http://h:1"', "quotes or blanks around"),
-        ("HTTPS_PROXY", " http://h:1", "quotes or blanks around"),
-        ("HTTPS_PROXY", f"http://h:{SECRET}", "it is not an address"),
-        ("HTTPS_PROXY", "http://h:99999", "a port that cannot exist"),
-        ("HTTPS_PROXY", f"http://u:{SECRET}#q@h:1", "# is written %23"),
-        ("HTTPS_PROXY", f"http://u:{SECRET}/q@h:1", "/ is %2F"),
-        ("HTTPS_PROXY", "http://", "names no host"),
+        ("ALL_PROXY", f"socks://u:{SECRET}@h:1", "socks:// is not a proxy scheme .* use socks5://HOST:PORT"),
+        ("HTTPS_PROXY", f"ftp://u:{SECRET}@h:1", "use http://HOST:PORT"),
+        ("https_proxy", '"http://h:1"', "includes quotes or spaces around"),
+        ("HTTPS_PROXY", " http://h:1", "includes quotes or spaces around"),
+        ("HTTPS_PROXY", f"http://h:{SECRET}", "it is not a valid URL"),
+        ("HTTPS_PROXY", "http://h:99999", "an impossible port"),
+        ("HTTPS_PROXY", f"http://u:{SECRET}#q@h:1", "write # as %23"),
+        ("HTTPS_PROXY", f"http://u:{SECRET}/q@h:1", "/ as %2F"),
+        ("HTTPS_PROXY", "http://", "it has no host"),
     ],
 )
 def test_proxy_that_cannot_be_used_is_named_without_its_value(monkeypatch, variable, value, says):
@@ -106,7 +106,7 @@ def test_proxy_that_cannot_be_used_is_named_without_its_value(monkeypatch, varia
     with pytest.raises(InvalidConfigError, match=rf"^{variable} cannot be used: .*{says}") as caught:
         open_client()
     assert SECRET not in caught.value.message
-    assert caught.value.message.endswith("; correct it, or unset it")
+    assert caught.value.message.endswith("; fix it, or unset it")
 
 
 def test_all_proxy_does_not_matter_where_there_is_one_for_https(proxy, monkeypatch):
@@ -133,7 +133,7 @@ def test_file_of_certificates_or_keys_that_cannot_be_used_is_named(monkeypatch, 
         monkeypatch.delenv("SSL_CERT_FILE")
     monkeypatch.setenv(variable, value)
 
-    with pytest.raises(InvalidConfigError, match=f"^{variable} is {value}, which .*; correct it, or unset it$"):
+    with pytest.raises(InvalidConfigError, match=f"^{variable} is {value}, which .*; fix it, or unset it$"):
         open_client()
 
 
@@ -151,7 +151,7 @@ def test_refusal_of_a_proxy_is_final_at_once_and_names_the_proxy(proxy, monkeypa
     assert caught.value.message.startswith(
         f"cannot talk to api.example: the proxy 127.0.0.1:{proxy.server_port} (https_proxy) answered: {status} "
     )
-    assert caught.value.message.endswith("; check its user, its password, and whether it lets you reach this host")
+    assert caught.value.message.endswith("; check its user name and password, and whether it allows this host")
     assert SECRET not in caught.value.message
 
 

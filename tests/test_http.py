@@ -85,7 +85,7 @@ def test_retries_stop_and_tell_each_time():
     with pytest.raises(TransientError):
         Retry(attempts=3, wait_initial=0.001, wait_max=0.001).call(fail, told.append)
     assert len(tries) == 3
-    assert told == [f"503 Service Unavailable; trying again (try {number} of 3)" for number in (2, 3)]
+    assert told == [f"503 Service Unavailable; retrying (attempt {number} of 3)" for number in (2, 3)]
 
 
 def test_waiting_for_the_next_try_can_be_ended():

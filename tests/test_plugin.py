@@ -250,7 +250,10 @@ def test_a_revision_and_a_registry_version_are_two_numbers_and_both_are_shown(fi
     assert (back["revision"], back["version"]) == (1, "2")
     assert client.get_endpoint("prod")["model"].endswith("/chat")
     for wrong, text in (
-        ({"version": 7}, r"'chat' has no READY revision of version 7; READY are: 2 \(revision 1\), 1 \(revision 2\)"),
+        (
+            {"version": 7},
+            r"'chat' has no READY revision of version 7; READY revisions: 2 \(revision 1\), 1 \(revision 2\)",
+        ),
         ({"version": 2, "revision": 1}, "-C revision or -C version is for update with --endpoint"),
         ({"version": "latest"}, "-C version=latest"),
     ):

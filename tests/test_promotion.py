@@ -160,7 +160,7 @@ def test_somebody_elses_model_of_that_name_is_left_alone(fireworks, registry):
         gateway.models.create(
             "chat-model", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}}
         )
-    with pytest.raises(ConflictError, match="did not make"):
+    with pytest.raises(ConflictError, match="did not create"):
         promote("models:/Chat_Model@champion", config={"progress": "none"})
     assert tags_of(registry, "1")["fireworks.state"] == "FAILED"
 

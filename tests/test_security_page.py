@@ -43,7 +43,7 @@ def test_a_file_swapped_for_a_link_after_the_plan_is_not_sent(tmp_path):
     secret.write_bytes(b"x" * file.size)
     (folder / "generation_config.json").unlink()
     (folder / "generation_config.json").symlink_to(secret)
-    with pytest.raises(FireworksError, match="leads out of the folder"), file.content.staged():
+    with pytest.raises(FireworksError, match="leads outside the folder"), file.content.staged():
         pass
 
 

@@ -90,7 +90,7 @@ def stop(process, number):
 def test_a_wait_between_two_tries_ends_by_the_signal(tmp_path, number):
     with Emulator() as emulator, creating(emulator, make_llama(tmp_path / "llama")) as process:
         emulator.fault("create_model", times=9, status=503, retry_after=30)
-        wait_for_line(process, "trying again in 30s")
+        wait_for_line(process, "retrying in 30s")
 
         said = stop(process, number)
 
@@ -147,7 +147,7 @@ def test_the_wait_for_gpus_ends_by_the_signal_and_says_what_is_billed(tmp_path, 
             said = stop(process, number)
 
     assert process.returncode == -number
-    assert "is billed then" in said
+    assert "is billed from then on" in said
 
 
 @pytest.mark.parametrize("code", [MLFLOW, LIBRARY + CREATE], ids=["command", "library"])
@@ -185,7 +185,7 @@ except KeyboardInterrupt:
 """
     with Emulator() as emulator, started(emulator, code, make_llama(tmp_path / "llama")) as process:
         emulator.fault("create_model", times=9, status=503, retry_after=30)
-        wait_for_line(process, "trying again in 30s")
+        wait_for_line(process, "retrying in 30s")
         process.send_signal(signal.SIGTERM)
         output, _ = process.communicate(timeout=30)
 

@@ -31,9 +31,9 @@ def test_target_uris(uri, base_url, account):
 @pytest.mark.parametrize(
     ("uri", "hint"),
     [
-        ("fireworks://acme", "write fireworks:/acme"),
-        ("fireworks:", "write fireworks or fireworks:/ACCOUNT"),
-        ("fireworks:/me@example.com", "may not hold credentials"),
+        ("fireworks://acme", "use fireworks:/acme"),
+        ("fireworks:", "use fireworks or fireworks:/ACCOUNT"),
+        ("fireworks:/me@example.com", "must not contain credentials"),
         ("fireworks:/Acme", "a-z, 0-9"),
         ("fireworks://host.example/acme/more", "cannot be a Fireworks account id"),
         ("fireworks://host.example:port/acme", "host.example:port"),

@@ -94,7 +94,9 @@ def find_adapter_faults(config: Document, header: Header | None) -> list[str]:
         faults.append(f"is of type {peft_type}; Fireworks serves LoRA adapters only")
     r = config.get("r")
     if not isinstance(r, int) or isinstance(r, bool) or not _MIN_RANK <= r <= _MAX_RANK:
-        faults.append(f"has r={r}; Fireworks takes a rank from {_MIN_RANK} to {_MAX_RANK}: train it again within that")
+        faults.append(
+            f"has r={r}; Fireworks accepts ranks from {_MIN_RANK} to {_MAX_RANK}: retrain it with a rank in that range"
+        )
     return faults + _check_modules(config.get("target_modules"), header)
 
 
@@ -112,7 +114,7 @@ def find_adapter_doubts(config: Document, family: str | None) -> list[str]:
         One line for each, without the file's name.
     """
     doubts = [
-        f"sets {option}, which Fireworks is not known to apply: train the adapter without it"
+        f"sets {option}, which Fireworks is not known to apply: retrain the adapter without it"
         for option in _DOUBTED_WHEN_SET
         if config.get(option)
     ]
@@ -122,11 +124,11 @@ def find_adapter_doubts(config: Document, family: str | None) -> list[str]:
     names = {_short_name(str(name)) for name in modules} if isinstance(modules, list) else set()
     if others := sorted(names - _ALLOWED):
         doubts.append(
-            f"changes {', '.join(others)}; Fireworks documents LoRA for {', '.join(sorted(_ALLOWED))} only: train it "
-            "again without them"
+            f"changes {', '.join(others)}; Fireworks documents LoRA for {', '.join(sorted(_ALLOWED))} only: retrain "
+            "it without them"
         )
     if "lm_head" in names and family is not None and not family.startswith(_LM_HEAD_FAMILIES):
-        doubts.append(f"changes lm_head, which Fireworks applies for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
+        doubts.append(f"adapts lm_head, which Fireworks supports for {', '.join(_LM_HEAD_FAMILIES)}, not for {family}")
     return doubts
 
 
@@ -150,7 +152,7 @@ def find_lost_parts(config: Document, left_out: Iterable[str], converted: str | 
     lost = []
     if way := changes_its_base(config):
         remedy = (
-            f"take that one, with -C checkpoint_path={converted}"
+            f"use that one with -C checkpoint_path={converted}"
             if converted
             else ("convert it with save_pretrained(…, path_initial_model_for_weight_conversion=…)")
         )
@@ -165,7 +167,7 @@ def find_lost_parts(config: Document, left_out: Iterable[str], converted: str | 
             "would apply it to everything: train a LoRA without them"
         )
     lost += [
-        f"is only a part of what was trained: {name} beside it holds other layers, which no adapter on Fireworks can "
+        f"is only part of what was trained: {name} beside it holds other layers, which no adapter on Fireworks can "
         "have: merge both into the base model and deploy that"
         for name in left_out
         if name in _BESIDE_LORA
@@ -176,7 +178,7 @@ def find_lost_parts(config: Document, left_out: Iterable[str], converted: str | 
 def _check_modules(modules: object, header: Header | None) -> list[str]:
     if isinstance(modules, str):
         found = _modules_in(header)
-        remedy = f"write the list {list(found)} there, those are in its weights" if found else "write a list there"
+        remedy = f"write the list {list(found)} there, those are in its weights" if found else "use a list instead"
         return [f'has target_modules "{modules}" and Fireworks needs a list of names: {remedy}']
     if not isinstance(modules, list) or not modules:
         return ["has no list target_modules, which Fireworks needs"]
@@ -196,8 +198,8 @@ def find_adapter_warnings(config: Document, adapter: Adapter, family: str | None
         if config.get(option)
     ]
     if "lm_head" in adapter.target_modules and family is None:
-        warnings.append(f"the adapter changes lm_head, which Fireworks applies only for {', '.join(_LM_HEAD_FAMILIES)}")
+        warnings.append(f"the adapter adapts lm_head, which Fireworks supports only for {', '.join(_LM_HEAD_FAMILIES)}")
     if adapter.base_repo is None:
         named = text_of(config, "base_model_name_or_path")
-        warnings.append(f"the adapter's base model is known only as {named}; name it with -C base_model=")
+        warnings.append(f"the only record of the adapter's base model is {named}; name it with -C base_model=")
     return warnings

@@ -47,7 +47,7 @@ def find_adapter_tensor_faults(config: Document, header: Header) -> list[str]:
     names = sorted(header.shapes)
     halves = [half for name in names if (half := _read_half(name, header.shapes[name]))]
     if not halves:
-        return [f"holds no tensors of a LoRA (….lora_A.weight) but e.g. {names[0]}; save the adapter with PEFT"]
+        return [f"holds no LoRA tensors (….lora_A.weight), but for example {names[0]}; save the adapter with PEFT"]
     if naming := list(_check_naming(names, halves)):
         return naming  # the rest would only repeat it
     return [
@@ -92,7 +92,7 @@ def _check_pairs(halves: list[_Half]) -> Iterator[str]:
         if alone := sorted(module for module, found in sides.items() if found == {side}):
             yield (
                 f"has lora_{side} without lora_{other} for {len(alone)} layers: {enumerate_names(alone, _SHOWN)}; it "
-                "is not complete, save the adapter again"
+                "is incomplete; save the adapter again"
             )
 
 
@@ -109,7 +109,7 @@ def _check_ranks(config: Document, halves: list[_Half]) -> Iterator[str]:
         shown = [f"{half.module} has {half.rank}" for half in wrong]
         yield (
             f"has {len(wrong)} tensors of another rank than adapter_config.json says (r={r}): "
-            f"{enumerate_names(shown, _SHOWN)}; the two files are not of one training, or r was edited"
+            f"{enumerate_names(shown, _SHOWN)}; the two files come from different training runs, or r was edited"
         )
 
 
@@ -176,7 +176,8 @@ def _check_whole_layers(config: Document, names: list[str]) -> Iterator[str]:
     if whole:
         shown = enumerate_names([name.removeprefix(_PREFIX) for name in whole], _SHOWN)
         yield (
-            f"holds {len(whole)} whole layers beside the LoRA ({shown}), which Fireworks does not take in an adapter: "
+            f"holds {len(whole)} whole layers beside the LoRA ({shown}), which Fireworks does not accept in an "
+            "adapter: "
             "if they were not trained, save it with save_embedding_layers=False; else merge it into its base and "
             "deploy that"
         )

@@ -75,8 +75,8 @@ def choose_folder(
         )
     if not outer and links:
         raise CheckpointError(
-            f"{subject} holds no weights, but {len(links)} symbolic links that lead nowhere or out of it "
-            f"({enumerate_names(links, 3)}); copy the files themselves there, e.g. with cp -L"
+            f"{subject} holds no weights, but {len(links)} symbolic links that are broken or lead outside it "
+            f"({enumerate_names(links, 3)}); copy the files themselves into it, e.g. with cp -L"
         )
     if not outer:
         raise CheckpointError(f"{subject} {_describe_nothing(folders)}. {SERVABLE}")
@@ -86,8 +86,8 @@ def choose_folder(
         raise CheckpointError(f"{subject} holds several checkpoints: {listing}; choose with -C checkpoint_path={first}")
     inner = [folder for folder in found if folder != outer[0] and not _is_module(folder, outer[0], folders)]
     warnings = tuple(
-        f"weights in {_show(root, folder)} stay, they lie inside the checkpoint {_show(root, outer[0])}; "
-        f"-C checkpoint_path={_show(root, folder)} takes them instead"
+        f"weights in {_show(root, folder)} are not uploaded: they are inside the checkpoint {_show(root, outer[0])}; "
+        f"-C checkpoint_path={_show(root, folder)} uploads them instead"
         for folder in inner
     )
     notes = (f"{_show(root, outer[0])} is the snapshot that refs/main names, so it is taken",) if stale else ()

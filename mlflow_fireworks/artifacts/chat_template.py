@@ -62,11 +62,11 @@ def fold_template(
     if settings.get("chat_template") == template:
         return None
     document = {**settings, "chat_template": template}
-    replaced = ", in place of the different one it held" if has_template(settings) else ""
+    replaced = ", replacing the different one that it had" if has_template(settings) else ""
     return Folded(
         Made(json.dumps(document, indent=2).encode(), f"made with {files[name].origin}"),
         document,
-        f"{TOKENIZER_CONFIG}: the chat template of {files[name].origin} goes up inside it{replaced}",
+        f"{TOKENIZER_CONFIG}: the chat template of {files[name].origin} is uploaded inside it{replaced}",
     )
 
 

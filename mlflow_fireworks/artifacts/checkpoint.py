@@ -174,9 +174,9 @@ def _choose_kind(
     is_adapter = ADAPTER_CONFIG in files and any(name in files for name in ADAPTER_WEIGHTS)
     is_whole = MODULES in files or any(is_weights(name) or is_index(name) for name in files if "/" not in name)
     if wanted is Kind.ADDON and not is_adapter:
-        raise CheckpointError(f"{subject} holds no LoRA adapter ({ADAPTER_CONFIG} and its weights); leave out -C kind=")
+        raise CheckpointError(f"{subject} holds no LoRA adapter ({ADAPTER_CONFIG} and its weights); omit -C kind=")
     if wanted in (Kind.BASE, Kind.EMBEDDING) and not is_whole:
-        raise CheckpointError(f"{subject} holds only a LoRA adapter, not a whole model; leave out -C kind=")
+        raise CheckpointError(f"{subject} holds only a LoRA adapter, not a whole model; omit -C kind=")
     if wanted is not None:
         return wanted
     if is_adapter and is_whole:
@@ -224,7 +224,7 @@ def _put_template(draft: _Draft) -> None:
         draft.notes.append(folded.note)
     if others := list_other_templates(draft.files):
         draft.warnings.append(
-            f"{enumerate_names(others)}: Fireworks has one chat template for each model, so these are left out"
+            f"{enumerate_names(others)}: Fireworks has one chat template for each model, so these are not uploaded"
         )
 
 
@@ -242,7 +242,7 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
                 name, Made(json.dumps(document, indent=2).encode(), f"made from {draft.files[name].origin}"), document
             )
         draft.notes.append(
-            f"{enumerate_names(sorted(named))}: goes up without auto_map, as trust_remote_code=false asks"
+            f"{enumerate_names(sorted(named))}: uploaded without auto_map, because of trust_remote_code=false"
         )
         return
     config = draft.documents.get("config.json", {})
@@ -259,10 +259,13 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
             "model unless -C trust_remote_code=true says so"
         )
     elif code:
-        draft.notes.append(f"{enumerate_names(code)}: the checkpoint's own code, run by trust_remote_code")
+        draft.notes.append(
+            f"{enumerate_names(code)}: the checkpoint's own code, which trust_remote_code lets Fireworks run"
+        )
     if MODULES in named:
         draft.warnings.append(
-            f"{MODULES} names modules of the checkpoint's own, which Fireworks is not known to run; compare its vectors"
+            f"{MODULES} names the checkpoint's own modules, which Fireworks is not known to run; compare the "
+            "vectors it returns"
         )
 
 
@@ -278,5 +281,5 @@ def _put_defaults(draft: _Draft, mlmodel: Document, kind: Kind) -> None:
 def _list_left_out(files: Iterable[str], chosen: set[str], weights: Mapping[str, Weights]) -> list[str]:
     twins = {folder + name for folder, group in weights.items() for name in group.unused}
     rest = sorted(set(files) - chosen - twins)
-    notes = [f"other weights stay: {enumerate_names(sorted(twins))}"] if twins else []
-    return notes + ([f"not needed by Fireworks and left out: {enumerate_names(rest)}"] if rest else [])
+    notes = [f"other weights files, not uploaded: {enumerate_names(sorted(twins))}"] if twins else []
+    return notes + ([f"not needed by Fireworks, not uploaded: {enumerate_names(rest)}"] if rest else [])

@@ -44,7 +44,7 @@ def merge_components(
             else:
                 losers.append((name, file))
     notes = [
-        f"{name}: taken from {merged[name].path}; {other.path} differs and stays"
+        f"{name}: taken from {merged[name].path}; {other.path} differs and is not uploaded"
         for name, other in losers
         if is_needed(name, embedding=False) and _differ(merged[name], other)
     ]

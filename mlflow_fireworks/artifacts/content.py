@@ -105,12 +105,13 @@ class Stored:
         """
         if self.size > (most := most_bytes(self.path)):
             raise CheckpointError(
-                f"{self.path} has {format_bytes(self.size)}, more than such a file can have ({format_bytes(most)}); "
-                "check how it was saved, or take it out of the model"
+                f"{self.path} has {format_bytes(self.size)}, more than a file of this kind may have "
+                f"({format_bytes(most)}); "
+                "check how it was saved, or remove it from the model"
             )
         data = self.store.read(self.path, self.size)
         if len(data) > self.size:
-            raise CheckpointError(f"{self.path} grew while it was read; run the same command again")
+            raise CheckpointError(f"{self.path} grew while it was being read; run the same command again")
         return data
 
     def cut(self, begin: int, end: int) -> "tuple[Piece, ...]":

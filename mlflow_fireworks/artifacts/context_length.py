@@ -104,8 +104,9 @@ def _stretch(config: Document, stated: int, tokenizer: int | None) -> ContextLen
         return ContextLength(stated)
     return ContextLength(
         stretched,
-        f"config.json states {stated} tokens and stretches them by {factor:g} ({way}), so the length is sent as with "
-        f"-C context_length={stretched}; -C context_length={stated} keeps to the stated one",
+        f"config.json states {stated} tokens and extends them by a factor of {factor:g} ({way}), so the length "
+        "is sent as with "
+        f"-C context_length={stretched}; -C context_length={stated} keeps the stated length",
     )
 
 

@@ -75,7 +75,7 @@ def _name_weights(
     changeable = {name: file for name, file in weights.items() if name not in named}
     size = sum(file.size for file in changeable.values())
     shown = reporter if size >= _WORTH_SHOWING_BYTES else Silent()
-    shown.transfer_begins("reading the weights, to know this content again", size)
+    shown.transfer_begins("reading the weights, so that the same content can be recognised later", size)
     stop = threading.Event()
     with ThreadPoolExecutor(_HASHERS) as hashers:
         try:
@@ -108,5 +108,5 @@ def _hash(
         for block in hashers.map(inheriting(hash_block), range(0, file.size, _BLOCK_BYTES)):
             whole.update(block)
             if not is_wanted():
-                raise NotWantedError(f"stopped reading {file.origin}: nobody wants this model any more")
+                raise NotWantedError(f"stopped reading {file.origin}: this model is no longer wanted")
         return whole.hexdigest()

@@ -22,14 +22,14 @@ def describe_foreign_adapter(files: Mapping[str, Part]) -> str | None:
     """
     if any(name in files for name in _DIFFUSERS) and "config.json" not in files:
         return (
-            "holds a LoRA of diffusers (pytorch_lora_weights), for a model that makes pictures; Fireworks takes LoRA "
+            "holds a LoRA of diffusers (pytorch_lora_weights), for an image model; Fireworks takes LoRA "
             "adapters of language models only"
         )
     config = parse_document(files[ADAPTER_CONFIG].read()) if ADAPTER_CONFIG in files else {}
     is_mlx = not isinstance(config, Fault) and any(key in config for key in _MLX_KEYS) and "peft_type" not in config
     if is_mlx or (any(name in files for name in _MLX) and "config.json" not in files):
         return (
-            "holds an adapter of MLX (adapters.safetensors), which names and turns its matrices in another way than "
+            "holds an adapter of MLX (adapters.safetensors), which names and orients its matrices differently from "
             "PEFT; merge it with mlx_lm.fuse --de-quantize and deploy the merged model"
         )
     return None

@@ -68,7 +68,7 @@ def _check_total(checkpoint: Checkpoint, folder: str, weights: Weights, index: D
     listed = sum(checkpoint.files[folder + name].size for name in weights.files)
     if listed < expected:
         yield (
-            f"the weights are {format_bytes(listed)} together where {weights.index} says {format_bytes(expected)}: "
+            f"the weights are {format_bytes(listed)} together but {weights.index} says {format_bytes(expected)}: "
             "at least one file is truncated"
         )
 

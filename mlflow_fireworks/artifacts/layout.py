@@ -201,7 +201,7 @@ def _read_transformers(tree: Tree, flavor: Document, open_source: OpenSource, *,
     peft_folder = to_posix(text_of(flavor, "peft_adaptor") or "peft")
     peft = tree.folder(peft_folder)
     if adapter and ADAPTER_CONFIG in peft:
-        note = f"the LoRA adapter in {join(tree.root, peft_folder)}/ goes up as an addon, without its base model"
+        note = f"the LoRA adapter in {join(tree.root, peft_folder)}/ is uploaded as an addon, without its base model"
         if any(is_weights(name) for name in model):
             note += f" in {join(tree.root, folder)}/; -C kind=base uploads that base model instead"
         layout = _read_folder(tree, "transformers", peft_folder)
@@ -230,5 +230,5 @@ def _read_transformers(tree: Tree, flavor: Document, open_source: OpenSource, *,
 
 def _read_lone_adapter(tree: Tree, folder: str, task: str | None) -> Layout:
     """What `model.add_adapter` leads to: transformers then saves nothing but the adapter, where the model belongs."""
-    note = f"{join(tree.root, folder)}/ holds a LoRA adapter alone, which goes up as an addon"
+    note = f"{join(tree.root, folder)}/ holds only a LoRA adapter, which is uploaded as an addon"
     return replace(_read_folder(tree, "transformers", folder), task=task, notes=(note,))

@@ -69,7 +69,7 @@ def read_explicit(option: str | None) -> Repository | None:
     repository = read_repository(f"https://huggingface.co/{option}" if is_bare else option)
     if repository is None:
         raise InvalidConfigError(
-            f"-C hugging_face_url={option} is no Hugging Face repository; "
+            f"-C hugging_face_url={option} is not a Hugging Face repository; "
             "write https://huggingface.co/ORG/NAME, or none"
         )
     return replace(repository, certain=True)
@@ -119,15 +119,15 @@ def find_lineage(
         if answer.exists is False and item.confidence != "explicit":
             warnings.append(
                 f"{item.origin} names {name}, which the Hugging Face Hub does not know (or it is private and no token "
-                "is set); it is not used, -C hugging_face_url= sets one"
+                "is set); it is not used; set one with -C hugging_face_url="
             )
         elif item.is_guess and not answer.exists:
             notes.append(
-                f"{item.origin} names {item.copy}, a quantised copy, and what it was made from is not known; "
+                f"{item.origin} names {item.copy}, a quantised copy, and it is not known what it was made from; "
                 "-C hugging_face_url= sets the original"
             )
         elif "/" not in name and not item.repository.certain and not answer.exists:
-            notes.append(f"{item.origin} names {name}, which may be a local folder; it is not taken for a repository")
+            notes.append(f"{item.origin} names {name}, which may be a local folder; it is not treated as a repository")
         else:
             finding = _conclude(item, answer, [other for other in evidence if other.repository.name not in rejected])
             return replace(finding, notes=(*notes, *finding.notes), warnings=(*warnings, *finding.warnings))
@@ -158,7 +158,7 @@ def _conclude(item: Evidence, answer: HubAnswer, evidence: list[Evidence]) -> Fi
     repository = Repository(answer.name, certain=True) if answer.name else item.repository
     notes, warnings = [], []
     if item.copy:
-        notes.append(f"{item.origin} names {item.copy}, a quantised copy; {asked} is taken for the original")
+        notes.append(f"{item.origin} names {item.copy}, a quantised copy; {asked} is taken as the original")
     if repository.name != asked:
         notes.append(f"{asked} is now called {repository.name} on the Hugging Face Hub")
     if answer.exists is None:
@@ -175,7 +175,7 @@ def _conclude(item: Evidence, answer: HubAnswer, evidence: list[Evidence]) -> Fi
         elif item.confidence != "explicit":
             warnings.append(
                 f"the origin is unclear: {item.origin} says {repository.name}, {other.origin} says {name}; "
-                "the first is used, -C hugging_face_url= decides"
+                "the first is used; choose with -C hugging_face_url="
             )
     lineage = Lineage(repository.url, repository.name, item.origin, item.confidence, answer.exists)
     return Finding(lineage, tuple(notes), tuple(warnings))

@@ -92,15 +92,15 @@ def check_loading(
     found = obstacle or _ask(checkpoint, config, tensors)
     if isinstance(found, str):
         note = f"checked by general rules: {count}, but not against the architecture: {found}"
-        problem = f"-C verify=load asks for a check against the architecture, which cannot be made: {found}"
+        problem = f"-C verify=load asks for a check against the architecture, which is not possible here: {found}"
         return LoadCheck(note, problems=(problem,) if verify == "load" else ())
     return _judge_adapter(found, count) if checkpoint.kind is Kind.ADDON else _judge_model(found, count)
 
 
 def _judge_model(verdict: _Verdict, count: str) -> LoadCheck:
-    note = f"checked: {count} against {verdict.model} in {verdict.library}, which finds all that it needs"
+    note = f"checked: {count} against {verdict.model} in {verdict.library}, which finds everything it needs"
     unread = enumerate_names(verdict.unexpected, _SHOWN)
-    aside = f"; in their place it would ignore {unread}" if unread else ""
+    aside = f"; it would ignore {unread}" if unread else ""
     problems = tuple(_describe_faults(verdict, verdict.model, aside))
     warning = f"{verdict.model} in {verdict.library} would ignore {len(verdict.unexpected)} tensors: {unread}"
     return LoadCheck(note, problems, (warning,) if unread and not problems else ())
@@ -109,13 +109,13 @@ def _judge_model(verdict: _Verdict, count: str) -> LoadCheck:
 def _judge_adapter(verdict: _Verdict, count: str) -> LoadCheck:
     """What peft cannot place in the base model it ignores, so a part of what was trained would be lost."""
     what = f"an adapter of {verdict.model}"
-    note = f"checked: {count} against {what} in {verdict.library}, which finds all that it needs"
+    note = f"checked: {count} against {what} in {verdict.library}, which finds everything it needs"
     problems = _describe_faults(verdict, what, "")
     if verdict.unexpected:
         unread = enumerate_names(verdict.unexpected, _SHOWN)
         problems.append(
-            f"{verdict.library} would ignore {len(verdict.unexpected)} of its tensors, for which {verdict.model} has "
-            f"no place: {unread}; was the adapter trained on another base model?"
+            f"{verdict.library} would ignore {len(verdict.unexpected)} of its tensors, which {verdict.model} does "
+            f"not have: {unread}; was the adapter trained on another base model?"
         )
     return LoadCheck(note, tuple(problems))
 
@@ -156,11 +156,11 @@ def _find_obstacle(
         verb = "is" if len(lacking) == 1 else "are"
         return f"{' and '.join(lacking)} {verb} not installed here ({_INSTALL})"
     if not tensors:
-        return "the headers of its weights were not read (.bin files, or a store that gives whole files only)"
+        return "the headers of its weights were not read (.bin files, or a store that only sends whole files)"
     if is_quantised:
-        return "quantised weights have other shapes than their architecture"
+        return "quantised weights have different shapes from their architecture"
     if is_adapter and not config:
-        return "the config.json of its base model is neither beside it nor in the cache of the Hugging Face Hub"
+        return "the config.json of its base model is neither next to it nor in the cache of the Hugging Face Hub"
     if not texts_of(config, "architectures"):
         return "config.json names no architecture"
     return None
@@ -192,12 +192,12 @@ def _ask(checkpoint: Checkpoint, config: Document, tensors: Mapping[str, object]
         except subprocess.TimeoutExpired:
             return f"it took longer than {_TIMEOUT_SECONDS} seconds"
         except (subprocess.CalledProcessError, OSError, ValueError):
-            return "the program that builds it ended early, e.g. for lack of memory"
+            return "the process that builds it ended early, perhaps for lack of memory"
     if "unknown" in answer:
         return " ".join(answer["unknown"].split())[:_MOST_REASON]
     verdict = _read_verdict(answer, headless=question["headless"] is True)
     if "auto_map" in config and 2 * len(verdict.missing) > verdict.expected:
-        return f"the checkpoint brings its own code, whose tensors are not those of {verdict.model}"
+        return f"the checkpoint has its own code, whose tensors are not those of {verdict.model}"
     return verdict
 
 
@@ -233,11 +233,11 @@ def _describe_faults(verdict: _Verdict, what: str, aside: str) -> list[str]:
     if verdict.missing:
         total = f"{len(verdict.missing)} of the {verdict.expected} tensors of {what} are missing"
         named = enumerate_names(verdict.missing, _SHOWN)
-        faults.append(f"{total}, which {verdict.library} would fill at random: {named}{aside}")
+        faults.append(f"{total}, which {verdict.library} would initialise at random: {named}{aside}")
     if verdict.mismatched:
         shown = [f"{name} is {list(found)}, not {list(wanted)}" for name, found, wanted in verdict.mismatched]
         named = enumerate_names(shown, _SHOWN)
-        faults.append(f"{len(shown)} tensors have other shapes than {what} has in {verdict.library}: {named}")
+        faults.append(f"{len(shown)} tensors have different shapes from those of {what} in {verdict.library}: {named}")
     if verdict.broken:
-        faults.append(f"{verdict.library} cannot make {what} of it: {enumerate_names(verdict.broken, _SHOWN)}")
+        faults.append(f"{verdict.library} cannot build {what} from it: {enumerate_names(verdict.broken, _SHOWN)}")
     return faults

@@ -58,18 +58,18 @@ def carry_defaults(mlmodel: Document, *, may_add: bool) -> LoggedDefaults:
     if rest:
         warnings.append(
             f"the logged model_config sets {enumerate_names(rest)}, which Fireworks will not apply; "
-            f"put defaults into {DEFAULTS_FILE} beside the weights, or send them with each request"
+            f"put defaults into {DEFAULTS_FILE} next to the weights, or send them with each request"
         )
     if text_of(child_of(mlmodel, "metadata"), "prompt_template"):
         warnings.append(
             "the model was logged with a prompt_template, which MLflow puts around each prompt and Fireworks will not; "
-            "send prompts with it, or log the model with a chat template"
+            "include it in your prompts, or log the model with a chat template"
         )
     if not defaults:
         return LoggedDefaults(warnings=tuple(warnings))
     document = {"defaults": defaults}
     made = Made(json.dumps(document, indent=2).encode(), "made from the model_config in MLmodel")
-    note = f"{DEFAULTS_FILE}: made from the logged model_config, so that requests begin with its {', '.join(defaults)}"
+    note = f"{DEFAULTS_FILE}: made from the logged model_config, so that requests default to its {', '.join(defaults)}"
     return LoggedDefaults(made, document, (note,), tuple(warnings))
 
 

@@ -142,7 +142,7 @@ def build_manifest(
     quantised = find_quantisation(checkpoint, headers, layout.files)
     if quantised and not config.allow_quantized:
         problems.append(
-            f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the model from before quantisation, or send this one "
+            f"{quantised}; {WHAT_IS_KNOWN_OF_QUANTISED}: upload the unquantised model, or send this one "
             "with -C allow_quantized=true"
         )
     doubts = find_doubts(checkpoint, find_converted(source, checkpoint))
@@ -200,7 +200,7 @@ def _describe_ways(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
     relayed = [file.size for file in stored if not file.why_fetched]
     if relayed:
         yield (
-            f"{len(relayed)} files ({format_bytes(sum(relayed))}) are sent on as they are read from the store, without "
+            f"{len(relayed)} files ({format_bytes(sum(relayed))}) are streamed from the store to Fireworks, without "
             "temporary files"
         )
     sizes = [file.size for file in stored if file.why_fetched]
@@ -209,7 +209,7 @@ def _describe_ways(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
         most = min(bound_disk(sizes, config.max_workers, config.max_disk), measure_free_bytes(folder))
         why = "; ".join(sorted({file.why_fetched or "" for file in stored} - {""}))
         yield (
-            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they go up ({why}), "
+            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they are uploaded ({why}), "
             f"with at most {format_bytes(most)} at a time in {folder} (-C max_disk=)"
         )
 
@@ -245,8 +245,8 @@ def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None
         family = text_of(checkpoint.document("config.json"), "model_type")
         return find_adapter_warnings(checkpoint.document(ADAPTER_CONFIG), adapter, family)
     warnings = [
-        f"{' and '.join(names)} would be one file if Fireworks kept only the last part of their names, as it does for "
-        "datasets; for models that is not known"
+        f"{' and '.join(names)} would become one file if Fireworks kept only the last part of their names, as it "
+        "does for datasets; whether it does so for models is not known"
         for names in _find_collisions(checkpoint)
     ]
     if checkpoint.kind is Kind.BASE and not generates(facts.architectures, facts.model_type):
@@ -260,8 +260,10 @@ def _find_warnings(checkpoint: Checkpoint, facts: Facts, adapter: Adapter | None
             "there is no tokenizer_config.json; Fireworks then knows no chat template and no special tokens"
         )
     elif checkpoint.kind is Kind.BASE and not facts.has_chat_template:
-        warnings.append("the tokenizer has no chat template, so the model will answer completions but not chats")
+        warnings.append(
+            "the tokenizer has no chat template, so the model will answer completions but not chat requests"
+        )
     processors = ("preprocessor_config.json", "processor_config.json")
     if facts.supports_image_input and not any(name in checkpoint.files for name in processors):
-        warnings.append("the model takes images but has no preprocessor_config.json; its deployment will fail")
+        warnings.append("the model accepts images but has no preprocessor_config.json; its deployment will fail")
     return warnings

@@ -64,12 +64,12 @@ def complete(tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_toke
     if found is not None:
         taken = {name: file for name, file in near[found].items() if name in _OF_MODEL or name.endswith(".py")}
         added |= taken
-        notes.append(f"{_CONFIG} is taken from {_show(tree, found)}, as there is none beside the weights")
+        notes.append(f"{_CONFIG} is taken from {_show(tree, found)}, as there is none next to the weights")
     has_tokenizer = not needs_tokenizer or has_vocabulary(own)
     found = None if has_tokenizer else _choose(tree, folder, near, _TOKENIZER, has_vocabulary)
     if found is not None:
         added = {**{name: file for name, file in near[found].items() if _is_of_tokenizer(name)}, **added}
-        notes.append(f"the tokenizer is taken from {_show(tree, found)}, as there is none beside the weights")
+        notes.append(f"the tokenizer is taken from {_show(tree, found)}, as there is none next to the weights")
     return Completed({**added, **files}, tuple(notes))
 
 
@@ -134,7 +134,7 @@ def _choose(
     nearest = min(_distance(where, folder) for where in holders)
     chosen = [where for where in holders if _distance(where, folder) == nearest]
     if len(chosen) > 1:
-        remedy = "log the model again with the right one's files beside the weights"
+        remedy = "log the model again with the right files next to the weights"
         if what == _TOKENIZER:
             remedy = f"choose with -C tokenizer_path={join(tree.root, chosen[0]) or '.'}"
         raise CheckpointError(

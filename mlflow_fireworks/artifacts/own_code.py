@@ -94,7 +94,7 @@ def find_code_problems(
     where = enumerate_names(sorted({reference.document for reference in references}))
     code = enumerate_names([reference.file for reference in references])
     remedy = f"let Fireworks trust it with -C trust_remote_code=true{_describe_way_without(references, config)}"
-    return [f"{where} ({_KEY}) needs code of the checkpoint's own, {code}: {remedy}"]
+    return [f"{where} ({_KEY}) needs the checkpoint's own code, {code}: {remedy}"]
 
 
 def is_known(config: Document) -> bool:
@@ -110,16 +110,16 @@ def _find_fault(reference: Reference, files: Collection[str]) -> str | None:
     last = reference.file.rpartition("/")[2]
     if reference.repo:
         return (
-            f"{reference.document} takes {reference.file} from the repository {reference.repo} ({_KEY}), which "
-            f"Fireworks is not known to fetch even with -C trust_remote_code=true: put {last} beside "
-            f"{reference.document} and name it without {reference.repo}--"
+            f"{reference.document} loads {reference.file} from the repository {reference.repo} ({_KEY}), which "
+            f"Fireworks is not known to fetch even with -C trust_remote_code=true: put {last} next "
+            f"to {reference.document} and name it without {reference.repo}--"
         )
     if reference.file in files:
         return None
     elsewhere = sorted(name for name in files if name.rpartition("/")[2] == last)
     where = f"which is in {elsewhere[0]}; move it" if elsewhere else "which is missing; log the model again with it"
     return (
-        f"{reference.document} names {reference.file} ({_KEY}), {where} beside {reference.document} for "
+        f"{reference.document} names {reference.file} ({_KEY}), {where} next to {reference.document} for "
         "-C trust_remote_code=true"
     )
 
@@ -128,7 +128,7 @@ def _describe_way_without(references: Sequence[Reference], config: Document) -> 
     if any(reference.document == MODULES for reference in references):
         return ""
     family = text_of(config, "model_type") or "it"
-    return f", or, if transformers knows {family} without that code, leave the code out with -C trust_remote_code=false"
+    return f", or, if transformers supports {family} without it, omit the code with -C trust_remote_code=false"
 
 
 def drop_references(document: Document) -> Document:

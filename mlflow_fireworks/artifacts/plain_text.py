@@ -48,10 +48,11 @@ def find_stand_in(data: bytes) -> Fault | None:
         return Fault("is a web page, not the file itself; download it again and log the model again")
     if start.startswith(_ANSWERS) or _is_error(start, len(data)):
         said = start.splitlines()[0][:60]
-        return Fault(f'holds a server\'s answer ("{said}"), not the file itself; download it and log the model again')
+        return Fault(f'holds a server\'s reply ("{said}"), not the file itself; download it and log the model again')
     if len(data) < START_BYTES and _LINK.fullmatch(start):
         return Fault(
-            "holds where the file is stored, not the file itself; copy what it points to and log the model again"
+            "only says where the file is stored, and is not the file itself; copy what it points to and log the "
+            "model again"
         )
     return None
 

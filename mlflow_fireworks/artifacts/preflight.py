@@ -133,9 +133,9 @@ def _check_names(checkpoint: Checkpoint, links: Iterable[str]) -> Iterator[str]:
     for link in links:
         name = link.rpartition("/")[2]
         if link in origins:
-            yield f"{link} is a symbolic link that leaves the folder; put the file itself there"
+            yield f"{link} is a symbolic link that leads outside the folder; replace it with the file itself"
         elif name in shards or is_needed(name, embedding=False):
-            yield f"{link} is a symbolic link that leads nowhere; put the file itself there"
+            yield f"{link} is a broken symbolic link; replace it with the file itself"
 
 
 def _is_safe(name: str) -> bool:
@@ -157,14 +157,14 @@ def _check_config(checkpoint: Checkpoint) -> Iterator[str]:
         return
     origin = checkpoint.files["config.json"].origin
     if not texts_of(config, "architectures"):
-        yield f'{origin} has no architectures, e.g. ["LlamaForCausalLM"]; save the model again with save_pretrained'
+        yield f'{origin} has no architectures (e.g. ["LlamaForCausalLM"]; save the model again with save_pretrained'
     if not text_of(config, "model_type"):
         yield f'{origin} has no model_type, e.g. "llama"; save the model again with save_pretrained'
 
 
 def _check_tokenizer(checkpoint: Checkpoint) -> Iterator[str]:
     if not has_vocabulary(name.rpartition("/")[2] for name in checkpoint.files):
-        yield "the tokenizer is missing (tokenizer.json or tokenizer.model); save it beside the weights"
+        yield "the tokenizer is missing (tokenizer.json or tokenizer.model); save it next to the weights"
 
 
 def _check_adapter(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> Iterator[str]:
@@ -201,8 +201,8 @@ def _check_weights(
             yield f"{checkpoint.files[folder + name].origin} {header.text}"
     if weights.lacks_index:
         yield (
-            f"{enumerate_names(weights.files, _SHOWN)}: several weights files and no index tells which tensors they "
-            "hold; add model.safetensors.index.json, or save the model again with save_pretrained"
+            f"{enumerate_names(weights.files, _SHOWN)}: there are several weights files, and no index that says "
+            "which tensors they hold; add model.safetensors.index.json, or save the model again with save_pretrained"
         )
     if weights.index is not None and folder + weights.index in checkpoint.documents:
         yield from find_index_problems(checkpoint, folder, weights, headers)
@@ -241,5 +241,5 @@ def find_lack_of_disk(
     elif largest > free:
         yield (
             f"the largest file to fetch has {format_bytes(largest)} and {scratch} only {format_bytes(max(0, free))} "
-            "free beside a reserve; free some space or set TMPDIR to another disk"
+            "free beyond a reserve; free up some space or set TMPDIR to another disk"
         )

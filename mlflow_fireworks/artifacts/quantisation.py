@@ -25,7 +25,7 @@ from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.config import Kind
 
 WHAT_IS_KNOWN_OF_QUANTISED = (
-    "Fireworks documents that it takes FP16 or BF16 weights and quantises them itself, yet its own tool "
+    "Fireworks documents that it accepts FP16 or BF16 weights and quantises them itself, yet its own tool "
     "fireworks-prequant writes fp8 and nvfp4 checkpoints for it"
 )
 _PLAIN = {"F64", "F32", "F16", "BF16"}
@@ -92,7 +92,7 @@ def _name_method(settings: Document) -> str:
 def _describe_plain(headers: Iterable[Header]) -> str:
     stored = sorted({dtype for header in headers for dtype in header.dtypes.values() if dtype in _PLAIN})
     return (
-        f"plain {' and '.join(stored)}: if it is left over from a copy that was quantised, remove that key from "
+        f"plain {' and '.join(stored)}: if it is left over from a quantised copy, remove that key from "
         "config.json and log the model again"
     )
 
@@ -127,7 +127,7 @@ def _describe_side_file(files: Mapping[str, Part]) -> str | None:
             continue
         settings = parse_document(files[name].read())
         if isinstance(settings, Fault):
-            return f"{files[name].origin} is there, as beside quantised weights"
+            return f"{files[name].origin} is present, as it is with quantised weights"
         inner = child_of(settings, "quantization")
         if "quant_algo" in inner and not inner["quant_algo"]:  # ModelOpt's word for what it left alone
             continue

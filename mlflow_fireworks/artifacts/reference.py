@@ -52,12 +52,12 @@ def open_reference(tree: Tree, flavor: Document, open_source: OpenSource) -> Ref
             f"deploy that folder itself (-m {local}), or {save}"
         )
     if repository is None:
-        named = f"only the name {name}, which is no Hugging Face repository" if name else "no name of its origin"
+        named = f"only the name {name}, which is not a Hugging Face repository" if name else "no record of its origin"
         raise CheckpointError(f"{asked} holds no weights and {named}; {save}")
     if revision is None:
         raise CheckpointError(
             f"{asked} holds no weights and names {repository.name} without a commit, so what was logged is unknown; "
-            f"deploy a commit of your choice (-m hf:/{repository.name}@COMMIT), or {save}"
+            f"deploy a commit you choose (-m hf:/{repository.name}@COMMIT), or {save}"
         )
     model = _open_repository(asked, repository.name, revision, open_source, save)
     components = {}

@@ -31,7 +31,7 @@ def find_rival(checkpoint: Checkpoint, folder: str, weights: Weights) -> Iterato
     if not _hold_the_same([lone], [checkpoint.left_out[folder + name] for name in weights.rivals]):
         yield (
             f"{lone.origin} ({format_bytes(lone.size)}) and the {len(weights.rivals)} shards of a complete index are "
-            f"both there and differ, as far as can be seen; loaders take {lone.origin}, which may be stale: delete "
+            f"both present and seem to differ; loaders use {lone.origin}, which may be stale: delete "
             "whichever is not the model"
         )
 

@@ -93,8 +93,8 @@ def read_header(head: Callable[[int], bytes], size: int) -> Header | Fault:
 def _wrong_length(size: int, expected: int) -> Fault:
     if size < expected:
         missing = format_bytes(expected - size)
-        return Fault(f"is truncated: {size} bytes where its header says {expected} ({missing} missing)")
-    return Fault(f"is {size} bytes long where its header says {expected}")
+        return Fault(f"is truncated: {size} bytes, but its header says {expected} ({missing} missing)")
+    return Fault(f"is {size} bytes long, but its header says {expected}")
 
 
 def _check_entries(entries: dict[str, dict[str, object]], begin: int) -> Header | Fault:
@@ -117,7 +117,7 @@ def _check_entries(entries: dict[str, dict[str, object]], begin: int) -> Header 
     position = begin
     for first, last in sorted(places.values()):
         if first != position:
-            return Fault("has a header in which tensors overlap or leave holes")
+            return Fault("has a header in which tensors overlap or leave gaps")
         position = last
     return Header(shapes, dtypes, places, position, metadata)
 

@@ -19,7 +19,7 @@ _WITH_SETTINGS = {"Pooling", "WeightedLayerPooling", "Dense", "LayerNorm"}
 _WITH_WEIGHTS = {"Dense", "LayerNorm", "WeightedLayerPooling"}
 _WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _CROSS = "a cross-encoder, which scores pairs of texts"
-_SPARSE = "a sparse encoder, which gives each text weights of words"
+_SPARSE = "a sparse encoder, which gives each text a weight for each word"
 _MULTI = "a multi-vector encoder, which gives each token a vector"
 _ROUTER = "a router, which has one model for queries and another for documents"
 _WHOLES = {"CrossEncoder": _CROSS, "SparseEncoder": _SPARSE, "MultiVectorEncoder": _MULTI, "ColBERT": _MULTI}
@@ -64,7 +64,7 @@ def lift_transformer(files: dict[str, Part]) -> tuple[dict[str, Part], list[Docu
     lifted = {name.removeprefix(f"{low}/"): part for name, part in files.items()}
     modules = [{**module, "path": ""} if module.get("path") == low else module for module in modules]
     lifted[MODULES] = Made(json.dumps(modules, indent=2).encode(), f"made from {files[MODULES].origin}")
-    return lifted, modules, [f"{low}/ was lifted to the top, where Fireworks looks, and {MODULES} made to say so"]
+    return lifted, modules, [f"{low}/ was moved to the top folder, where Fireworks looks, and {MODULES} was adapted"]
 
 
 def list_module_folders(files: Iterable[str], modules: Sequence[Document]) -> list[str]:
@@ -94,7 +94,7 @@ def find_misfit(modules: Sequence[Document], settings: Document) -> str | None:
     for module in modules:
         if is_own_class(module) or class_of(module) in _DENSE:
             continue
-        return f"a model with the module {class_of(module)}, which is no part of a dense transformer"
+        return f"a model with the module {class_of(module)}, which is not part of a dense embedding model"
     return None
 
 

@@ -85,7 +85,8 @@ def divide_weights(
     sizes = ", ".join(f"{parts[name].origin} ({format_bytes(read[name].size)})" for name in large)
     whole = sizes or f"{len(read)} files ({format_bytes(sum(header.size for header in read.values()))})"
     note = (
-        f"{whole}: the weights go up as {len(names)} shards made on the fly; -C shard_size=off sends them as they are"
+        f"{whole}: the weights are uploaded as {len(names)} shards made on the fly; -C shard_size=off uploads "
+        "them unchanged"
     )
     return _replace_weights(checkpoint, weights, {name: shard.part for name, shard in made.items()}, index, note)
 

@@ -34,8 +34,8 @@ def read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes
     sizes = [files[name].size for name in wanted if files[name].size <= most_bytes(name)]
     if sum(sizes) > MOST_BYTES_TOGETHER:
         raise CheckpointError(
-            f"configs, tokenizers and indexes have {format_bytes(sum(sizes))} together, more than those of a model can "
-            f"have ({format_bytes(MOST_BYTES_TOGETHER)}); take out what does not belong to it"
+            f"configs, tokenizers and indexes add up to {format_bytes(sum(sizes))}, more than a model's may "
+            f"({format_bytes(MOST_BYTES_TOGETHER)}); remove what does not belong to it"
         )
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(wanted, readers.map(inheriting(lambda name: files[name].read()), wanted), strict=True))
@@ -57,7 +57,7 @@ def write_plainly(files: dict[str, Part], contents: dict[str, bytes]) -> list[st
         contents[name] = text
     if not changed:
         return []
-    return [f"{enumerate_names(sorted(changed))}: goes up in plain UTF-8, without the byte-order mark or UTF-16 it has"]
+    return [f"{enumerate_names(sorted(changed))}: uploaded as plain UTF-8, instead of UTF-16 or with a byte-order mark"]
 
 
 def parse_all(contents: Mapping[str, bytes]) -> tuple[dict[str, Document], dict[str, Fault]]:

@@ -95,7 +95,8 @@ def _check_names(where: str, names: set[str]) -> Iterator[str]:
 
 def _describe_prefix(where: str, some: int, total: int, what: str, example: str) -> str:
     return (
-        f"{some} of {total} tensors in {where} {what}, which a wrapper added ({example}) and no loader expects: save "
+        f"{some} of {total} tensors in {where} {what}, which a wrapper added ({example}) and that no loader "
+        "expects: save "
         "the model inside it, e.g. accelerator.unwrap_model(model).save_pretrained(…)"
     )
 
@@ -125,7 +126,8 @@ def _check_vocabulary(config: Document, read: Mapping[str, Header]) -> Iterator[
                 continue
             if len(shape) == 2 and 0 < shape[0] < min(sizes):  # noqa: PLR2004 - a matrix
                 yield (
-                    f"{origin}: {name} has {shape[0]} rows and config.json vocab_size={min(sizes)}; save both again "
+                    f"{origin}: {name} has {shape[0]} rows, but config.json has vocab_size={min(sizes)}; save "
+                    "both again "
                     "with save_pretrained, after resize_token_embeddings if tokens were added or removed"
                 )
 

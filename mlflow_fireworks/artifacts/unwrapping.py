@@ -47,7 +47,8 @@ def unwrap(
     if changed == dict(headers):
         named = [name for index in indexes for name in child_of(checkpoint.document(index), "weight_map")]
         problem = (
-            "the weights hold a LoRA adapter; download the artifacts and deploy that folder, it is taken out there"
+            "the weights contain a LoRA adapter, which can only be removed from local files; download the "
+            "artifacts and deploy that folder"
         )
         problems = (*checkpoint.problems, problem) if _is_wrapped(named) and not headers else checkpoint.problems
         return replace(checkpoint, problems=problems), headers
@@ -56,7 +57,7 @@ def unwrap(
         documents[index] = _unwrap_index(checkpoint.document(index), changed)
         contents[index] = json.dumps(documents[index], indent=2).encode()
         files[index] = Made(contents[index], f"made from {files[index].origin}")
-    note = "the weights held a LoRA adapter as well, as MLflow saves a base beside its adapter; it was taken out"
+    note = "the weights also held a LoRA adapter, as MLflow saves it together with its base; the adapter was removed"
     notes = (*checkpoint.notes, note)
     return replace(checkpoint, files=files, documents=documents, contents=contents, notes=notes), changed
 

@@ -64,7 +64,7 @@ def main() -> None:
 @PAIRS
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Show what a create or update would do, and every file it would send; change nothing."""
+    """Show what a create or update would do and every file it would upload; changes nothing."""
     options = parse_config(read_pairs(pairs) | {"dry_run": True})
     outcome = FireworksDeploymentClient(target).plan_deployment(name, model_uri, options)
     if as_json:
@@ -77,14 +77,14 @@ def plan(target: str, model_uri: str, name: str, pairs: tuple[str, ...], as_json
 @main.command()
 @click.argument("model_uri")
 @TARGET
-@click.option("--name", help="Name of the deployment; made from the model's name when not given.")
-@click.option("--endpoint", help="Also move this endpoint to it; started when there is none (and billed).")
+@click.option("--name", help="Name of the deployment. [default: derived from the model's name]")
+@click.option("--endpoint", help="Also move this endpoint to it, starting it if there is none (billed).")
 @PAIRS
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def promote(  # noqa: PLR0917 - click passes them by name
     model_uri: str, target: str, name: str | None, endpoint: str | None, pairs: tuple[str, ...], as_json: bool
 ) -> None:
-    """Bring a deployment to what MODEL_URI (e.g. models:/chat@champion) points to now; harmless to repeat.
+    """Bring a deployment up to date with MODEL_URI (e.g. models:/chat@champion); safe to re-run (idempotent).
 
     It is made when absent, gets a new revision when the content is other, and is left alone when it is right. The
     pointer is read again before the endpoint moves.
@@ -96,8 +96,8 @@ def promote(  # noqa: PLR0917 - click passes them by name
 
 @main.command()
 @TARGET
-@click.option("-y", "--yes", is_flag=True, help="Do not ask first.")
-@click.option("--json", "as_json", is_flag=True, help="Report as JSON instead of Markdown.")
+@click.option("-y", "--yes", is_flag=True, help="Do not ask for confirmation.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON instead of Markdown.")
 @click.option("--output", type=click.Path(dir_okay=False, path_type=Path), help="Write the report to this file.")
 def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
     """Find out what Fireworks really does where its documentation is silent, and print a report for an issue.
@@ -108,8 +108,8 @@ def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
     account = parse_target(target)
     if not yes:
         click.confirm(
-            f"On {target}: make up to {MOST_MODELS} models of a few KB, ask some questions about them and delete them "
-            "(no GPU is started, nothing is billed)?",
+            f"On {target}: create up to {MOST_MODELS} models of a few KB, ask some questions about them and delete "
+            "them (no GPU is started, nothing is billed)?",
             abort=True,
             err=True,
         )
@@ -126,7 +126,7 @@ def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def emulator(arguments: tuple[str, ...]) -> None:
-    """Run the local Fireworks on its own; --help shows its options."""
+    """Run the local Fireworks as a server; --help shows its options."""
     from mlflow_fireworks.emulator.__main__ import main as run_emulator  # noqa: PLC0415 - only this command needs it
 
     sys.exit(run_emulator(list(arguments)))
@@ -134,7 +134,7 @@ def emulator(arguments: tuple[str, ...]) -> None:
 
 @main.group()
 def endpoint() -> None:
-    """Put models on GPUs (Fireworks' on-demand deployments); they are billed while they are up.
+    """Put models on GPUs (Fireworks on-demand deployments), which are billed while they are up.
 
     MLflow's own `mlflow deployments create-endpoint` fails for every plugin, whence this command.
     """
@@ -204,7 +204,7 @@ def list_endpoints(target: str, as_json: bool) -> None:
             part = "by load" if share["share"] is None else f"{share['share']:.0%}"
             say(f"    {part}  {share['model']}#{share['deployment']}")
         for name in item["others"]:
-            say(f"    {name} is billed too, and gets no requests; take it down with: {item['remove_others']}")
+            say(f"    {name} is also billed, but gets no requests; take it down with: {item['remove_others']}")
 
 
 @endpoint.command()
@@ -220,7 +220,7 @@ def _write(report: str, output: Path | None) -> None:
         try:
             output.write_text(report, encoding="utf-8")
         except OSError as error:
-            say(f"cannot write {output} ({error.strerror}); this is the report:", err=True)
+            say(f"cannot write {output} ({error.strerror}); here is the report:", err=True)
         else:
             say(f"wrote {output}: read it, then paste it into an issue", err=True)
             return

@@ -55,10 +55,10 @@ def _check_clock(date: str) -> Check:
     try:
         skew = time.time() - parsedate_to_datetime(date).timestamp()
     except ValueError:
-        return note("clock", "the answer has no date to compare this machine's clock with")
+        return note("clock", "the reply has no date to compare this machine's clock with")
     text = f"{format_seconds(abs(skew))} {'ahead of' if skew > 0 else 'behind'} Fireworks' clock"
     if abs(skew) > _SKEW_SECONDS:
-        return problem("clock", f"this machine is {text}; set its clock, since signed URLs are valid for a time")
+        return problem("clock", f"this machine is {text}; set its clock, because signed URLs expire")
     return ok("clock", "in step with Fireworks" if abs(skew) < _WHOLE_SECONDS else text)
 
 

@@ -36,7 +36,7 @@ _MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
 def doctor(  # noqa: PLR0917 - click passes them by name
     name: str | None, target: str, about_hooks: bool, rules_path: Path, queue_url: str | None, as_json: bool
 ) -> None:
-    """Find out why something does not work: the account, this machine and the registries, or the deployment NAME.
+    """Find out why something does not work: check the account, this machine and the registries, or the deployment NAME.
 
     Nothing is changed, and no key is shown. Exits with 1 when there is a problem.
     """

@@ -46,14 +46,20 @@ def check_deployment(deployments: Deployments, name: DeploymentName) -> Iterator
             yield note("endpoint", f"{endpoint} serves revision {behind}, not {current.number}", command)
     if not shown["endpoints"] and current.is_ready:
         command = run.commands.serve(name, EndpointName(name))
-        yield note("endpoint", "nothing serves it, so it cannot answer; GPUs that do are billed", command)
+        yield note(
+            "endpoint",
+            "no endpoint serves it, so it cannot answer yet; an endpoint starts GPUs, which are billed",
+            command,
+        )
 
 
 def _check_unfinished(run: Run, name: DeploymentName, revision: Revision) -> Check:
     """A revision that is not READY: what it lacks, and the command that goes on."""
     model, stamp = revision.model, revision.stamp
     if stamp is None:
-        return problem("model", f"{model.name} is {model.state}; this plugin did not make it, so its maker must go on")
+        return problem(
+            "model", f"{model.name} is {model.state}; this plugin did not create it, so whoever did must finish it"
+        )
     if model.state == FAILED:
         return problem("model", describe_failure(run.commands, stamp, model).message)
     try:

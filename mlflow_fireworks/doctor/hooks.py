@@ -36,7 +36,7 @@ def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
         yield problem("rules", error.message)
         return
     yield ok("rules", f"{rules_path} has {len(rules.rules)}: {enumerate_names(rule.title for rule in rules)}")
-    yield _need("secrets", "those that the rules need are set", lambda: load_secrets(rules))
+    yield _need("secrets", "all that the rules need are set", lambda: load_secrets(rules))
     yield _need("API keys", "there is one for each target", lambda: load_keys(rules))
     if any(rule.model for rule in rules):
         yield look("webhook", _check_webhook)
@@ -60,7 +60,7 @@ def _read_queue(queue_url: str | None) -> Snapshot | Check:
         return problem("queue", error.message)
     if found is None:
         return note(
-            "queue", f"{locate_queue(queue_url)} does not exist yet; a worker makes it", Commands.start_worker()
+            "queue", f"{locate_queue(queue_url)} does not exist yet; a worker creates it", Commands.start_worker()
         )
     return found
 
@@ -104,22 +104,24 @@ def _check_webhook() -> Check:
     """Whether the MLflow server has a webhook of ours, and gets an answer where it leads: it sends a test event."""
     where = mlflow.get_registry_uri()
     if not where.startswith(("http://", "https://")):
-        return note("webhook", "only an MLflow server sends webhooks; comparing with the registry does the work")
+        return note(
+            "webhook", "only an MLflow server sends webhooks; without one, comparing with the registry does the work"
+        )
     require_mlflow(where)
     client = MlflowClient()
     found = [webhook for webhook in list_webhooks(client) if webhook.name == NAME]
     if not found:
         return problem(
             "webhook",
-            f"{hide_credentials(where)} has none that leads to a receiver; make one with `hooks register`, or rely on "
+            f"{hide_credentials(where)} has no webhook for a receiver; create one with `hooks register`, or rely on "
             "comparing",
         )
     for webhook in found:
         tested = client.test_webhook(webhook.webhook_id)
         if not tested.success:
             why = tested.response_status or tested.error_message
-            return problem("webhook", f"{webhook.url} does not take MLflow's test event ({why}); is `hooks serve` up?")
-    return ok("webhook", f"MLflow's test event arrives at {enumerate_names(webhook.url for webhook in found)}")
+            return problem("webhook", f"{webhook.url} did not accept MLflow's test event ({why}); is `hooks serve` up?")
+    return ok("webhook", f"MLflow's test event reached {enumerate_names(webhook.url for webhook in found)}")
 
 
 def _check_queue(snapshot: Snapshot) -> Iterator[Check]:
@@ -142,9 +144,9 @@ def _check_queue(snapshot: Snapshot) -> Iterator[Check]:
 def _check_comparison(snapshot: Snapshot) -> Check:
     last = snapshot.comparison
     if last is None:
-        return note("comparison", "the registry was not compared with Fireworks yet; a worker does that")
+        return note("comparison", "the registry has not been compared with Fireworks yet; a worker does that")
     if last.error:
-        return problem("comparison", f"fails since {format_time(last.failing_since)}: {last.error}")
+        return problem("comparison", f"has been failing since {format_time(last.failing_since)}: {last.error}")
     return ok(
         "comparison", f"the registry was compared with Fireworks {format_seconds(time.time() - last.succeeded)} ago"
     )

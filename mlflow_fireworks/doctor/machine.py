@@ -35,7 +35,7 @@ def _check_versions() -> Check:
     found = ", ".join(f"{name} {version}" for name, version in installed.items())
     told = f"{_PACKAGE} {_version_of(_PACKAGE) or 'not installed'}, Python {platform.python_version()}, {found}"
     if unfit := list(_find_unfit()):
-        return problem("versions", f"{told}; not what {_PACKAGE} needs: {', '.join(unfit)}; install it again with pip")
+        return problem("versions", f"{told}; not what {_PACKAGE} requires: {', '.join(unfit)}; reinstall it with pip")
     return ok("versions", told)
 
 
@@ -49,7 +49,7 @@ def _find_unfit() -> Iterator[str]:
         if version is None:
             yield f"{requirement.name} is missing"
         elif not requirement.specifier.contains(version, prereleases=True):
-            yield f"{requirement.name} {version} is not {requirement.specifier}"
+            yield f"{requirement.name} {version} does not satisfy {requirement.specifier}"
 
 
 def _version_of(package: str) -> str | None:
@@ -65,13 +65,13 @@ def _check_state() -> Check:
     with tempfile.TemporaryFile(dir=place):
         pass
     free = measure_free_bytes(place)
-    return ok("state", f"{folder} can be written, {format_bytes(max(0, free))} free")
+    return ok("state", f"{folder} is writable, {format_bytes(max(0, free))} free")
 
 
 def _check_scratch() -> Check:
     folder = Path(temporary_folder())
     if not os.access(folder, os.W_OK):
-        return problem("temporary files", f"{folder} cannot be written; set TMPDIR to another folder")
+        return problem("temporary files", f"{folder} is not writable; set TMPDIR to another folder")
     free = max(0, measure_free_bytes(folder))
-    text = f"{folder} has {format_bytes(free)} for files of stores that must be fetched whole"
+    text = f"{folder} has {format_bytes(free)} free for files that must be downloaded first"
     return ok("temporary files", text) if free > _TIGHT_BYTES else note("temporary files", text)

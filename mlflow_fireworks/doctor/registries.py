@@ -42,7 +42,7 @@ def _check_hub() -> Check:
     """Only a note: without the Hub, all that does not come from there can be deployed."""
     subject = "Hugging Face Hub"
     if constants.HF_HUB_OFFLINE:
-        return note(subject, "not asked, since HF_HUB_OFFLINE is set; repositories are not verified")
+        return note(subject, "not checked, because HF_HUB_OFFLINE is set; repositories are not verified")
     try:
         require_hub(afresh=True)
     except UnavailableError as error:

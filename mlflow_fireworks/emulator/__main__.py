@@ -29,11 +29,12 @@ def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
     # \b keeps click from filling the lines.
     epilog="\b\nWhere it is not known how Fireworks behaves (the first way is the default):\n" + listing(),
 )
-@click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port on loopback; 0 takes a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port on loopback; 0 = any free port.")
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps models between runs; may be shared by several emulators. Default: forget at exit.",
+    help="Folder that keeps the state between runs; several emulators can share it. Default: forget everything "
+    "at exit.",
 )
 @click.option(
     "--landing-seconds",
@@ -41,8 +42,12 @@ def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
     default=0.0,
     help="How long an uploaded file takes to land; until then validateUpload answers code 9.",
 )
-@click.option("--account", "accounts", multiple=True, help="An account that exists; may be repeated. Default: all do.")
-@click.option("--api-key", "api_keys", multiple=True, help="A key that is accepted; may be repeated. Default: any.")
+@click.option(
+    "--account", "accounts", multiple=True, help="An account that exists; can be repeated. Default: any account."
+)
+@click.option(
+    "--api-key", "api_keys", multiple=True, help="An API key that is accepted; can be repeated. Default: any key."
+)
 @click.option(
     "--behaviour",
     "behaviours",
@@ -61,7 +66,7 @@ def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
     "read it first.",
 )
 @click.option("--stop-with-stdin", is_flag=True, help="Also stop when standard input is closed.")
-@click.option("--quiet", is_flag=True, help="Write no request log to standard error.")
+@click.option("--quiet", is_flag=True, help="Do not log requests to standard error.")
 def command(
     port: int,
     state: Path | None,

@@ -39,7 +39,7 @@ class LoadedAdapters:
 
     def list(self) -> Iterator[DeployedModel]:
         """All models on all deployments, the deployments' own models included."""
-        path, subject = f"/v1/accounts/{self.account}/deployedModels", f"the deployedModels of {self.account}"
+        path, subject = f"/v1/accounts/{self.account}/deployedModels", f"the loaded models of account {self.account}"
         for page in self.transport.pages(DeployedModelPage, path, subject):
             yield from page.deployed_models
 

@@ -33,15 +33,15 @@ def find_base_model(models: Models, named: str | None, repo: str | None, warn: C
         found = _search(models, repo)
         if found is None:
             raise CheckpointError(
-                f"no model on account {models.account} or in Fireworks' catalogue was made from {repo}, the adapter's "
-                f"base; deploy that first, or {_SAY_WHICH}"
+                f"no model on account {models.account} or in Fireworks' catalogue was created from {repo}, the "
+                f"adapter's base; deploy that first, or {_SAY_WHICH}"
             )
     else:
-        raise CheckpointError(f"the adapter does not say which model it was trained on; {_SAY_WHICH}")
+        raise CheckpointError(f"the adapter does not record which model it was trained on; {_SAY_WHICH}")
     if found.state != READY:
         raise CheckpointError(f"base model {found.name} is {found.state}, not READY; finish it first")
     if not found.supports_lora:
-        warn(f"{found.name} does not say that it takes LoRA adapters (supportsLora is false)")
+        warn(f"{found.name} does not support LoRA adapters (supportsLora is false)")
     return found
 
 

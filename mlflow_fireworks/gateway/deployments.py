@@ -78,7 +78,7 @@ class OnDemandDeployments:
         Args:
             deleted: Also those that were softly deleted within the last seven days.
         """
-        path, subject = f"/v1/accounts/{self.account}/deployments", f"the deployments of {self.account}"
+        path, subject = f"/v1/accounts/{self.account}/deployments", f"the deployments of account {self.account}"
         for page in self.transport.pages(DeploymentPage, path, subject, {"showDeleted": "true"} if deleted else {}):
             yield from page.deployments
 
@@ -119,7 +119,7 @@ class OnDemandDeployments:
         request = {"parent": f"accounts/{self.account}", "deployment": {"baseModel": model, "enableAddons": addons}}
         path = f"/v1/accounts/{self.account}/deploymentShapeVersions:match"
         body = {"createDeploymentRequest": request}
-        answer = self.transport.ask(ShapeVersions, "POST", path, f"the shapes for {model}", body)
+        answer = self.transport.ask(ShapeVersions, "POST", path, f"the deployment shapes for {model}", body)
         return answer.deployment_shape_versions
 
     def list_shapes(self) -> tuple[Shape, ...]:

@@ -117,8 +117,8 @@ class Gateway:
             found = [account.name.removeprefix("accounts/") for account in page.accounts]
         if len(found) == 1 and found[0]:
             return found[0]
-        known = f" (it may use {enumerate_names(found)})" if len(found) > 1 else ""
+        known = f" (it has access to {enumerate_names(found)})" if len(found) > 1 else ""
         raise InvalidConfigError(
-            f"{self.transport.host} does not say which account the key belongs to{known}; "
-            "write the target as fireworks:/ACCOUNT or set FIREWORKS_ACCOUNT_ID"
+            f"{self.transport.host} did not say which account the key belongs to{known}; "
+            "use the target fireworks:/ACCOUNT, or set FIREWORKS_ACCOUNT_ID"
         )

@@ -102,12 +102,12 @@ class Models:
         answer = self.transport.ask(UploadUrls, "POST", f"/v1/{name}:getUploadEndpoint", name, body)
         urls = answer.filename_to_signed_urls
         if missing := sorted(set(sizes) - set(urls)):
-            raise UnexpectedAnswerError(f"{host} gave no upload URL for {enumerate_names(missing, 3)} of {name}")
+            raise UnexpectedAnswerError(f"{host} returned no upload URL for {enumerate_names(missing, 3)} of {name}")
         giver = self.transport.hostname
         if unsafe := sorted(file for file in sizes if not is_safe_url(urls[file].get_secret_value(), giver)):
             raise UnexpectedAnswerError(
-                f"the upload URL for {unsafe[0]} of {name} is not https, or names a user, this machine or its network; "
-                "nothing was sent"
+                f"the upload URL for {unsafe[0]} of {name} is not https, or contains a user name, or points to this "
+                "machine or its network; nothing was sent"
             )
         return urls
 

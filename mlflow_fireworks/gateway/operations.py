@@ -11,7 +11,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.gateway.wire import Wire, drop_unset
 
-_OPEN_TO_ALL = "without credentials, so anybody must be able to read it"
+_OPEN_TO_ALL = "without credentials, so it must be publicly readable"
 
 
 @dataclass(frozen=True)

@@ -28,24 +28,26 @@ _KINDS: dict[int, type[RefusedError]] = {
     **dict.fromkeys(TRANSIENT_STATUSES, BusyError),
 }
 _NEXT_STEPS = {
-    401: "check FIREWORKS_API_KEY: it is missing a character, was revoked, or is for inference only",
+    401: "check FIREWORKS_API_KEY: it may be incomplete, revoked, or for inference only",
     402: "add a payment method to the account",
-    403: "this key has no permission here; check the account in the target (fireworks:/ACCOUNT) and the key's role",
+    403: "this key has no permission for that; check the account in the target (fireworks:/ACCOUNT) and the key's role",
     404: "not found; check the name and the account in the target, then run the command again",
     412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
-    413: "a proxy or gateway on the way limits the size of requests; have it allow more, or go past it (NO_PROXY)",
+    413: "a proxy or gateway on the way limits the size of requests; raise its limit, or bypass it (NO_PROXY)",
     429: "the account's request limit is used up; try again in a minute",
 }
 _NEXT_STEPS |= dict.fromkeys(
-    TRANSIENT_STATUSES - set(_NEXT_STEPS), "every try got this answer; run the same command again in a few minutes"
+    TRANSIENT_STATUSES - set(_NEXT_STEPS),
+    "every retry failed the same way; run the same command again in a few minutes",
 )
 _NOT_OF_PAGES = TRANSIENT_STATUSES | {413}  # whose next step is the same, whoever answers
-_USED_UP = "the account's quota is used up; free some of it, choose another accelerator, or ask Fireworks for more"
+_USED_UP = "the account's quota is used up; free some, choose another accelerator, or ask Fireworks for more"
 _SUSPENDED = "the account is suspended; see its billing page, then run the command again"
 # The code of this refusal is not documented.
 _ZERO_RETENTION = re.compile(r"zero[ -]?data[ -]?retention|\bZDR\b", re.IGNORECASE)
 _NO_UPLOADS = (
-    "accounts with Zero Data Retention take no uploads or imports of models; ask Fireworks, or use another account "
+    "accounts with Zero Data Retention do not accept uploads or imports of models; ask Fireworks, or use "
+    "another account "
     "(-t fireworks:/ACCOUNT)"
 )
 # Neither the code nor the words of this refusal are documented, and no call says where an account belongs. The words
@@ -56,13 +58,13 @@ _OTHER_REGION = re.compile(
     re.IGNORECASE,
 )
 _USE_THAT_REGION = (
-    "the account may belong to another region, whose API has an address of its own: name it in the target "
+    "the account may belong to another region, whose API has its own address: use it in the target "
     "(-t fireworks://HOST/ACCOUNT), or use another account"
 )
 # Seen of a model of about 37 files (2026-07); weeks later as many were taken.
 _TOO_LARGE = "request is too large"
 _FEWER_FILES = "the model may have too many files; save it again with fewer, larger shards (max_shard_size=)"
-_NOT_LOADED = "the adapter is not loaded there; unload it and load it again, or see its state on Fireworks"
+_NOT_LOADED = "the adapter is not loaded there; unload it and load it again, or check its state on Fireworks"
 
 
 def is_about_quota(response: httpx.Response) -> bool:

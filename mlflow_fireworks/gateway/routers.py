@@ -30,7 +30,7 @@ class Routers:
 
     def list(self) -> tuple[Router, ...] | None:
         """All routers, those that Fireworks made itself included; None where the service has no such call."""
-        path, subject = f"/v1/accounts/{self.account}/routers", f"the routers of {self.account}"
+        path, subject = f"/v1/accounts/{self.account}/routers", f"the routers of account {self.account}"
         try:
             return tuple(router for page in self.transport.pages(RouterPage, path, subject) for router in page.routers)
         except RefusedError as error:

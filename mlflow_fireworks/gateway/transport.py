@@ -128,7 +128,7 @@ class Transport:
                 break
             token = page.next_page_token
         raise UnexpectedAnswerError(
-            f"{self.host} does not end its list of {subject}: there is more after {_MOST_PAGES} pages, or after "
+            f"{self.host} never ends its list of {subject}: there is more after {_MOST_PAGES} pages, or after "
             f"{format_seconds(_MOST_LIST_SECONDS)}; is the target an address of Fireworks' API?"
         )
 
@@ -190,8 +190,8 @@ class Transport:
                 )
             except EndlessAnswerError as error:
                 raise UnavailableError(
-                    f"cannot talk to {self.host}: {error} ({method} {path}); check the target and what is between here "
-                    "and there, then run the same command again",
+                    f"cannot talk to {self.host}: {error} ({method} {path}); check the target and the network in "
+                    "between, then run the same command again",
                     where=f"Fireworks ({self.host})",
                 ) from None
             except httpx.RequestError as error:
@@ -235,8 +235,8 @@ class Transport:
             return answer.model_validate_json(response.content or b"{}")
         except ValidationError:
             raise UnexpectedAnswerError(
-                f"{self.host} answered {response.request.method} {subject} with something that is not a "
-                f"{answer.__name__}; is the target an address of Fireworks' API?",
+                f"{self.host} answered {response.request.method} {subject} with an unexpected reply "
+                f"(not a {answer.__name__}); is the target an address of Fireworks' API?",
                 server_message=hide_queries(response.text[:500]),
             ) from None
 

@@ -78,7 +78,7 @@ class Held(BaseModel):
         """What waits, in one line."""
         count = len(self.endpoints)
         what = self.cost or f"{count} endpoint{'s' if count > 1 else ''} ({enumerate_names(self.endpoints)})"
-        return f"rule '{self.rule}' waits for an approval to start GPUs: {what}"
+        return f"rule '{self.rule}' is waiting for approval to start GPUs: {what}"
 
 
 class Approvals:

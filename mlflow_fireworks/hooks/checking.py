@@ -23,16 +23,18 @@ from mlflow_fireworks.options import JSON
 from mlflow_fireworks.run import user_name
 from mlflow_fireworks.terminal import say, say_json
 
-NOT_ABOUT_EVENT = "nothing: no rule is about this event"
+NOT_ABOUT_EVENT = "nothing: no rule applies to this event"
 
 
 @click.command()
 @RULES
 @QUEUE
-@click.option("--event", type=click.File("rb"), help="Body of a webhook, to see what would follow from it; - = stdin.")
+@click.option(
+    "--event", type=click.File("rb"), help="File with the body of a webhook, to show what it would cause; - = stdin."
+)
 @JSON
 def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) -> None:
-    """Explain what the rules would do to an event, or to the registry as it is now, and what the GPUs would cost.
+    """Show what the rules would do about an event, or about the registry as it is now, and what the GPUs would cost.
 
     Nothing is changed.
     """
@@ -49,7 +51,7 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
     if as_json:
         say_json({"findings": found, "gpus": forecast.tell()})
         return
-    _show_check(found, as_json, "nothing: no rule is about anything that is in the registry now")
+    _show_check(found, as_json, "nothing: no rule matches anything in the registry right now")
     for line in forecast.describe(queue.path if queue else None):
         say(line)
 
@@ -112,7 +114,7 @@ def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str)
         return
     for item in found:
         endpoint = f", endpoint {item['endpoint']}" if item["endpoint"] else ""
-        about = {None: "", "": ": as it should be"}.get(item["missing"], f": {item['missing']}")
+        about = {None: "", "": ": up to date"}.get(item["missing"], f": {item['missing']}")
         gpus = f"; starts GPUs: {item['gpus']}" if item.get("gpus") else ""
         gpus += f"; held: {item['held']}" if item.get("held") else ""
         say(
@@ -128,5 +130,5 @@ def _open_if_there(url: str | None) -> Queue | None:
     try:
         return open_if_there(url)
     except UnavailableError as error:
-        say(f"{error.message}; which rules are approved is not known", err=True)
+        say(f"{error.message}; so it is not known which rules are approved", err=True)
         return None

@@ -41,37 +41,35 @@ from mlflow_fireworks.signals import stopped_by_sigterm
 from mlflow_fireworks.terminal import say, say_json
 
 Command = Callable[..., None]
-_EVENTS_HINT = "no webhook came yet; does the sender have the receiver's address?"
+_EVENTS_HINT = "no webhooks received yet; does the sender have the receiver's address?"
 
 
 _RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, JSON, options.locate_queue
 Duration = options.Duration
-_YES = click.option(
-    "--yes", is_flag=True, help="Approve all rules: what they ask for may start GPUs, within their limits."
-)
+_YES = click.option("--yes", is_flag=True, help="Approve all rules: they may start GPUs, within their limits.")
 _WORKERS = click.option(
-    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Promotions at the same time."
+    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Promotions to run at the same time."
 )
 _RECONCILE = click.option(
     "--reconcile-every",
     type=Duration(),
     default="10m",
     show_default=True,
-    help="Between looks at the registry for what no event told; 0 = never.",
+    help="How often to check the registry for missed events; 0 = never.",
 )
 _FIRST_PAUSE = click.option(
     "--retry-after",
     type=Duration(),
     default="10s",
     show_default=True,
-    help="Before the second try; then longer each time, up to 15 minutes.",
+    help="Delay before the first retry; grows with each one, up to 15 minutes.",
 )
 _LEASE = click.option(
     "--lease",
     type=Duration(),
     default="60s",
     show_default=True,
-    help="On Redis, how long the work of a dead machine stays taken.",
+    help="On Redis: how long a crashed worker's jobs stay locked.",
 )
 _LOG_FORMAT = click.option(
     "--log-format",
@@ -79,7 +77,7 @@ _LOG_FORMAT = click.option(
     default="text",
     show_default=True,
     envvar="MLFLOW_FIREWORKS_LOG_FORMAT",
-    help="Of the log on stderr; json is one object a line.",
+    help="Log format on stderr; json = one object per line.",
 )
 
 
@@ -99,22 +97,28 @@ hooks.add_command(history)
 @_RULES
 @_QUEUE
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 = a free one.")
+@click.option("--port", type=click.IntRange(0, 65535), default=8765, show_default=True, help="Port; 0 = any free port.")
 @_WORKERS
 @_RECONCILE
 @_FIRST_PAUSE
 @_LEASE
-@click.option("--max-queue", type=click.IntRange(min=1), default=1000, show_default=True, help="Then senders wait.")
+@click.option(
+    "--max-queue",
+    type=click.IntRange(min=1),
+    default=1000,
+    show_default=True,
+    help="Refuse new webhooks (503) above this many jobs.",
+)
 @click.option(
     "--mlflow-ui",
     "mlflow_pages",
     envvar="MLFLOW_FIREWORKS_MLFLOW_UI",
-    help="Address of MLflow's pages as your browser reaches it, for links. [default: the registry's address]",
+    help="Address of the MLflow UI as your browser reaches it, for links. [default: the registry's address]",
 )
 @_YES
 @_LOG_FORMAT
 def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how: Any) -> None:
-    """Take webhooks and do the work: POST /webhooks/mlflow and /webhooks/huggingface."""
+    """Receive webhooks (POST /webhooks/mlflow and /webhooks/huggingface) and do the work."""
     set_up_logs(log_format)
     secrets = load_secrets(load_rules(how["rules_path"]))
     pages = read_mlflow_pages(mlflow_pages) if mlflow_pages else find_mlflow_pages(mlflow.get_registry_uri())
@@ -132,7 +136,7 @@ def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how
 @_YES
 @_LOG_FORMAT
 def worker(log_format: str, **how: Any) -> None:
-    """Do the work that other processes take in; any number may run on one Redis."""
+    """Do the queued work; any number of workers can share one Redis."""
     set_up_logs(log_format)
     with _until_stopped():
         _make_service(lambda _: None, **how).wait()
@@ -144,7 +148,7 @@ def worker(log_format: str, **how: Any) -> None:
 @_YES
 @_JSON
 def reconcile(rules_path: Path, queue_url: str | None, yes: bool, as_json: bool) -> None:
-    """Compare the registry with Fireworks and enqueue what is missing; needs no webhooks."""
+    """Compare the registry with Fireworks once and queue what is missing; needs no webhooks."""
     queue = _open_for_people(queue_url)
     rules = load_rules(rules_path)
     _check_workspaces(rules)
@@ -172,7 +176,7 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
 @_QUEUE
 @_JSON
 def events(queue_url: str | None, as_json: bool) -> None:
-    """Show the last webhooks and what became of each, newest first; the first place to look when nothing happened."""
+    """Show the last webhooks and what became of each, newest first; look here first when nothing happened."""
     queue = _open_for_people(queue_url)
     with queue.outage.watch():
         found = queue.deliveries.last()
@@ -190,7 +194,7 @@ def events(queue_url: str | None, as_json: bool) -> None:
 @_QUEUE
 @_JSON
 def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
-    """Try a job that failed again, at once."""
+    """Retry a failed job now."""
     queue = _open_for_people(queue_url)
     _list_jobs([queue.retry(job_id, user_name())], take_snapshot(queue), as_json)
 
@@ -200,7 +204,7 @@ def retry(job_id: str, queue_url: str | None, as_json: bool) -> None:
 @_QUEUE
 @_JSON
 def dismiss(job_id: str, queue_url: str | None, as_json: bool) -> None:
-    """End a job that failed: it is not tried again, unless its pointer moves or somebody retries it."""
+    """Dismiss a failed job: it is not retried unless its alias, tag or branch moves, or someone retries it."""
     queue = _open_for_people(queue_url)
     _list_jobs([queue.dismiss(job_id)], take_snapshot(queue), as_json)
 
@@ -210,7 +214,7 @@ def dismiss(job_id: str, queue_url: str | None, as_json: bool) -> None:
 @click.option("--url", required=True, help="Address of the receiver as MLflow and the Hub reach it, e.g. https://HOST.")
 @_JSON
 def register(rules_path: Path, url: str, as_json: bool) -> None:
-    """Make the webhooks that the rules need, on the MLflow server and on the Hub, and test them end to end.
+    """Create the webhooks that the rules need, on the MLflow server and the Hub, and test them end to end.
 
     Start `hooks serve` first. Running it again brings the webhooks up to date.
     """
@@ -229,7 +233,7 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
         say_json([asdict(item) for item in found])
         return
     for item in found:
-        what = "made" if item.made else "brought up to date"
+        what = "made" if item.made else "updated"
         say(f"webhook {item.id} on {item.place} {what} and tested: {', '.join(item.events)} -> {item.url}")
 
 
@@ -239,17 +243,21 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
     "--queue",
     "queue_url",
     envvar="MLFLOW_FIREWORKS_QUEUE",
-    help="Take turns with all who use this queue, and heed its holds: a file, or redis://… for several machines. "
-    "[default: none]",
+    help="Take turns with everything that uses this queue, and respect its holds: a file, or redis://… for "
+    "several machines. [default: none]",
 )
-@click.option("--from-env", is_flag=True, help="The event is in WEBHOOK_PAYLOAD, as the Hub gives it to its jobs.")
-@click.option("--event", type=click.File("rb"), help="The event is the body of a webhook in this file; - = stdin.")
+@click.option(
+    "--from-env", is_flag=True, help="Read the event from WEBHOOK_PAYLOAD, where the Hub puts it for its jobs."
+)
+@click.option(
+    "--event", type=click.File("rb"), help="Read the event (the body of a webhook) from this file; - = stdin."
+)
 @_LOG_FORMAT
 @_JSON
 def run(  # noqa: PLR0917 - click passes them by name
     rules_path: Path, queue_url: str | None, from_env: bool, event: Any, log_format: str, as_json: bool
 ) -> None:
-    """Do what the rules say about one event, here and now, without a receiver; for a job that was started by it.
+    """Act on one event, here and now, without a receiver; for a job that the event itself started.
 
     The event is taken as it is: whoever may start this may also deploy.
     """

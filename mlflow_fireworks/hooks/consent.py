@@ -31,7 +31,7 @@ class Approved:
 
     def describe(self) -> str:
         """In one line."""
-        now = f"; enqueued for: {enumerate_names(self.endpoints)}" if self.endpoints else ""
+        now = f"; queued: {enumerate_names(self.endpoints)}" if self.endpoints else ""
         return f"approved: rule '{self.rule}' may start GPUs within its limits{now}"
 
 

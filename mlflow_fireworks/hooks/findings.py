@@ -116,7 +116,7 @@ def compare(rules: Rules, jobs: Sequence[Job]) -> Iterator[Finding]:
         only_the_rule_changed = job.subject in there or not found.matches(job.subject)
         if not only_the_rule_changed and has_home(job.subject):
             removal = again(job, "reconcile").model_copy(update={"action": "remove"})
-            yield Finding(found, removal, f"{job.subject} is gone")
+            yield Finding(found, removal, f"{job.subject} no longer exists")
 
 
 def _find_promoted(jobs: Iterable[Job]) -> Iterator[Job]:
@@ -189,7 +189,7 @@ def _describe_missing(job: Job, account: _Account, done: Job | None) -> str:
     if current.model.state != READY:
         return f"'{job.deployment}' is {current.model.state}"
     if not _holds_version(current, job, done):
-        return f"'{job.deployment}' holds {current.source or 'something this plugin did not make'}"
+        return f"'{job.deployment}' holds {current.source or 'something this plugin did not create'}"
     if job.endpoint:
         endpoint = account.endpoints.get(EndpointName(job.endpoint))
         if endpoint is None or not find_places([endpoint], {current.model.name}):

@@ -91,7 +91,7 @@ class Forecast:
         if not any(item.finding.job.endpoint for item in self.items):
             return
         yield (
-            f"GPUs that would be started now: {self.starting.describe()}; already up by these rules: "
+            f"GPUs that would start now: {self.starting.describe()}; already up by these rules: "
             f"{self.up.describe()} ({LIST_PRICES})"
         )
         for rule in {item.finding.rule.title: item.finding.rule for item in self.items}.values():
@@ -103,22 +103,22 @@ class Forecast:
         count, most = len(starting.prices) + len(up.prices), rule.max_price_per_hour
         if starting.prices and count > rule.max_endpoints:
             yield (
-                f"rule '{rule.title}' allows {rule.max_endpoints} at once (max_endpoints) and asks for {count}; the "
+                f"rule '{rule.title}' allows {rule.max_endpoints} at once (max_endpoints) and needs {count}; the "
                 "others will wait"
             )
         if starting.prices and most is not None and (starting.unknown or up.unknown):
             yield (
-                f"rule '{rule.title}' allows {format_dollars(most)} an hour (max_price_per_hour); what has no known "
-                "price is not started"
+                f"rule '{rule.title}' allows {format_dollars(most)} an hour (max_price_per_hour); GPUs without a "
+                "known price are not started"
             )
         elif starting.prices and most is not None and (total := starting.dollars + up.dollars) > most:
             yield (
-                f"rule '{rule.title}' allows {format_dollars(most)} an hour (max_price_per_hour) and asks for "
-                f"{format_dollars(total)}; what is beyond it will wait"
+                f"rule '{rule.title}' allows {format_dollars(most)} an hour (max_price_per_hour) and needs "
+                f"{format_dollars(total)}; the rest will wait"
             )
         if any(item.waits for item in items):
             yield (
-                f"rule '{rule.title}' waits for an approval before a comparison starts GPUs; approve it with: "
+                f"rule '{rule.title}' needs approval before a comparison may start GPUs; approve it with: "
                 + Commands.approve(rule.title, queue)
             )
 

@@ -16,15 +16,15 @@ from mlflow_fireworks.terminal import say, say_json
 
 @click.command()
 @click.argument("what", metavar="RULE|DEPLOYMENT")
-@click.option("--until", type=Duration(), metavar="DURATION", help="Resume by itself after this long, e.g. 2h.")
-@click.option("--reason", default="", help="For others: shown by the page, `hooks jobs` and the log.")
+@click.option("--until", type=Duration(), metavar="DURATION", help="Resume automatically after this long, e.g. 2h.")
+@click.option("--reason", default="", help="Shown to others on the status page, in `hooks jobs` and in the log.")
 @RULES
 @QUEUE
 @JSON
 def hold(  # noqa: PLR0917 - click passes them by name
     what: str, until: float | None, reason: str, rules_path: Path, queue_url: str | None, as_json: bool
 ) -> None:
-    """Promote nothing of a rule or a deployment for now; events are kept, and the newest counts afterwards.
+    """Pause a rule or a deployment; events are kept, and the newest one is acted on afterwards.
 
     What is running already stops before its endpoint moves. `hooks resume` ends the hold.
     """
@@ -46,7 +46,7 @@ def hold(  # noqa: PLR0917 - click passes them by name
 @QUEUE
 @JSON
 def resume(what: str, rules_path: Path, queue_url: str | None, as_json: bool) -> None:
-    """End a hold, or bring back what somebody rolled back, deleted or scaled to zero.
+    """End a hold, or bring back what someone rolled back, deleted or scaled to zero.
 
     What a person took off by hand, with whatever tool, is not brought back by comparing; this does, and so does the
     next move of the pointer.
@@ -65,7 +65,7 @@ def resume(what: str, rules_path: Path, queue_url: str | None, as_json: bool) ->
 @QUEUE
 @JSON
 def history(queue_url: str | None, as_json: bool) -> None:
-    """Show every promotion, hold, rollback and removal, oldest first: who asked for it, and how it ended.
+    """Show every promotion, hold, rollback and removal, oldest first: who requested it, and how it ended.
 
     Nothing is ever removed from it. What was done on Fireworks by hand is added when a comparison finds it.
     """

@@ -37,8 +37,8 @@ class Resumed:
         """In one line."""
         job = self.hold.job
         if job is None:
-            return f"resumed: {self.hold.what}; what came in meanwhile is done now"
-        return f"resumed: {self.hold.what}; enqueued: {job.subject} = {job.version} (job {self.job})"
+            return f"resumed: {self.hold.what}; events that arrived in the meantime are acted on now"
+        return f"resumed: {self.hold.what}; queued: {job.subject} = {job.version} (job {self.job})"
 
 
 def hold_promotions(
@@ -87,7 +87,7 @@ def resume_promotions(queue: Queue, what: str, load: Callable[[], Rules], by: st
         known = dict.fromkeys(hold.what for hold in queue.holds.all())
         hint = did_you_mean(what, known)
         raise NotFoundError(
-            f"nothing of '{what}' is held; held are: {enumerate_names(known) or 'none'}" + (f"; {hint}" if hint else "")
+            f"'{what}' is not on hold; on hold: {enumerate_names(known) or 'none'}" + (f"; {hint}" if hint else "")
         )
     return [_resume(queue, hold, by) for hold in found]
 

@@ -111,7 +111,7 @@ class Ledger:
         for job_id in unreadable:
             if job_id not in self._told:
                 self._told.add(job_id)
-                logger.warning("job %s cannot be read: it is damaged, or of another release", job_id)
+                logger.warning("job %s cannot be read: it is damaged, or from another release", job_id)
         return sorted((job for job in found.values() if job), key=lambda job: job.created, reverse=True), unreadable
 
     def comparison(self) -> Comparison | None:

@@ -53,11 +53,11 @@ class Limits(Permit):
         """As in the base class."""
         if hold := self.queue.holds.find_by_hand(self.job):
             command = Commands.resume(hold.what, self.queue.path)
-            raise HeldError(f"{hold.describe()}; lift it with: {command}", f"hold of {hold.what}", hold.until)
+            raise HeldError(f"{hold.describe()}; lift it with: {command}", f"the hold on {hold.what}", hold.until)
         until = self.rule.windows.closed_until(self.clock()) if endpoint else None
         if until:
             raise HeldError(
-                f"endpoint '{endpoint}' does not move before {format_time(until)}, by windows: of rule "
+                f"endpoint '{endpoint}' does not move before {format_time(until)}, because of windows: in rule "
                 f"'{self.rule.title}'",
                 "the end of the window",
                 until,
@@ -88,7 +88,7 @@ class Limits(Permit):
             self.pause(_LOCK_PAUSE_SECONDS)
         raise UnavailableError(
             f"endpoint '{endpoint}' was not started: another promotion by rule '{self.rule.title}' has been starting "
-            "GPUs for a minute; this one is tried again"
+            "GPUs for a minute; this one will be retried"
         )
 
     def _check_start(self, run: Run, endpoint: EndpointName, preview: Callable[[], OnDemandDeployment]) -> None:
@@ -108,9 +108,9 @@ class Limits(Permit):
         if self.job.is_asked_for or self.queue.approvals.allow(self.rule.meaning):
             return
         raise LimitError(
-            f"endpoint '{endpoint}' was not started: nobody has approved yet that rule '{self.rule.title}' starts "
-            f"GPUs; approve it with: {Commands.approve(self.rule.title, self.queue.path)}",
-            waits_for="an approval",
+            f"endpoint '{endpoint}' was not started: rule '{self.rule.title}' has not been approved to start "
+            f"GPUs yet; approve it with: {Commands.approve(self.rule.title, self.queue.path)}",
+            waits_for="approval",
         )
 
     def _refuse_one_more(self, run: Run, endpoint: EndpointName, up: Mapping[EndpointName, Endpoint]) -> None:
@@ -153,15 +153,16 @@ class Limits(Permit):
         if price is None or bill.unknown:
             unknown = f"{endpoint} ({own})" if price is None else enumerate_names(bill.unknown)
             raise LimitError(
-                f"{begin}and the list price of {unknown} is not known here; take max_price_per_hour out of the rule, "
-                "or name GPUs of known price in its config: {accelerator_type: H100, accelerator_count: 1}",
+                f"{begin}and the list price of {unknown} is not known; remove max_price_per_hour from the rule, "
+                "or choose GPUs of known price in its config: {accelerator_type: H100, accelerator_count: 1}",
                 waits_for,
             )
         if bill.dollars + price <= most and would_be:
             return
         more = f"; it would add up to {format_dollars(price)} ({own})" if would_be else ""
         raise LimitError(
-            f"{begin}and has up: {bill.describe()}{more}, by {LIST_PRICES}; raise max_price_per_hour in the rule "
+            f"{begin}and already has running: {bill.describe()}{more}, by {LIST_PRICES}; raise "
+            "max_price_per_hour in the rule "
             "file, or take an endpoint down",
             waits_for,
         )

@@ -49,7 +49,7 @@ class JobFigures(Collector):
         snapshot = self._view.look()
         yield GaugeMetricFamily(
             f"{_PREFIX}_queue_up",
-            "Whether the queue's storage answers; without it only the figures of this process are given.",
+            "Whether the queue's storage answers; if not, only this process's own figures are reported.",
             not snapshot.away,
         )
         if snapshot.away:
@@ -66,7 +66,7 @@ def _describe_build() -> Metric:
         "python": platform.python_version(),
         "mlflow": version("mlflow"),
     }
-    return InfoMetricFamily(f"{_PREFIX}_build", "Versions that this process runs.", versions)
+    return InfoMetricFamily(f"{_PREFIX}_build", "Versions of the software that this process runs.", versions)
 
 
 def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
@@ -74,42 +74,44 @@ def _describe_queue(snapshot: Snapshot) -> Iterator[Metric]:
         return GaugeMetricFamily(f"{_PREFIX}_{name}", text, value)
 
     tally = Tally(job.state for job in snapshot.jobs)
-    jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs that are remembered, by state.", labels=["state"])
+    jobs = GaugeMetricFamily(f"{_PREFIX}_jobs", "Jobs on record, by state.", labels=["state"])
     for state in State:
         jobs.add_metric([state.value], tally[state])
     yield jobs
     yield gauge("unreadable_jobs", "Jobs that cannot be read.", len(snapshot.unreadable))
     ages = GaugeMetricFamily(
         f"{_PREFIX}_hold_age_seconds",
-        "For how long a rule or deployment has not been promoted, because a person said so or did so.",
+        "How long a rule or deployment has been on hold, or taken off by a person.",
         labels=["what", "kind", "reason"],
     )
     for hold in snapshot.holds:
         ages.add_metric([hold.what, hold.kind, hold.reason], max(0.0, snapshot.taken - hold.since))
     yield ages
     yield gauge("retrying_jobs", "Unfinished jobs that have failed at least once.", len(snapshot.retried))
-    yield gauge("queue_length", "Entries in the queue that no worker has taken yet.", snapshot.waiting)
+    yield gauge("queue_length", "Jobs waiting for a worker.", snapshot.waiting)
     yield gauge(
         "queue_age_seconds",
-        "How long the oldest job that a worker could take up has been waiting; 0 when there is none.",
+        "How long the oldest job that a worker could start has been waiting; 0 if there is none.",
         max(0.0, snapshot.longest_wait_seconds),
     )
     oldest = min((job.created for job in snapshot.unfinished), default=snapshot.taken)
     age = max(0.0, snapshot.taken - oldest)
-    yield gauge("oldest_job_age_seconds", "Age of the oldest unfinished job; 0 when there is none.", age)
-    yield gauge("workers", "Worker processes that are alive.", len(snapshot.workers))
+    yield gauge("oldest_job_age_seconds", "Age of the oldest unfinished job; 0 if there is none.", age)
+    yield gauge("workers", "Live worker processes.", len(snapshot.workers))
     yield gauge("worker_slots", "Promotions that these workers can run at the same time.", snapshot.slots)
     if snapshot.comparison:
         yield gauge(
             "last_comparison_timestamp_seconds",
-            "When the registry was last compared with Fireworks without an error; 0 means never.",
+            "When the registry was last compared with Fireworks successfully; 0 means never.",
             snapshot.comparison.succeeded,
         )
 
 
 def _describe_deployments(snapshot: Snapshot) -> Iterator[Metric]:
     yield GaugeMetricFamily(
-        f"{_PREFIX}_failed_deployments", "Deployments whose last promotion failed for good.", len(snapshot.dead)
+        f"{_PREFIX}_failed_deployments",
+        "Deployments whose last promotion failed and will not be retried.",
+        len(snapshot.dead),
     )
     labels = ["target", "deployment"]
     success = GaugeMetricFamily(
@@ -118,7 +120,7 @@ def _describe_deployments(snapshot: Snapshot) -> Iterator[Metric]:
     for job in snapshot.promoted:
         success.add_metric([_label(job.target), _label(job.deployment)], job.updated)
     yield success
-    moved = GaugeMetricFamily(f"{_PREFIX}_moved_bytes", "Bytes that running jobs have moved so far.", labels=labels)
+    moved = GaugeMetricFamily(f"{_PREFIX}_moved_bytes", "Bytes transferred so far by running jobs.", labels=labels)
     for job in snapshot.unfinished:
         moved.add_metric([_label(job.target), _label(job.deployment)], job.progress.moved)
     yield moved
@@ -127,12 +129,12 @@ def _describe_deployments(snapshot: Snapshot) -> Iterator[Metric]:
 def _describe_totals(totals: list[Total]) -> Iterator[Metric]:
     labels = ["rule", "model"]
     outcomes = CounterMetricFamily(
-        f"{_PREFIX}_promotions", "Jobs that ended, by rule, registered model and outcome.", labels=[*labels, "outcome"]
+        f"{_PREFIX}_promotions", "Finished jobs, by rule, registered model and outcome.", labels=[*labels, "outcome"]
     )
-    tries = CounterMetricFamily(f"{_PREFIX}_failed_tries", "Tries of promotions that failed.", labels=labels)
+    tries = CounterMetricFamily(f"{_PREFIX}_failed_tries", "Failed attempts at promotions.", labels=labels)
     durations = HistogramMetricFamily(
         f"{_PREFIX}_promotion_duration_seconds",
-        "Time from the event to the end of promotions that succeeded, including waiting and retries.",
+        "Time from the event to the end of a successful promotion, including waiting and retries.",
         labels=labels,
     )
     bounds = [*(str(bound) for bound in BUCKETS_SECONDS), "+Inf"]
@@ -160,7 +162,10 @@ class DeliveryFigures:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._answers = Counter(
-            f"{_PREFIX}_deliveries", "Webhooks, by sender and HTTP status.", ["sender", "status"], registry=registry
+            f"{_PREFIX}_deliveries",
+            "Webhooks received, by sender and HTTP status.",
+            ["sender", "status"],
+            registry=registry,
         )
 
     def count(self, sender: str, status: int) -> None:

@@ -138,15 +138,15 @@ class Queue:
         dead = self._find(job_id)
         failed = dead.state is State.QUEUED and dead.attempts > 0
         if not failed and dead.state not in (State.DEAD, State.DISMISSED, State.HELD):
-            raise ConflictError(f"job {job_id} is {dead.state.value}; only what failed can be tried again")
+            raise ConflictError(f"job {job_id} is {dead.state.value}; only failed jobs can be retried")
         if not self.ledger.is_newest(dead):
-            raise ConflictError(f"job {job_id} was followed by a newer one for '{dead.deployment}'; nothing to retry")
+            raise ConflictError(f"job {job_id} was superseded by a newer one for '{dead.deployment}'; nothing to retry")
         job = again(dead, "by hand", by)
         self.put(job)
         if failed:
             self.hand_out(dead.id)  # a worker finds that a newer one came in
             return job
-        self.ledger.save(dead, state=State.SUPERSEDED, error=f"{dead.error} (tried again as {job.id})")
+        self.ledger.save(dead, state=State.SUPERSEDED, error=f"{dead.error} (retried as {job.id})")
         return job
 
     def wake(self, hold: Hold) -> None:
@@ -175,9 +175,9 @@ class Queue:
         with self.locks.hold(job.key) as held:
             job = self._find(job_id)
             if job.state is State.RUNNING or (not held and not job.state.is_final):
-                raise ConflictError(f"a worker is at job {job_id} now; dismiss it when that try is over")
+                raise ConflictError(f"a worker is running job {job_id} now; dismiss it when that attempt is over")
             if job.state is not State.DEAD and not (job.state is State.QUEUED and job.attempts):
-                raise ConflictError(f"job {job_id} is {job.state.value}; only what failed can be dismissed")
+                raise ConflictError(f"job {job_id} is {job.state.value}; only failed jobs can be dismissed")
             return self.ledger.save(job, state=State.DISMISSED)
 
     def _find(self, job_id: str) -> Job:
@@ -260,9 +260,7 @@ def open_queue(
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=patience.sqlite_lock)
         records = Records.open(_NAME, storage, locks, clock)
     except sqlite3.OperationalError as error:
-        raise UnavailableError(
-            f"the queue {path} cannot be opened: {error}; is another program busy with it?"
-        ) from None
+        raise UnavailableError(f"the queue {path} cannot be opened: {error}; is another program using it?") from None
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"

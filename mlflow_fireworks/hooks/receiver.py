@@ -41,7 +41,7 @@ OLDEST_SECONDS = 600
 """MLflow signs once and retries with the same time; its backoff and our Retry-After stay far below this."""
 SKEW_SECONDS = 60
 _RETRY_AFTER_SECONDS = 5
-_NOTHING_IN_IT = "this kind of event, or a tag that promotions write themselves, is nothing that a rule can ask for"
+_NOTHING_IN_IT = "no rule can match this kind of event (tags that promotions write themselves are among them)"
 _TEST_MODEL = "example_model"
 """MLflow 3.17, `webhooks/types.py`: what its test events are about; nothing else marks them."""
 
@@ -139,10 +139,12 @@ class Receiver:
         delivery_id, timestamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
         expected = sign(self._secrets.mlflow.get_secret_value(), delivery_id, timestamp, body)
         if not delivery_id or not _is_same(headers.get("x-mlflow-signature", ""), expected):
-            return _refuse(401, "the signature is missing or wrong; does the webhook have the same secret as this?")
+            return _refuse(
+                401, "the signature is missing or wrong; does the webhook use the same secret as this receiver?"
+            )
         age = self._clock() - int(timestamp) if timestamp.isdecimal() and len(timestamp) < 15 else None  # noqa: PLR2004
         if age is None or not -SKEW_SECONDS <= age <= OLDEST_SECONDS:
-            return _refuse(401, "too old, or from the future; are the clocks right?")
+            return _refuse(401, "too old, or from the future; are both clocks right?")
         events = read_mlflow_event(body, delivery_id)
         if any(event.subject.name == _TEST_MODEL for event in events):
             return _Answer(200, "test")
@@ -152,7 +154,9 @@ class Receiver:
         if self._secrets.hub is None:
             return _refuse(401, "no secret for the Hub's webhooks is set here")
         if not _is_same(request.headers.get("x-webhook-secret", ""), self._secrets.hub.get_secret_value()):
-            return _refuse(401, "the secret is missing or wrong; does the webhook have the same secret as this?")
+            return _refuse(
+                401, "the secret is missing or wrong; does the webhook use the same secret as this receiver?"
+            )
         body = await read_body(request, MAX_BODY_BYTES)
         if body is None:
             return _refuse(413, f"larger than {MAX_BODY_BYTES} bytes")
@@ -184,8 +188,8 @@ class Receiver:
     def _away(self, error: Exception) -> _Answer:
         """For the `except` block that caught it."""
         if not self._queue.outage.is_behind(error):
-            logger.exception("a webhook could not be written down")
-        return _Answer(503, "busy", reason=f"the queue is away ({type(error).__name__})")
+            logger.exception("a webhook could not be stored")
+        return _Answer(503, "busy", reason=f"the queue is unavailable ({type(error).__name__})")
 
     def _guarded(
         self, sender: str, take: Callable[[Request], Awaitable[_Answer]]

@@ -57,7 +57,7 @@ class Compared:
             parts.append(f"not approved yet: {', '.join(held.rule for held in self.held)}")
         parts += [f"{hold.describe()} (bring it back with {hold.command})" for hold in self.holds]
         if self.waiting:
-            parts.insert(0, f"in work or waiting: {', '.join(self.waiting)}")
+            parts.insert(0, f"in progress or waiting: {', '.join(self.waiting)}")
         if self.enqueued:
             parts.insert(0, f"to do: {', '.join(job.deployment for job in self.enqueued)}")
         return "; ".join(parts) or "nothing to do"
@@ -217,9 +217,9 @@ def _clear_failures(queue: Queue, jobs: Iterable[Job], wanted: Mapping[str, Find
         finding = wanted.get(job.key)
         if job.state not in _ENDED_BADLY or (finding and (finding.missing or finding.taken_off)):
             continue
-        reason = "Fireworks is as it should be by now" if finding else "no rule asks for it any more"
+        reason = "Fireworks is up to date by now" if finding else "no rule requires it any more"
         with queue.locks.hold(job.key) as held:
             now = queue.ledger.find(job.id)
             if held and now and now.state in _ENDED_BADLY and queue.ledger.is_newest(now):
-                logger.info("%s: %s; job %s is over", job.deployment, reason, job.id)
+                logger.info("%s: %s; job %s is closed", job.deployment, reason, job.id)
                 queue.ledger.save(now, state=State.SUPERSEDED, error=f"{reason} ({now.error})")

@@ -35,11 +35,11 @@ if TYPE_CHECKING:
 
 NAME = "mlflow-fireworks"
 _SERVER_HINT = (
-    "an MLflow server sends to public https addresses only, unless MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true and "
-    "MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https are set for it; for secrets it needs "
+    "an MLflow server sends to public https addresses only, unless MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS=true "
+    "and MLFLOW_WEBHOOK_ALLOWED_SCHEMES=http,https are set for the server; for secrets it needs "
     "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY"
 )
-_COMPARING = f"`{Commands.start_worker()}` finds what changed by comparing (--reconcile-every)"
+_COMPARING = f"`{Commands.start_worker()}` finds changes by comparing (--reconcile-every)"
 _ANSWER_SECONDS = 30.0
 
 
@@ -97,11 +97,13 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
             webhook = client.create_webhook(NAME, url, events=[*events], secret=text)
         tested = client.test_webhook(webhook.webhook_id)
     except MlflowException as error:
-        raise UnavailableError(f"the MLflow server did not take the webhook: {brief(error)}; {_SERVER_HINT}") from None
+        raise UnavailableError(
+            f"the MLflow server did not accept the webhook: {brief(error)}; {_SERVER_HINT}"
+        ) from None
     if not tested.success:
         why = f"it answered {tested.response_status}" if tested.response_status else tested.error_message
         raise UnavailableError(
-            f"the webhook {webhook.webhook_id} is made, but its test did not reach {url}: {why}; is the receiver "
+            f"the webhook {webhook.webhook_id} was created, but its test did not reach {url}: {why}; is the receiver "
             f"running there, with the same secret? ({_SERVER_HINT})"
         )
     return Registered(where, webhook.webhook_id, url, existing is None, tuple(events))
@@ -174,10 +176,12 @@ def find_watched(rules: Rules, api: HfApi) -> list[Any]:
 def _explain_refusal(error: Exception) -> FireworksError:
     status = error.response.status_code if isinstance(error, hub_errors.HfHubHTTPError) else None
     if status == httpx.codes.UNAUTHORIZED:
-        return CredentialsError("the Hugging Face Hub knows no such token: set HF_TOKEN, or run `hf auth login`")
+        return CredentialsError("the Hugging Face Hub does not accept this token: set HF_TOKEN, or run `hf auth login`")
     if status == httpx.codes.FORBIDDEN:
-        return CredentialsError("the Hugging Face token may not write webhooks; make one that may, and set HF_TOKEN")
-    return UnavailableError(f"the Hugging Face Hub did not take the webhook: {brief(error)}")
+        return CredentialsError(
+            "the Hugging Face token has no permission to write webhooks; create one that has, and set HF_TOKEN"
+        )
+    return UnavailableError(f"the Hugging Face Hub did not accept the webhook: {brief(error)}")
 
 
 def _events(rules: Rules) -> "list[WebhookEventStr]":
@@ -208,7 +212,7 @@ def _address(base_url: str, sender: str) -> str:
     except httpx.InvalidURL:
         parts = httpx.URL()
     if parts.scheme not in ("http", "https") or not parts.host or parts.query or parts.fragment or parts.userinfo:
-        raise InvalidConfigError("--url takes the address of the receiver, without a user and a query: https://HOST")
+        raise InvalidConfigError("--url is the address of the receiver, without a user name or query: https://HOST")
     return f"{base_url.rstrip('/')}/webhooks/{sender}"
 
 
@@ -227,5 +231,5 @@ def _try_receiver(url: str, secret: SecretStr) -> None:
         )
     if answer.status_code != httpx.codes.OK or '"ignored"' not in answer.text:
         raise UnavailableError(
-            f"{url} answered {answer.status_code} to a test; is it this receiver, with the same secret?"
+            f"{url} answered {answer.status_code} to a test event; is it this receiver, with the same secret?"
         )

@@ -61,9 +61,9 @@ class RuleFile:
         changes = describe_changes(self.current, rules)
         self.current, self._in_force = rules, self._clock()
         if changes:
-            logger.info("%s was read again: %s", self.path, changes)
+            logger.info("%s was reloaded: %s", self.path, changes)
         elif was_faulty:
-            logger.info("%s is valid again, with the rules that are in force", self.path)
+            logger.info("%s is valid again; its rules are the ones in force", self.path)
         return bool(changes)
 
     def _refuse(self, reason: str) -> None:

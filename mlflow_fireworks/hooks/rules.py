@@ -108,16 +108,17 @@ class Rule(BaseModel):
         self._check_trigger()
         if self.when_removed != "keep" and self.names_versions:
             raise ValueError(
-                "when_removed: with {version} in deployment: each version has one of its own, and all of them are kept"
+                "when_removed: with {version} in deployment: each version has its own deployment, and all of "
+                "them are kept"
             )
         if self.when_removed == "release" and not self.endpoint:
             raise ValueError("when_removed: release needs endpoint:")
         if not self.endpoint and (idle := sorted(_LIMITS & self.model_fields_set)):
-            raise ValueError(f"{idle[0]}: needs endpoint:, since only endpoints cost by the hour")
+            raise ValueError(f"{idle[0]}: needs endpoint:, because only endpoints are billed by the hour")
         if self.windows.endpoint and not self.endpoint:
-            raise ValueError("windows: needs endpoint:, since only endpoints move")
+            raise ValueError("windows: needs endpoint:, because only endpoints move")
         if self.workspace and self.hub:
-            raise ValueError("workspace: is one of an MLflow server, and the Hugging Face Hub has none")
+            raise ValueError("workspace: belongs to an MLflow server; the Hugging Face Hub has no workspaces")
         self._check_template()
         try:
             with in_workspace(self.workspace or ""):  # tells whether it can be one
@@ -132,7 +133,7 @@ class Rule(BaseModel):
             text = error.message.replace("-C ", "").replace("--endpoint NAME", "endpoint: NAME to the rule")
             raise ValueError(f"config: {text}") from None
         if bad := [option for option in self.config if option in _NOT_IN_RULES]:
-            raise ValueError(f"config: {', '.join(bad)} has no place in a rule")
+            raise ValueError(f"config: {', '.join(bad)} cannot be used in a rule")
         return self
 
     def _check_trigger(self) -> None:
@@ -141,7 +142,9 @@ class Rule(BaseModel):
         triggers = ("alias", "tag", "version") if self.model else ("branch", "tag")
         given = [word for word in ("alias", "tag", "version", "branch") if getattr(self, word) is not None]
         if self.hub and (self.hub.count("/") != 1 or is_glob(self.hub.partition("/")[0])):
-            raise ValueError("hub: write OWNER/REPO; only REPO may be a glob, since the Hub tells of one owner's repos")
+            raise ValueError(
+                "hub: write OWNER/REPO; only REPO may be a glob, because the Hub reports events for one owner's repos"
+            )
         if len(given) != 1 or given[0] not in triggers:
             raise ValueError(
                 f"name one trigger: {', '.join(triggers)}" + (f" (found {', '.join(given)})" if given else "")
@@ -157,7 +160,7 @@ class Rule(BaseModel):
         """Refuse a template that gives two things one name, by which they would overwrite each other for ever."""
         used = fields_of("deployment", self.template)
         if "version" in fields_of("endpoint", self.endpoint or ""):
-            raise ValueError("endpoint: {version} would start GPUs for each version and never end the last one's")
+            raise ValueError("endpoint: {version} would start GPUs for each version and never stop the previous one's")
         wanted = [
             (self.model, {"model"}, "model"),
             (self.alias, {"alias"}, "alias"),
@@ -169,7 +172,7 @@ class Rule(BaseModel):
         for pattern, fields, what in wanted:
             if pattern and is_glob(pattern) and not fields & used:
                 raise ValueError(
-                    f"deployment: '{self.template}' gives one name to everything that {what} '{pattern}' matches; "
+                    f"deployment: '{self.template}' gives the same name to everything that {what} '{pattern}' matches; "
                     f"put {{{min(fields)}}} into it"
                 )
 
@@ -299,15 +302,15 @@ class Rules(BaseModel):
     @model_validator(mode="after")
     def _check_titles(self) -> "Rules":
         if not self.rules:
-            raise ValueError("rules: is empty; without rules there is nothing to do")
+            raise ValueError("rules: is empty; add at least one rule")
         titles = [rule.title for rule in self.rules]
         if twice := sorted({title for title in titles if titles.count(title) > 1}):
-            raise ValueError(f"two rules are called '{twice[0]}'; give them names")
+            raise ValueError(f"two rules are called '{twice[0]}'; give each its own name:")
         outlines: dict[str, str] = {}
         for rule in self.rules:
             if not rule.names_versions and (other := outlines.setdefault(rule.outline(), rule.title)) != rule.title:
                 raise ValueError(
-                    f"rules '{other}' and '{rule.title}' lead to one deployment and would overwrite each other; "
+                    f"rules '{other}' and '{rule.title}' lead to the same deployment and would overwrite each other; "
                     "give one of them another deployment:"
                 )
         return self
@@ -336,11 +339,11 @@ class Rules(BaseModel):
         about = f"{kind} of '{subject.name}'" if kind == "versions" else f"{kind} '{subject.ref}' of '{subject.name}'"
         if matching := self.matching(event):
             titles = ", ".join(f"'{rule.title}'" for rule in matching)
-            return f"{about} was removed, and what it put on Fireworks is kept by {titles} (when_removed: keep)"
+            return f"{about} was removed, and its deployment is kept on Fireworks by {titles} (when_removed: keep)"
         compared = [f"'{rule.title}' {rule.explain_mismatch(subject)}" for rule in self.rules[:_EXPLAINED]]
         if len(self.rules) > _EXPLAINED:
             compared.append(f"{len(self.rules) - _EXPLAINED} more")
-        return f"no rule is about {about} ({'; '.join(compared)})"
+        return f"no rule applies to {about} ({'; '.join(compared)})"
 
 
 def load_rules(path: Path) -> Rules:
@@ -361,7 +364,7 @@ def load_rules(path: Path) -> Rules:
         line = f", line {where.line + 1}" if where else ""
         raise InvalidConfigError(f"{path} is not YAML{line}: {getattr(error, 'problem', None) or error}") from None
     if not isinstance(content, dict):
-        raise InvalidConfigError(f"{path} holds no rules; it begins with 'rules:' and a list")
+        raise InvalidConfigError(f"{path} has no rules; start it with 'rules:' and a list")
     try:
         return Rules.model_validate(content)
     except ValidationError as error:

@@ -53,14 +53,14 @@ def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secre
             return SecretStr(value)
         if needed:
             raise InvalidConfigError(
-                f"set {variable} to the secret of {sender}'s webhook (make one with: openssl rand -hex 32)"
+                f"set {variable} to the secret of {sender}'s webhook (generate one with: openssl rand -hex 32)"
             )
         return None
 
     token = environ.get(TOKEN, "").strip()
     if token and len(token) < _TOKEN_MIN:
         raise InvalidConfigError(
-            f"{TOKEN} is shorter than {_TOKEN_MIN} characters; make one with: openssl rand -hex 32"
+            f"{TOKEN} is shorter than {_TOKEN_MIN} characters; generate one with: openssl rand -hex 32"
         )
     return Secrets(
         load(MLFLOW_SECRET, any(rule.model for rule in rules), "MLflow"),
@@ -132,7 +132,7 @@ class Service:
             self._pool.start()
             threading.Thread(target=self._every, args=(self._me.every_seconds, self._beat), daemon=True).start()
         elif reason := self._view.look().describe_readiness().get("reason"):
-            logger.info("this process does no work itself: %s", reason)
+            logger.info("this process runs no worker: %s", reason)
         threading.Thread(target=self._every, args=(self._sweep_seconds, self._queue.sweep), daemon=True).start()
         threading.Thread(target=self._every, args=(_NOTE_SECONDS, self._queue.deliveries.save), daemon=True).start()
         threading.Thread(target=self._every, args=(_WATCH_SECONDS, self._watch_storage), daemon=True).start()
@@ -143,7 +143,10 @@ class Service:
         """Whether the queue answers, the workers of this process live, and what waits is done by somebody."""
         found = self._view.look().describe_readiness()
         if self._pool and not self._pool.is_alive:
-            found |= {"ok": False, "reason": "a worker of this process ended by itself; see the log, then restart it"}
+            found |= {
+                "ok": False,
+                "reason": "a worker in this process ended unexpectedly; see the log, then restart it",
+            }
         return found
 
     def _watch_storage(self) -> None:
@@ -222,7 +225,7 @@ class Service:
         with self._queue.locks.hold("reconcile") as held:
             if held:
                 found = reconcile(self._queue, self._rules.current, dead_too=dead_too, approve=self._approve)
-                logger.info("looked at the registry: %s", found.describe(self._queue.path))
+                logger.info("compared with the registry: %s", found.describe(self._queue.path))
 
     def _every(self, seconds: float, action: Callable[[], object]) -> None:
         while True:
@@ -234,10 +237,10 @@ class Service:
         try:
             action()
         except FireworksError as error:
-            logger.warning("%s; trying again in %d s", error.message, seconds)
+            logger.warning("%s; retrying in %d s", error.message, seconds)
         except Exception as error:  # noqa: BLE001 - the clock goes on, whatever it is
             if not self._queue.outage.is_behind(error):
-                logger.exception("trying again in %d s", seconds)
+                logger.exception("retrying in %d s", seconds)
         else:
             return True
         return False
@@ -257,6 +260,6 @@ def _listen(host: str, port: int) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno else error
         raise UnavailableError(
             f"cannot listen on {host} port {port} ({reason}): is another `hooks serve` running? "
-            "choose with --host and --port"
+            "choose another address with --host and --port"
         ) from None
     return listener

@@ -127,11 +127,11 @@ class Snapshot:
     def describe_retried(self) -> str:
         """How many of these there are, how many rules wait for an approval, and how many holds; "" when none."""
         count, rules, holds = len(self.retried), len(self.held), len(self.holds)
-        parts = [f"{rules} rule{'s wait' if rules > 1 else ' waits'} for an approval to start GPUs"] if rules else []
+        parts = [f"{rules} rule{'s wait' if rules > 1 else ' waits'} for approval to start GPUs"] if rules else []
         if holds:
             parts.append(f"{holds} hold{'s' if holds > 1 else ''} by hand")
         if count:
-            parts.append(f"{count} promotion{'s' if count > 1 else ''} failed so far and will be tried again")
+            parts.append(f"{count} promotion{'s' if count > 1 else ''} failed and will be retried")
         return "; ".join(parts)
 
     def describe_unreadable(self) -> str:
@@ -141,8 +141,8 @@ class Snapshot:
             return ""
         ids = enumerate_names(self.unreadable, _NAMED)
         return (
-            f"{count} job{'s' if count > 1 else ''} cannot be read ({ids}): damaged, or of another release; what they "
-            "asked for is done by the next comparison with the registry, or when the release that wrote them runs again"
+            f"{count} job{'s' if count > 1 else ''} cannot be read ({ids}): damaged, or from another release; the "
+            "next comparison with the registry, or a worker of the release that wrote them, does what they asked for"
         )
 
     @property
@@ -173,14 +173,14 @@ class Snapshot:
     def describe(self, job: Job) -> str:
         """What a job is really doing, in a few words."""
         if self.is_abandoned(job):
-            return f"running (its worker is gone; will be taken up again {self._describe_opening(job)})"
+            return f"running (its worker is gone; will be restarted {self._describe_opening(job)})"
         if job.state is State.QUEUED and (job.attempts or job.waits_for):
             return describe_wait(job) if job.not_before > self.taken else f"waiting for a worker, {_name_try(job)}"
         return job.state.value
 
     def _describe_opening(self, job: Job) -> str:
         seconds = self._takeover_seconds(job)
-        return "when a worker runs" if seconds is None else f"in about {format_seconds(seconds)}"
+        return "when a worker is running" if seconds is None else f"in about {format_seconds(seconds)}"
 
     def jobs_of(self, worker: Heartbeat) -> list[Job]:
         """What a worker is doing."""
@@ -190,9 +190,7 @@ class Snapshot:
         """Whether what waits will be done, for scripts: `ok`, and in `reason` why not, or what to expect."""
         if self.away:
             return {"ok": False, "reason": str(self.away)}
-        reason = (
-            self.lack or self.rules_fault or ("" if self.workers else f"no worker is running anywhere yet; {_START}")
-        )
+        reason = self.lack or self.rules_fault or ("" if self.workers else f"no worker is running yet; {_START}")
         return {
             "ok": not self.lack,
             "workers": self.slots,
@@ -243,15 +241,15 @@ class Snapshot:
 
 
 def describe_wait(job: Job) -> str:
-    """What a job that failed waits for, and until when: `waiting for Fireworks (503), next try 14:05 UTC, 7th try`."""
+    """What a failed job waits for, until when: `waiting for Fireworks (503), next attempt 14:05 UTC, 7th attempt`."""
     at = name_minute(job.not_before)
-    return (f"waiting for {job.waits_for}, " if job.waits_for else "") + f"next try {at}, {_name_try(job)}"
+    return (f"waiting for {job.waits_for}, " if job.waits_for else "") + f"next attempt {at}, {_name_try(job)}"
 
 
 def _name_try(job: Job) -> str:
     number = job.attempts + 1
     is_teen = number % 100 // 10 == 1
-    return f"{number}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')} try"
+    return f"{number}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')} attempt"
 
 
 _START = f"start one on the same queue: {Commands.start_worker()}"

@@ -133,7 +133,7 @@ class StatusPage:
 
     async def _events(self, _: Request) -> Response:
         if self._viewers >= MAX_VIEWERS:
-            return JSONResponse({"error": f"{MAX_VIEWERS} pages are open already; reload by hand"}, 503)
+            return JSONResponse({"error": f"{MAX_VIEWERS} pages are already open; reload manually"}, 503)
         return StreamingResponse(self._stream(), media_type="text/event-stream", headers=_HEADERS)
 
     async def _stream(self) -> AsyncIterator[str]:
@@ -171,7 +171,7 @@ class StatusPage:
         if not by_script:
             body = await read_body(request, _MAX_FORM_BYTES)
             if body is None:
-                return await self._show("That was not the form of this page.", 413)
+                return await self._show("That request did not come from this page's form.", 413)
             given = parse_qs(body.decode("latin-1")).get("token", [""])[0]
 
         async def refuse(status: int, text: str) -> Response:
@@ -179,10 +179,10 @@ class StatusPage:
 
         if self._token is None:
             return await refuse(
-                403, "No token is set for this button: set MLFLOW_FIREWORKS_HOOKS_TOKEN where `hooks serve` runs."
+                403, "This button needs a token: set MLFLOW_FIREWORKS_HOOKS_TOKEN where `hooks serve` runs."
             )
         if not hmac.compare_digest(given.encode(), self._token.get_secret_value().encode()):
-            return await refuse(403, "The token is wrong. It is what MLFLOW_FIREWORKS_HOOKS_TOKEN was set to.")
+            return await refuse(403, "Wrong token. Use the value of MLFLOW_FIREWORKS_HOOKS_TOKEN.")
         try:
             job = await run_in_threadpool(self._queue.retry, request.path_params["job_id"])
         except (NotFoundError, ConflictError, UnavailableError) as error:

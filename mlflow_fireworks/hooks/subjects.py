@@ -82,7 +82,7 @@ def read_tags(subject: Subject, version: str) -> Mapping[str, str]:
         if is_gone(error):
             return {}
         raise UnavailableError(
-            f"the registry does not show the tags of {subject.pin(version)}: {brief(error)}; {describe_remedy(error)}"
+            f"the registry did not return the tags of {subject.pin(version)}: {brief(error)}; {describe_remedy(error)}"
         ) from None
     return tags
 
@@ -129,13 +129,13 @@ def check_workspaces(rules: Iterable[Rule]) -> None:
         known = enumerate_names(there)
         if rule.workspace is None and len(there) > 1 and not is_workspace_named():
             raise InvalidConfigError(
-                f"rule '{rule.title}' names no workspace, and the MLflow server has {len(there)} ({known}); add one to "
+                f"rule '{rule.title}' names no workspace, but the MLflow server has {len(there)} ({known}); add one to "
                 f"the rule, for example: workspace: {there[0]}"
             )
         if rule.workspace and not there:
             raise InvalidConfigError(
-                f"rule '{rule.title}' names workspace '{rule.workspace}', and the registry has no workspaces; take "
-                "workspace: out of the rule, or start the MLflow server with --enable-workspaces"
+                f"rule '{rule.title}' names workspace '{rule.workspace}', but the registry has no workspaces; remove "
+                "workspace: from the rule, or start the MLflow server with --enable-workspaces"
             )
         if rule.workspace and rule.workspace not in there:
             raise InvalidConfigError(
@@ -229,7 +229,7 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
                 return
     except MlflowException as error:
         raise UnavailableError(
-            f"the registry does not list its models: {brief(error)}; {describe_remedy(error)}"
+            f"the registry did not list its models: {brief(error)}; {describe_remedy(error)}"
         ) from None
 
 
@@ -260,7 +260,9 @@ def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
                         yield subject, ref.target_commit
     except hub_errors.RepositoryNotFoundError:
         raise CredentialsError(
-            f"{rule.hub} is not on the Hugging Face Hub, or may not be read; check its name and HF_TOKEN"
+            f"{rule.hub} is not on the Hugging Face Hub, or cannot be read with this token; check its name and HF_TOKEN"
         ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
-        raise UnavailableError(f"the Hugging Face Hub does not list what '{rule.hub}' means: {brief(error)}") from None
+        raise UnavailableError(
+            f"the Hugging Face Hub did not list the repos for '{rule.hub}': {brief(error)}"
+        ) from None

@@ -42,10 +42,10 @@ class Window:
         """
         found = _WINDOW.fullmatch(" ".join(text.split()))
         if not found:
-            raise ValueError(f"'{text}' is no window; {_SHAPE}")
+            raise ValueError(f"'{text}' is not a window; {_SHAPE}")
         start, end = _read_time(found["start"]), _read_time("00:00" if found["end"] == _MIDNIGHT else found["end"])
         if start == end and found["end"] != _MIDNIGHT:
-            raise ValueError(f"'{text}' begins when it ends; for a whole day write 00:00-24:00")
+            raise ValueError(f"'{text}' begins and ends at the same time; for a whole day write 00:00-24:00")
         return cls(frozenset(_read_days(found["days"])), start, end, _read_zone(found["zone"]))
 
     def ends_after(self, moment: float) -> float | None:
@@ -115,7 +115,7 @@ def _read_time(text: str) -> time:
     try:
         return time.fromisoformat(text)
     except ValueError:
-        raise ValueError(f"'{text}' is no time of day; {_SHAPE}") from None
+        raise ValueError(f"'{text}' is not a time of day; {_SHAPE}") from None
 
 
 def _read_days(text: str) -> Iterator[int]:
@@ -125,7 +125,7 @@ def _read_days(text: str) -> Iterator[int]:
     for part in text.split(","):
         first, dash, last = (word.capitalize() for word in part.partition("-"))
         if first not in _DAYS or (dash and last not in _DAYS):
-            raise ValueError(f"'{part}' is no day or range of days: {', '.join(_DAYS)}, or {_EVERY_DAY}; {_SHAPE}")
+            raise ValueError(f"'{part}' is not a day or a range of days: {', '.join(_DAYS)}, or {_EVERY_DAY}; {_SHAPE}")
         start = _DAYS.index(first)
         count = (_DAYS.index(last) - start) % len(_DAYS) if dash else 0
         yield from ((start + more) % len(_DAYS) for more in range(count + 1))
@@ -136,6 +136,6 @@ def _read_zone(name: str) -> ZoneInfo:
         return ZoneInfo(name)
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
-            f"the time zone '{name}' is not known here; write one such as Europe/Berlin or UTC (a system without time "
-            "zones needs: pip install tzdata)"
+            f"the time zone '{name}' is unknown here; use one such as Europe/Berlin or UTC (on a system without time "
+            "zone data: pip install tzdata)"
         ) from None

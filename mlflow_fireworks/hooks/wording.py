@@ -56,10 +56,10 @@ def describe_revision(job: Job) -> str:
 def describe_cause(job: Job) -> str:
     """What asked for it."""
     return {
-        "webhook": "asked for by a webhook",
+        "webhook": "requested by a webhook",
         "reconcile": "found by comparing with the registry",
-        "by hand": "retried by hand",
-        "approval": "approved by hand",
+        "by hand": "retried manually",
+        "approval": "approved manually",
     }.get(job.cause, job.cause)
 
 

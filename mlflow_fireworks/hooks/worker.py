@@ -72,7 +72,7 @@ class Worker:
 
     def _take_up(self, job: Job) -> None:
         if job.state is State.QUEUED and not self.queue.ledger.is_newest(job):
-            self._supersede(job, "a newer promotion of the same deployment came in")
+            self._supersede(job, "superseded by a newer promotion of the same deployment")
             return
         with self.queue.locks.hold(job.key) as held:
             if not held:
@@ -92,14 +92,16 @@ class Worker:
         if job is None or job.state.is_final or (job.not_before > self.clock()):
             return
         if not ledger.is_newest(job):
-            self._supersede(job, "a newer promotion of the same deployment came in")
+            self._supersede(job, "superseded by a newer promotion of the same deployment")
             return
         if hold := self.queue.holds.find_by_hand(job):
-            self._wait(job, HeldError(hold.describe(), f"hold of {hold.what}", hold.until))
+            self._wait(job, HeldError(hold.describe(), f"the hold on {hold.what}", hold.until))
             return
         crashes = job.crashes + (job.state is State.RUNNING)
         if crashes > _MAX_CRASHES:
-            self._bury(job, f"the worker died {crashes} times while doing it; see its log, memory above all")
+            self._bury(
+                job, f"the worker died {crashes} times while running it; see its log, and check its memory first"
+            )
             return
         job = ledger.save(
             job, state=State.RUNNING, crashes=crashes, worker=self.id, taken_up=self.clock(), progress=Progress()
@@ -133,7 +135,7 @@ class Worker:
         if rule is None:
             return self._give_way(follower.job)
         if rule.target != follower.job.target or not rule.matches(follower.job.subject):
-            return NothingToPromote(f"rule '{rule.title}' does not ask for it any more")
+            return NothingToPromote(f"rule '{rule.title}' no longer asks for it")
         require_home(follower.job.subject)
         result = self._promote(rule, follower)
         if not (isinstance(result, NothingToPromote) and result.is_gone) or rule.when_removed == "keep":
@@ -141,8 +143,9 @@ class Worker:
         if not has_home(follower.job.subject):
             commands = Commands(follower.job.target)
             return NothingToPromote(
-                f"'{follower.job.subject.name}' is not in the registry at all, so nothing was removed; "
-                f"to remove it: {commands.delete(DeploymentName(follower.job.deployment), cascade='true')}"
+                f"'{follower.job.subject.name}' is not in the registry at all, so nothing was "
+                f"removed; to remove it anyway: "
+                f"{commands.delete(DeploymentName(follower.job.deployment), cascade='true')}"
             )
         return self._remove(rule, follower)
 
@@ -154,7 +157,7 @@ class Worker:
                 return self._give_way(job)
             pinned = look_up(job.subject)
             if pinned is None:
-                return NothingToPromote(f"{job.subject} is gone", is_gone=True)
+                return NothingToPromote(f"{job.subject} no longer exists", is_gone=True)
             if found := find_against(rule, job, pinned):
                 return NothingToPromote(found.describe(), taken_off=pinned)
             wanted = rule.make_job(job.subject, pinned.version, name_job(job.id, pinned.version), job.cause)
@@ -176,7 +179,7 @@ class Worker:
         )
 
     def _give_way(self, job: Job) -> NothingToPromote:
-        return NothingToPromote(f"rule '{job.rule}' is not in the rule file any more")
+        return NothingToPromote(f"rule '{job.rule}' is no longer in the rule file")
 
     def _remove(self, rule: Rule, follower: Follower) -> dict[str, Any]:
         job = follower.job = self.queue.ledger.save(follower.job, action="remove", progress=Progress())
@@ -256,7 +259,7 @@ class Worker:
 
     def _bury(self, job: Job, message: str, attempts: int | None = None) -> None:
         again = Commands.retry_job(job.id, self.queue.path)
-        logger.error("%s: %s; given up, try again with: %s", job.deployment, message, again)
+        logger.error("%s: %s; giving up; retry with: %s", job.deployment, message, again)
         job = self.queue.ledger.save(
             job,
             state=State.DEAD,

@@ -36,13 +36,13 @@ _REVISION_HEAD = ("REVISION", "STATE", "MODEL", "SOURCE", "CREATED", "")
 @click.argument("name", required=False)
 @TARGET
 @QUEUE
-@click.option("--watch", is_flag=True, help="Look again every few seconds, until Ctrl-C.")
-@click.option("--all", "others", is_flag=True, help="Show models too that this plugin did not make.")
+@click.option("--watch", is_flag=True, help="Refresh every few seconds, until Ctrl-C.")
+@click.option("--all", "others", is_flag=True, help="Also show models that this plugin did not create.")
 @JSON
 def status(  # noqa: PLR0917 - click passes them by name
     name: str | None, target: str, queue_url: str | None, watch: bool, others: bool, as_json: bool
 ) -> None:
-    """Show all deployments, or NAME, in one line each: what is there, what serves it, and what happens to it now."""
+    """Show all deployments, or NAME, one line each: its state, what serves it, and what is happening to it now."""
     while True:
         rows = list(_collect(target, name, _read_queue(queue_url), others=others))
         if watch:
@@ -75,7 +75,7 @@ def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
 @TARGET
 @JSON
 def revisions(name: str, target: str, as_json: bool) -> None:
-    """Show every revision of the deployment NAME; `rollback` puts one of them back on an endpoint."""
+    """Show every revision of the deployment NAME; `rollback` puts one back on its endpoint."""
     with _opened(target) as deployments:
         found = deployments.find(DeploymentName(name))
     if as_json:
@@ -94,13 +94,13 @@ def revisions(name: str, target: str, as_json: bool) -> None:
 @click.argument("name")
 @click.argument("revision", type=click.IntRange(min=1))
 @TARGET
-@click.option("--endpoint", help="Where to put it; the endpoint that serves NAME when there is one.")
+@click.option("--endpoint", help="Endpoint to put it on. [default: the one that serves NAME]")
 @PAIRS
 @JSON
 def rollback(  # noqa: PLR0917 - click passes them by name
     name: str, revision: int, target: str, endpoint: str | None, pairs: tuple[str, ...], as_json: bool
 ) -> None:
-    """Put an earlier REVISION of the deployment NAME back on its endpoint, with no gap; see `revisions`."""
+    """Put an earlier REVISION of the deployment NAME back on its endpoint without downtime; see `revisions`."""
     if endpoint is None:
         endpoint = _find_only_endpoint(target, DeploymentName(name))
     options = read_pairs(pairs) | {"revision": revision}
@@ -113,7 +113,7 @@ def rollback(  # noqa: PLR0917 - click passes them by name
 @PAIRS
 @JSON
 def resume(name: str, target: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Finish what was interrupted of the deployment NAME: send the files that are missing, and validate.
+    """Resume an interrupted deployment NAME: upload the missing files, and validate.
 
     The model is read again from where it came from, unless this machine knows that all of it was sent.
     """
@@ -145,7 +145,9 @@ def _find_rest(target: str, name: DeploymentName) -> _Rest | None:
             return None
         model, stamp = revision.model, revision.stamp
         if stamp is None:
-            raise ConflictError(f"{model.name} is {model.state}, and this plugin did not make it; its maker must go on")
+            raise ConflictError(
+                f"{model.name} is {model.state}, and this plugin did not create it; whoever did must finish it"
+            )
         if model.state == FAILED:
             raise describe_failure(run.commands, stamp, model)
         with open_journal(run, model.name) as journal:
@@ -159,7 +161,7 @@ def _find_only_endpoint(target: str, name: DeploymentName) -> str:
     if not serving:
         raise NotFoundError(f"nothing serves '{name}', so there is nothing to roll back; name one with --endpoint")
     if len(serving) > 1:
-        raise ConflictError(f"'{name}' is on {enumerate_names(serving)}; say which with --endpoint")
+        raise ConflictError(f"'{name}' is on {enumerate_names(serving)}; choose one with --endpoint")
     return str(EndpointName(serving[0]))
 
 
@@ -181,7 +183,7 @@ def _read_queue(queue_url: str | None) -> Snapshot | None:
     try:
         return read_snapshot(queue_url)
     except FireworksError as error:
-        say(f"{error.message}; what the hooks do is not shown", err=True)
+        say(f"{error.message}; the hooks' jobs are not shown", err=True)
         return None
 
 
@@ -190,7 +192,7 @@ def _show_rows(rows: list[Row], as_json: bool) -> None:
         say_json([row.to_dict() for row in rows])
         return
     if not rows:
-        say("no deployment yet", err=True)
+        say("no deployments yet", err=True)
         return
     for line in write_table(HEAD, [row.cells() for row in rows]):
         say(line)

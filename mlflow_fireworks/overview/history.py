@@ -53,6 +53,6 @@ def _tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:
     for job in snapshot.jobs:
         if job.deployment == name:
             about = f"{job.action} {job.subject} = {job.version or '-'}, by rule '{job.rule}'"
-            yield Happening(format_time(job.created), "hooks", f"job {job.id} was asked for ({job.cause}): {about}")
+            yield Happening(format_time(job.created), "hooks", f"job {job.id} was requested ({job.cause}): {about}")
             end = f"{snapshot.describe(job)}" + (f": {job.error}" if job.error else "")
             yield Happening(format_time(job.updated), "hooks", f"job {job.id} is {end}")

@@ -15,7 +15,7 @@ from mlflow_fireworks.config import Config
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
 from mlflow_fireworks.gateway.operations import AzureBlobSource, ImportSource, S3Source
 
-UPLOAD_INSTEAD = "leave out -C transfer=import to upload it from here"
+UPLOAD_INSTEAD = "omit -C transfer=import to upload it from here"
 
 _S3_OPTIONS = ("aws_role_arn", "aws_access_key_id_env", "aws_secret_access_key_env")
 _AZURE_OPTIONS = ("azure_sas_token_secret", "azure_client_id", "azure_tenant_id")
@@ -66,7 +66,9 @@ def find_origin(
 def _refuse_options(given: Sequence[str], others: Sequence[str], source: Source) -> None:
     wrong = [option for option in given if option in others]
     if wrong:
-        raise InvalidConfigError(f"-C {wrong[0]} does not fit {source.location}, where {source.resolved} lies")
+        raise InvalidConfigError(
+            f"-C {wrong[0]} does not apply to {source.location}, where {source.resolved} is stored"
+        )
 
 
 def _refuse_other_endpoint(source: Source, environ: Mapping[str, str]) -> None:
@@ -75,24 +77,24 @@ def _refuse_other_endpoint(source: Source, environ: Mapping[str, str]) -> None:
     host = urlsplit(environ[name]).hostname or "another server" if name else ""
     if name and not host.endswith(".amazonaws.com"):
         raise InvalidConfigError(
-            f"{name} says that {source.location} lies at {host}, but Fireworks imports from AWS only; {UPLOAD_INSTEAD}"
+            f"{name} says that {source.location} is at {host}, but Fireworks imports from AWS only; {UPLOAD_INSTEAD}"
         )
 
 
 def _allow_s3(origin: S3Source, config: Config, environ: Mapping[str, str]) -> S3Source:
     names = (config.aws_access_key_id_env, config.aws_secret_access_key_env)
     if config.aws_role_arn and any(names):
-        raise InvalidConfigError("give either -C aws_role_arn or an access key, not both")
+        raise InvalidConfigError("set either -C aws_role_arn or an access key, not both")
     if names[0] is None and names[1] is None:
         return replace(origin, role_arn=config.aws_role_arn)
     if names[0] is None or names[1] is None:
-        raise InvalidConfigError("-C aws_access_key_id_env and -C aws_secret_access_key_env need each other")
+        raise InvalidConfigError("-C aws_access_key_id_env and -C aws_secret_access_key_env must be set together")
     key = _read_variable(names[0], "aws_access_key_id_env", environ)
     secret = _read_variable(names[1], "aws_secret_access_key_env", environ)
     if key.get_secret_value().startswith("ASIA"):
         raise CredentialsError(
-            f"the access key in {names[0]} is a temporary one, which works only with its session token, and an import "
-            "takes none; use the key of an IAM user, or -C aws_role_arn="
+            f"the access key in {names[0]} is a temporary one, which only works with its session token, and an "
+            "import accepts none; use the key of an IAM user, or -C aws_role_arn="
         )
     return replace(origin, access_key_id=key, access_secret=secret)
 
@@ -118,9 +120,9 @@ def _read_azure_address(location: str) -> AzureBlobSource:
 
 def _allow_azure(origin: AzureBlobSource, config: Config) -> AzureBlobSource:
     if (config.azure_client_id is None) != (config.azure_tenant_id is None):
-        raise InvalidConfigError("-C azure_client_id and -C azure_tenant_id need each other")
+        raise InvalidConfigError("-C azure_client_id and -C azure_tenant_id must be set together")
     if config.azure_client_id and config.azure_sas_token_secret:
-        raise InvalidConfigError("give either -C azure_sas_token_secret or -C azure_client_id, not both")
+        raise InvalidConfigError("set either -C azure_sas_token_secret or -C azure_client_id, not both")
     return replace(
         origin,
         sas_token_secret=config.azure_sas_token_secret,
@@ -131,10 +133,10 @@ def _allow_azure(origin: AzureBlobSource, config: Config) -> AzureBlobSource:
 
 def _explain_place(location: str | None) -> str:
     if location is None:
-        return "this model lies on this machine or on the Hugging Face Hub"
+        return "this model is on this machine or on the Hugging Face Hub"
     if location.startswith(("http", "mlflow-artifacts")):
         return (
-            f"it comes through MLflow's server ({location}), which Fireworks cannot ask; where you know the bucket "
-            "behind the server, name it: -m s3://BUCKET/PATH"
+            f"it comes through MLflow's server ({location}), which Fireworks cannot reach; if you know the bucket "
+            "behind the server, use it: -m s3://BUCKET/PATH"
         )
-    return f"this model lies in {location}"
+    return f"this model is in {location}"

@@ -119,8 +119,8 @@ def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> Non
     """Look at the operation until it is done; one that Fireworks does not know is left to validation."""
     if not (started.name or started.done):
         raise UnexpectedAnswerError(
-            f"Fireworks took the import of {origin.address} but named no operation to wait for; "
-            f"see what became of it with: {again}"
+            f"Fireworks accepted the import of {origin.address} but returned no operation to "
+            f"wait for; check on it with: {again}"
         )
     known: Operation | None = started
 
@@ -134,8 +134,9 @@ def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> Non
 
     def give_up(reason: str) -> str:
         return (
-            f"{origin.address} is not imported after {format_seconds(run.config.import_timeout)} ({started.name}: "
-            f"{reason}); Fireworks goes on without you: wait for it with: {again}"
+            f"{origin.address} has not been imported after {format_seconds(run.config.import_timeout)} "
+            f"({started.name}: "
+            f"{reason}); Fireworks continues in the background; wait for it with: {again}"
         )
 
     operation = run.waiter.wait(look, run.config.import_timeout, give_up)
@@ -145,8 +146,8 @@ def _wait(run: Run, started: Operation, origin: ImportSource, again: str) -> Non
         message = " ".join(operation.error.message.split()) or "Fireworks gives no reason"
         reason = hide_secrets(message, origin.secrets)
         raise FailedStateError(
-            f"Fireworks could not import {origin.address}: {reason} (code {operation.error.code}); see that it may "
-            "read the bucket, then run the same command again",
+            f"Fireworks could not import {origin.address}: {reason} (code {operation.error.code}); check that it "
+            "has access to the bucket, then run the same command again",
             server_message=reason,
         )
 
@@ -167,18 +168,18 @@ def _find_common_folder(source: Source, manifest: Manifest, origin: ImportSource
     for file in manifest.files:
         content = file.content
         if not (isinstance(content, Stored) and content.store is source.store):
-            problems.append(f"{file.name} must be {_describe_making(file)}, and an import makes no files")
+            problems.append(f"{file.name} must be {_describe_making(file)}, but an import only copies files")
         elif f"/{content.path}".endswith(f"/{file.name}"):
             folders.setdefault(content.path.removesuffix(file.name).rstrip("/"), file.name)
         else:
             problems.append(f"{content.path} must be named {file.name}")
     if len(folders) > 1:
         places = ", ".join(f"{name} from {folder or '.'}/" for folder, name in sorted(folders.items()))
-        problems.append(f"its files lie in {len(folders)} folders ({places})")
+        problems.append(f"its files are in {len(folders)} folders ({places})")
     if problems:
         raise CheckpointError(
             f"{source.resolved} cannot be imported, because an import copies one folder as it is: "
-            f"{'; '.join(problems[:_SHOWN])}. Either {UPLOAD_INSTEAD}, or put the finished checkpoint into a folder "
-            "of its own and deploy that (-m s3://BUCKET/FOLDER)"
+            f"{'; '.join(problems[:_SHOWN])}. Either {UPLOAD_INSTEAD}, or put the finished checkpoint into its own "
+            "folder and deploy that (-m s3://BUCKET/FOLDER)"
         )
     return next(iter(folders))

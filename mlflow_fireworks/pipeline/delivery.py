@@ -63,7 +63,7 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
     name = run.gateway.models.full_name(plan.model_id)
     with open_journal(run, name) as journal:
         if plan.action is Action.RESUME:
-            begin(run.reporter, Step.CREATE, f"{name} exists and waits for its files")
+            begin(run.reporter, Step.CREATE, f"{name} exists and is waiting for its files")
         else:
             begin(run.reporter, Step.CREATE, f"create {name} ({cargo.manifest.kind.value})")
             plan = _create_model(run, plan, cargo.body)
@@ -112,13 +112,13 @@ def refuse_unsent(run: Run, model: Model, stamp: RevisionStamp) -> None:
     if missing:
         count = "1 file was" if len(missing) == 1 else f"{len(missing)} files were"
         raise TransferError(
-            f"the upload of {model.name} was interrupted: {count} not sent "
-            f"({enumerate_names(missing, _SHOWN)}); send them with: {again}"
+            f"the upload of {model.name} was interrupted: {count} not "
+            f"uploaded ({enumerate_names(missing, _SHOWN)}); resume with: {again}"
         )
     if missing is None:
         run.reporter.note(
-            f"whether all files of {model.name} were sent is not known on this machine; if its upload was interrupted, "
-            f"send the rest with: {again}"
+            f"this machine has no record of whether all files of {model.name} were uploaded; if the upload was "
+            f"interrupted, resume with: {again}"
         )
 
 
@@ -129,9 +129,9 @@ def _with_next_step(run: Run, plan: Plan, error: FireworksError, named: Sequence
         return error  # it says both already, or there is nothing to go on with
     if named:
         again = send_again(run.commands, stamp)
-        return error.reworded(f"{error.message}; {enumerate_names(named, _SHOWN)} will be sent again by: {again}")
+        return error.reworded(f"{error.message}; {enumerate_names(named, _SHOWN)} will be uploaded again by: {again}")
     again = run.commands.finish(stamp.deployment)
-    return error.reworded(f"{error.message}; what was sent is kept: validate it again with: {again}")
+    return error.reworded(f"{error.message}; the uploaded part is kept: validate it again with: {again}")
 
 
 def _create_model(run: Run, plan: Plan, body: Mapping[str, Any]) -> Plan:

@@ -142,6 +142,6 @@ def refuse_immutable(config: Config, model: Model) -> None:
         asked = option in config.model_fields_set and wanted is not None
         if asked and str(wanted).rpartition("/")[2] != str(value).rpartition("/")[2]:
             raise InvalidConfigError(
-                f"-C {option}={wanted}: {model.name} was created with {value or 'none'}, and that cannot change; "
-                "leave the option out, or deploy under another name"
+                f"-C {option}={wanted}: {model.name} was created with {value or 'none'}, which cannot be changed; "
+                "omit the option, or deploy under another name"
             )

@@ -128,7 +128,7 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
     if outcome.dry_run:
         yield f"DRY RUN  {where}: nothing was changed; it would be {outcome.action.value}"
     else:
-        version = f", made from version {facts['version']}" if facts["version"] else ""
+        version = f", created from version {facts['version']}" if facts["version"] else ""
         yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision}){version}"
     parameters = facts.get("parameter_count")
     about = [
@@ -159,7 +159,7 @@ def _describe_url(manifest: Manifest, model: Model | None) -> str | None:
             f"Hugging Face URL on Fireworks: {held or 'none'}; found here: {found}; set it with -C hugging_face_url=)"
         )
     if held:
-        return f"Hugging Face URL {held} (as it is on Fireworks; none was found here)"
+        return f"Hugging Face URL {held} (as set on Fireworks; none was found here)"
     if manifest.kind is Kind.ADDON:
         return None
     return (

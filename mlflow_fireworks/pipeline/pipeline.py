@@ -143,7 +143,7 @@ class Pipeline:
             return False
         if not (existing.is_managed or self.run.config.force):
             raise ConflictError(
-                f"'{name}' was not made by this plugin; to delete it all the same: "
+                f"'{name}' was not created by this plugin; to delete it anyway: "
                 + self.run.commands.delete(name, force="true")
             )
         for revision in existing.revisions:
@@ -194,7 +194,7 @@ class Pipeline:
     def _pick(self, name: DeploymentName, deployments: Mapping[DeploymentName, Deployment]) -> Deployment:
         if name not in deployments:
             next_step = did_you_mean(name, deployments) or (
-                f"make it with: {self.run.commands.create(name, 'MODEL_URI')}"
+                f"create it with: {self.run.commands.create(name, 'MODEL_URI')}"
             )
             raise NotFoundError(f"there is no deployment '{name}' on account {self.run.gateway.account}; {next_step}")
         return deployments[name]
@@ -235,7 +235,7 @@ class Pipeline:
                 plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
             except KeyboardInterrupt:
                 again = self.run.commands.again(plan.stamp.deployment, source.asked, revision=plan.stamp.revision)
-                self.run.reporter.warn(f"stopped; the same command goes on from here: {again}")
+                self.run.reporter.warn(f"interrupted; resume with: {again}")
                 raise
         model = self.run.gateway.models.find(plan.model_id)
         if model is None and not self.run.config.dry_run:
@@ -344,5 +344,5 @@ def _check_flavor(flavor: str | None, source: Source) -> None:
     flavors = source.mlmodel.get("flavors")
     if flavor and isinstance(flavors, Mapping) and flavor not in flavors:
         raise InvalidConfigError(
-            f"{source.resolved} has no flavor '{flavor}'; it has {enumerate_names(flavors)} (-f can be left out)"
+            f"{source.resolved} has no flavor '{flavor}'; it has {enumerate_names(flavors)} (-f can be omitted)"
         )

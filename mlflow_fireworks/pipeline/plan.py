@@ -64,8 +64,8 @@ def plan_create(
         return _plan_same(existing, same, stamp)
     held = existing.current
     raise ConflictError(
-        f"deployment '{existing.name}' already exists with other content "
-        f"({held.stamp.source if held.stamp else 'unknown source'}, {held.model.state}); "
+        f"deployment '{existing.name}' already exists with different "
+        f"content ({held.stamp.source if held.stamp else 'unknown source'}, {held.model.state}); "
         f"to make this its next revision: {commands.again(existing.name, asked, revision=existing.newest.number + 1)}"
     )
 
@@ -111,9 +111,7 @@ def settle_conflict(plan: Plan, found: Revision) -> Plan:
         ConflictError: The model that is there has other content.
     """
     if found.stamp is None or found.stamp.fingerprint != plan.stamp.fingerprint:
-        raise ConflictError(
-            f"{found.model.name} was made by somebody else at the same moment; run the same command again"
-        )
+        raise ConflictError(f"{found.model.name} was just created by someone else; run the same command again")
     return Plan(Action.NOTHING if found.is_ready else plan.action, plan.stamp)
 
 
@@ -131,8 +129,8 @@ def _plan_same(existing: Deployment, same: Revision, stamp: RevisionStamp) -> Pl
 def _refuse_unmanaged(existing: Deployment, commands: Commands) -> None:
     if not existing.is_managed:
         raise ConflictError(
-            f"a model '{existing.name}' exists that this plugin did not make; choose another name, or delete it with: "
-            + commands.delete(existing.name, force="true")
+            f"a model '{existing.name}' exists that this plugin did not create; choose another name, or delete "
+            "it with: " + commands.delete(existing.name, force="true")
         )
 
 

@@ -69,7 +69,9 @@ class Shipment:
         run, journal = self._run, self._journal
         changed = journal.expect({file.name: file.content.version for file in self._files})
         if changed:
-            run.reporter.note(f"{enumerate_names(changed, _SHOWN)} changed since the last run, and will be sent again")
+            run.reporter.note(
+                f"{enumerate_names(changed, _SHOWN)} changed since the last run and will be uploaded again"
+            )
         if run.config.resend:
             journal.drop(self._sizes)
         landed = journal.landed()
@@ -77,7 +79,7 @@ class Shipment:
         self._before_signing = set(landed)
         if len(missing) < len(self._files):
             count = len(self._files) - len(missing)
-            run.reporter.note(f"{count} of {len(self._files)} files have landed in an earlier run")
+            run.reporter.note(f"{count} of {len(self._files)} files were uploaded by an earlier run")
         if not missing:
             return
         begin(run.reporter, Step.PREPARE, f"sign {len(self._files)} upload URLs")
@@ -90,7 +92,7 @@ class Shipment:
             if self._plan.action is not Action.RESUME or error.status not in _SIGNS_NO_MORE:
                 raise
             self._refusal = error
-            run.reporter.note(f"no new upload URLs ({error.message}); asking whether all files are there already")
+            run.reporter.note(f"no new upload URLs ({error.message}); checking whether all files are there already")
             return
         self._transfer(missing)
 
@@ -130,7 +132,7 @@ class Shipment:
                 self._urls.get(self._files[0].name)  # the complete set without it
             except _ForgottenError as forgotten:
                 named = enumerate_names(forgotten.names, _SHOWN)
-                self._run.reporter.note(f"Fireworks no longer has {named}; sending what it misses")
+                self._run.reporter.note(f"Fireworks no longer has {named}; uploading them again")
                 self._journal.drop(forgotten.names)
                 self._sent_again |= set(forgotten.names)
                 self._transfer([file for file in self._files if file.name in forgotten.names])
@@ -144,8 +146,8 @@ class Shipment:
         if is_meant:
             self._files = tuple(file for file in self._files if file.name != DEFAULTS_FILE)
             self._warnings.append(
-                f"Fireworks does not take {DEFAULTS_FILE} for this adapter ({words_of(error)}); it is left out, so the "
-                "adapter's answers use the base model's defaults"
+                f"Fireworks does not accept {DEFAULTS_FILE} for this adapter ({words_of(error)}); it is not uploaded, "
+                "so the adapter's answers use the base model's defaults"
             )
             self._run.reporter.warn(self._warnings[-1])
         return is_meant
@@ -168,9 +170,9 @@ class Shipment:
                 else f"delete {plan.model_id} in Fireworks' console"
             )
             raise TransferError(
-                f"{run.gateway.models.full_name(plan.model_id)} is not complete ({answers[-1]}), and Fireworks signs "
-                f"no more upload URLs for it ({refusal.server_message}, {refusal.status}); what has landed is kept; "
-                f"try again later, or {delete}; then send all of it with: {again}"
+                f"{run.gateway.models.full_name(plan.model_id)} is incomplete ({answers[-1]}), and Fireworks signs "
+                f"no more upload URLs for it ({refusal.server_message}, {refusal.status}); the uploaded part is "
+                f"kept; try again later, or {delete}; then upload everything with: {again}"
             ) from None
 
     def _look_for_forgotten(self, patience: float, words: str, waited: float) -> None:
@@ -216,5 +218,5 @@ def _sign(run: Run, model_id: str, sizes: Mapping[str, int]) -> Mapping[str, Sec
         try:
             return run.gateway.models.sign_uploads(model_id, sizes, resumable=True)
         except RefusedError as error:
-            run.reporter.note(f"no resumable upload ({error.server_message}); sending each file in one piece")
+            run.reporter.note(f"no resumable upload ({error.server_message}); uploading each file in a single request")
     return run.gateway.models.sign_uploads(model_id, sizes)

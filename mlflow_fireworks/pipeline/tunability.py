@@ -30,7 +30,7 @@ def describe_tunability(model: Model) -> str:
         return "no: it is an adapter"
     if not model.hugging_face_url:
         return "no: it has no huggingFaceUrl (set one with -C hugging_face_url=ORG/NAME)"
-    return "not yet: Fireworks looks about every 30 minutes" if model.state == READY else "not before it is READY"
+    return "not yet: Fireworks checks about every 30 minutes" if model.state == READY else "not before it is READY"
 
 
 def watch_tunability(run: Run, model: Model) -> str:
@@ -55,7 +55,7 @@ def watch_tunability(run: Run, model: Model) -> str:
         return run.waiter.wait(look, limit, lambda reason: f"{reason} after {format_seconds(limit)}")
     except DeadlineError as error:
         run.reporter.warn(
-            f"{error.message}; Fireworks may not know how to tune this architecture, or may be late: look with "
-            + run.commands.get(Revision.of(model).deployment)
+            f"{error.message}; Fireworks may not support tuning this architecture, or may not have checked yet: "
+            "look with " + run.commands.get(Revision.of(model).deployment)
         )
         return describe_tunability(model)

@@ -76,15 +76,15 @@ def validate(
     def give_up(reason: str) -> str:
         limit = format_seconds(limit_seconds)
         return (
-            f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or send its files "
-            "again with: " + send_again(_resending(run.commands), plan.stamp)
+            f"{name} is not READY after {limit} (last answer: {reason}); wait for it with: {again}, or upload its "
+            "files again with: " + send_again(_resending(run.commands), plan.stamp)
         )
 
     if run.config.synchronous or timeout is not None:
         return run.waiter.wait(look, limit_seconds, give_up)
     found = look()
     if isinstance(found, Pending):
-        run.reporter.note(f"validation was asked for ({found.reason}); finish with: {again}")
+        run.reporter.note(f"validation was requested ({found.reason}); finish with: {again}")
         return ()
     return found
 
@@ -100,7 +100,7 @@ def describe_failure(commands: Commands, stamp: RevisionStamp, model: Model) -> 
     reason = model.status.message or "Fireworks gives no reason"
     next_one = send_again(_resending(commands), replace(stamp, revision=stamp.revision + 1))
     return FailedStateError(
-        f"{model.name} is FAILED: {reason}; to try it as the next revision: {next_one}", server_message=reason
+        f"{model.name} is FAILED: {reason}; to retry it as the next revision: {next_one}", server_message=reason
     )
 
 

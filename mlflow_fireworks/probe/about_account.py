@@ -90,11 +90,13 @@ def _yes_or_no(reply: Reply) -> str:
 
 
 POINTS = (
-    Point("key", "Does a key say whose it is?", "GET verifyApiKey", _whose_key),
+    Point("key", "Can a key be traced to its account?", "GET verifyApiKey", _whose_key),
     Point("account", "Does the account say whether it is suspended?", "GET the account", _account),
-    Point("wrong key", "What answers a key that is wrong?", "list models with an invented key", _wrong_key),
-    Point("x-api-key", "Is the key taken in this header too?", "list models with x-api-key, no bearer", _other_header),
-    Point("unknown model", "What answers a name that is not there?", "GET a model that does not exist", _unknown_model),
+    Point("wrong key", "What is the reply for a wrong key?", "list models with an invented key", _wrong_key),
+    Point(
+        "x-api-key", "Is the key also accepted in this header?", "list models with x-api-key, no bearer", _other_header
+    ),
+    Point("unknown model", "What is the reply for an unknown name?", "GET a model that does not exist", _unknown_model),
     Point("pages", "What does a page token look like?", "list one model of the public catalogue", _pages),
     Point("filters", "Snake or camel case in filters?", "list the catalogue with each of them", _filters),
     Point("routers", "Are there routers?", "list the account's routers", _routers),

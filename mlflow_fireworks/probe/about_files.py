@@ -204,13 +204,13 @@ def _how_validation_ends(session: Session, role: str, seconds: float = _WAIT_SEC
 
 SENDING = (
     Point("folders", "Are subdirectories in names kept?", "upload 1_Pooling/config.json beside config.json", _folders),
-    Point("empty file", "May a file have no bytes?", "upload one", _empty_file),
+    Point("empty file", "May a file be empty?", "upload one", _empty_file),
     Point("resumable", "How are resumable uploads offered?", "sign with enableResumableUpload, start one", _resumable),
     Point("many files", f"Are {MANY} shards too many?", "create and sign that many names", _many_files),
     Point("quantized", "May a checkpoint be quantized (FP8)?", "upload one", _quantized),
     Point("adapter files", "May an adapter have a fireworks.json?", "upload one on a catalogue model", _adapter),
-    Point("chunked", "Does storage take a body of unsaid length?", "PUT config.json so", _chunked),
-    Point("embedding model", "Does a model of that kind take the same way?", "upload one", _embedding),
+    Point("chunked", "Does storage accept a body of unknown length?", "PUT config.json that way", _chunked),
+    Point("embedding model", "Does a model of that kind go the same way?", "upload one", _embedding),
     Point("import", "What is an import's operation called?", "import a bucket that does not exist", _import),
 )
 CHECKING = (

@@ -247,17 +247,19 @@ def _type_of(value: object) -> str:
 
 
 MAKING = (
-    Point("unknown fields", "Is a field that it does not know refused?", "create a model with one", _unknown_field),
-    Point("bad enum", "What answers a value that there is not?", "create a model of an invented kind", _bad_enum),
+    Point("unknown fields", "Is an unknown field refused?", "create a model with one", _unknown_field),
+    Point("bad enum", "What is the reply for an invalid value?", "create a model of an invented kind", _bad_enum),
     Point("create", "Which fields come back, and how are they unset?", "create a model", _create),
-    Point("create again", "What answers a name that is taken?", "create it again", _create_again),
+    Point("create again", "What is the reply for a name that is taken?", "create it again", _create_again),
     Point("URL while UPLOADING", "Can huggingFaceUrl be set so early?", "PATCH it, read it", _url_while_uploading),
-    Point("early validation", "How is 'not yet' said?", "validate before signing, before any file", _early_validation),
+    Point(
+        "early validation", "How does it say 'not yet'?", "validate before signing, before any file", _early_validation
+    ),
     Point("signing after it", "Did that wedge the model?", "sign again", _signing_after_early_validation),
-    Point("no config.json", "What is said while one file is missing?", "validate without it", _without_config),
+    Point("no config.json", "What does it say while a file is missing?", "validate without it", _without_config),
     Point("signing", "How long do URLs live, which headers are signed?", "getUploadEndpoint", _sign),
     Point("upload", "What does storage answer?", "PUT half of the files", _upload),
-    Point("second signing", "May URLs be signed again?", "getUploadEndpoint once more", _second_signing),
+    Point("second signing", "Can URLs be signed again?", "getUploadEndpoint once more", _second_signing),
 )
 CHECKING = (
     Point(
@@ -266,13 +268,13 @@ CHECKING = (
         "PUT the other half, validate until READY; else send the first half again",
         _validation,
     ),
-    Point("filled in", "What does validation find out by itself?", "GET the READY model", _filled_in),
-    Point("signing when READY", "What answers it?", "getUploadEndpoint of a READY model", _signing_when_ready),
-    Point("validation when READY", "May it be repeated?", "validateUpload of a READY model", _validation_when_ready),
+    Point("filled in", "What does validation fill in by itself?", "GET the READY model", _filled_in),
+    Point("signing when READY", "What is the reply?", "getUploadEndpoint of a READY model", _signing_when_ready),
+    Point("validation when READY", "Can it be repeated?", "validateUpload of a READY model", _validation_when_ready),
 )
 ENDING = (
     Point("immutable fields", "Is changing one refused?", "PATCH kind, read it", _immutable),
     Point("name filters", "Do they find the beginning of a name?", "list models with a star at the end", _name_filter),
     Point("states", "Are there more than UPLOADING and READY?", "all models that were read", _states),
-    Point("delete", "What answers it, and is it at once?", "DELETE a READY model, GET it", _delete),
+    Point("delete", "What is the reply, and does it take effect at once?", "DELETE a READY model, GET it", _delete),
 )

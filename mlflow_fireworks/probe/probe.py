@@ -125,7 +125,7 @@ def _ask(session: Session, point: Point) -> Asked:
         finding = Finding(f"not settled: {reason}")
     except Exception as error:  # noqa: BLE001 - an answer of a shape that nobody thought of does not end the others
         # Its text may quote the answer.
-        finding = Finding(f"not settled: the answer was not understood ({type(error).__name__})")
+        finding = Finding(f"not settled: the reply was not understood ({type(error).__name__})")
     session.ways |= finding.ways
     return Asked(point, finding, tuple(session.answers[before:]))
 

@@ -52,7 +52,7 @@ class Report:
             *_replay(result),
         ]
         if result.trouble:
-            lines += ["Tried again, or slow:", "", *(f"- {_cell(text)}" for text in result.trouble), ""]
+            lines += ["Retried, or slow:", "", *(f"- {_cell(text)}" for text in result.trouble), ""]
         if result.left:
             lines += [f"{len(result.left)} of its models could not be deleted.", ""]
         lines += ["<details><summary>Every answer</summary>", ""]
@@ -94,7 +94,7 @@ def _replay(result: Result) -> list[str]:
     """How to have the same without an account."""
     if not result.ways:
         return []
-    return ["The emulator behaves like it with:", "", "```", Commands.play(result.ways), "```", ""]
+    return ["The emulator behaves the same way with:", "", "```", Commands.play(result.ways), "```", ""]
 
 
 def _describe(answer: Answer, known: dict[tuple[str, ...], str]) -> str:

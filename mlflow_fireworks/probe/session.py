@@ -173,7 +173,7 @@ class Session:
             NotAskedError: It was not.
         """
         if self.model(role) not in self.made:
-            raise NotAskedError(f"the model PROBE-{role} was not made")
+            raise NotAskedError(f"the model PROBE-{role} was not created")
 
     def sign(self, role: str, sizes: Mapping[str, int], *, resumable: bool = False) -> Reply:
         """Ask for the signed URLs of a model's files, and keep them."""

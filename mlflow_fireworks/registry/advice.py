@@ -17,7 +17,7 @@ def describe_remedy(error: BaseException) -> str:
     text, code = str(error), getattr(error, "error_code", "")
     status = found[1] if (found := _STATUS.search(text)) else ""
     if _NO_DATABASES in text and not find_spec("sqlalchemy"):
-        return "mlflow-skinny reads no database: pip install mlflow, or set MLFLOW_TRACKING_URI to a server"
+        return "mlflow-skinny cannot read a database: pip install mlflow, or set MLFLOW_TRACKING_URI to a server"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return (
             "its certificate is not trusted: set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of "
@@ -26,7 +26,7 @@ def describe_remedy(error: BaseException) -> str:
     if code == "UNAUTHENTICATED" or status == "401":
         return "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
     if code == "PERMISSION_DENIED" or status == "403":
-        return "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
+        return "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
     if is_about_workspace(error):
         return "check MLFLOW_WORKSPACE"
     return "is it running, and is MLFLOW_TRACKING_URI right?"

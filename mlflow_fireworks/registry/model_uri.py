@@ -72,13 +72,11 @@ def parse_model_uri(text: str) -> ModelUri:
     if not asked:
         raise InvalidConfigError("the model URI is empty; write e.g. models:/NAME/VERSION or models:/NAME@ALIAS")
     if _CONTROL.search(asked):
-        raise InvalidConfigError(f"the model URI {asked!a} holds a line break or control character")
+        raise InvalidConfigError(f"the model URI {asked!a} contains a line break or a control character")
     found = SCHEME.match(asked)
     scheme = found[1].lower() if found else ""
     if text.lstrip().rstrip("\r\n") != asked and scheme not in ("models", "runs", "hf"):
-        raise InvalidConfigError(
-            f"'{asked}' is followed by a blank, and may mean another folder with it; remove the blank"
-        )
+        raise InvalidConfigError(f"'{asked}' ends with a space, which could mean a different folder; remove the space")
     if not found:
         return FolderUri(_SLASHES_AT_END.sub("", asked))
     rest = asked[found.end() :]
@@ -120,13 +118,13 @@ def _parse_models(uri: str, rest: str) -> RegisteredUri | LoggedModelUri:
         number, stage = version
         return RegisteredUri(first, number, stage=stage, folder=folder, workspace=workspace)
     if "@" in pointer:
-        _refuse("model", uri, "a version and an alias cannot both be named")
+        _refuse("model", uri, "a version and an alias cannot be combined")
     if not pointer.strip():
         _refuse("model", uri, "a part of it is empty")
     alias = pointer if re.fullmatch(r"[\w-]+", pointer) else "ALIAS"
     raise NoVersionError(
-        f"'{uri}' names no version: '{pointer}' is neither a number nor latest nor a stage; "
-        f"for an alias write {RegisteredUri(first, alias=alias, workspace=workspace)}",
+        f"'{uri}' names no version: '{pointer}' is not a number, latest or a stage; for an "
+        f"alias write {RegisteredUri(first, alias=alias, workspace=workspace)}",
         RegisteredUri(first, workspace=workspace),
     )
 
@@ -138,12 +136,12 @@ def _parse_alias(uri: str, first: str, parts: list[str], workspace: Workspace | 
     if not name.strip():
         _refuse("model", uri, "its name is empty")
     if not alias or re.search(r"\s", alias):
-        _refuse("model", uri, "its alias is empty or holds a blank")
+        _refuse("model", uri, "its alias is empty or contains a space")
     if parts and _read_version(parts[0]):
         _refuse(
             "model",
             uri,
-            f"an alias and a version cannot both be named (-C checkpoint_path= takes a folder called '{parts[0]}')",
+            f"an alias and a version cannot be combined (-C checkpoint_path= takes a folder called '{parts[0]}')",
         )
     return RegisteredUri(name, alias=alias, folder=_read_folder("model", uri, parts), workspace=workspace)
 
@@ -159,7 +157,7 @@ def _read_version(part: str) -> tuple[str, None] | tuple[None, str] | None:
 def _parse_run(uri: str, rest: str) -> RunUri:
     run_id, parts, workspace = _split("run", uri, rest)
     if "#" in rest:
-        _refuse("run", uri, "MLflow drops all that follows a #")
+        _refuse("run", uri, "MLflow ignores everything after a #")
     if workspace and workspace.unity_catalog:
         _refuse("run", uri, "runs are kept by the workspace, so write @databricks")
     return RunUri(run_id, _read_folder("run", uri, parts), workspace)
@@ -169,7 +167,7 @@ def _split(kind: str, uri: str, rest: str) -> tuple[str, list[str], Workspace | 
     """The first part of a path, those after it, and the workspace before it."""
     scheme = uri.partition(":")[0].lower()
     if "?" in rest:
-        _refuse(kind, uri, "MLflow drops all that follows a ?")
+        _refuse(kind, uri, "MLflow ignores everything after a ?")
     workspace = None
     if rest.startswith("//"):
         authority, _, path = rest[2:].partition("/")
@@ -178,7 +176,7 @@ def _split(kind: str, uri: str, rest: str) -> tuple[str, list[str], Workspace | 
     elif rest.startswith("/"):
         path = rest[1:].rstrip("/")
     else:
-        _refuse(kind, uri, f"a / has to follow {scheme}:")
+        _refuse(kind, uri, f"{scheme}: must be followed by a /")
     first, *parts = path.split("/")
     if not first.strip():
         _refuse(kind, uri, "it names nothing")
@@ -193,7 +191,7 @@ def _read_workspace(kind: str, uri: str, authority: str, path: str) -> Workspace
         # What follows a : may be a password, and nobody knows where it ends.
         meant = "" if ":" in authority else "/".join(part for part in (authority, path) if part)
         form = begin(uri.partition(":")[0].lower(), None) + meant if meant else None
-        _refuse(kind, uri, "only a Databricks workspace may follow //", form)
+        _refuse(kind, uri, "only a Databricks workspace can follow //", form)
     workspace = Workspace(profile, host.lower() == "databricks-uc")
     scope, colon, prefix = profile.partition(":")
     if profile and (not scope or re.search(r"\s", profile) or (colon and (not prefix or ":" in prefix))):
@@ -210,7 +208,7 @@ def _read_folder(kind: str, uri: str, parts: list[str]) -> str:
         while (decoded := unquote(plain)) != plain:  # MLflow's server decodes as long as there is something to decode
             plain = decoded
         if ".." in re.split(r"[/\\]", plain):
-            _refuse(kind, uri, "a folder cannot hold ..")
+            _refuse(kind, uri, "a folder cannot contain ..")
     return "/".join(part for part in parts if part not in ("", "."))
 
 
@@ -218,7 +216,7 @@ def _parse_hub(uri: str, rest: str) -> HubUri:
     repo, at, revision = re.sub(r"^/{1,2}", "", rest).rstrip("/").partition("@")
     parts = repo.split("/")
     if parts[0] in _OTHERS_ON_HUB and len(parts) > 1:
-        _refuse("Hub", uri, f"it is about one of the Hub's {parts[0]}, not a model")
+        _refuse("Hub", uri, f"it names one of the Hub's {parts[0]}, not a model")
     if parts[0] == "models":  # as huggingface_hub 2.4 writes the URIs of models itself
         parts = parts[1:]
     if len(parts) not in (1, 2):
@@ -226,7 +224,7 @@ def _parse_hub(uri: str, rest: str) -> HubUri:
     try:
         hub_utils.validate_repo_id("/".join(parts))  # type: ignore[attr-defined]  # documented, not listed in __all__
     except hub_errors.HFValidationError:
-        _refuse("Hub", uri, "its repo has a name that the Hub does not allow")
+        _refuse("Hub", uri, "its repo name is not allowed on the Hub")
     # huggingface_hub decodes revisions, so that one with slashes can be written `feature%2Fx` (2.4, `_hf_uris.py`).
     revision = unquote(revision)
     if at and (not revision or _NO_REVISION.search(revision) or revision.endswith(("/", "."))):
@@ -237,7 +235,7 @@ def _parse_hub(uri: str, rest: str) -> HubUri:
 def _parse_file(uri: str) -> FolderUri:
     parts = urlsplit(uri)
     if parts.query or parts.fragment or uri.endswith(("?", "#")):
-        _refuse("folder", uri, "a ? is written %3F, a # is written %23")
+        _refuse("folder", uri, "write ? as %3F and # as %23")
     if parts.netloc.lower() not in ("", "localhost"):
         _refuse("folder", uri, f"'{parts.hostname}' is another machine")
     path = url2pathname(parts.path)

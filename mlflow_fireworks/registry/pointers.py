@@ -98,7 +98,7 @@ def _find_logged_name(uri: LoggedModelUri) -> str:
 
 
 def _unanswered(who: str, uri: ModelUri, error: Exception) -> UnavailableError:
-    return UnavailableError(f"{who} cannot be asked for {uri}: {brief(error)}; {describe_remedy(error)}")
+    return UnavailableError(f"{who} could not look up {uri}: {brief(error)}; {describe_remedy(error)}")
 
 
 def _pin_on_hub(uri: HubUri) -> Pinned:
@@ -111,10 +111,10 @@ def _pin_on_hub(uri: HubUri) -> Pinned:
     except (hub_errors.RepositoryNotFoundError, hub_errors.HFValidationError):
         # The Hub answers the same for a repo that is gone and for one that the token may not see.
         raise CredentialsError(
-            f"{uri} is not on the Hugging Face Hub, or may not be read; check its name and HF_TOKEN"
+            f"{uri} is not on the Hugging Face Hub, or cannot be read with this token; check its name and HF_TOKEN"
         ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
-        raise UnavailableError(f"the Hugging Face Hub does not answer for {uri}: {brief(error)}") from None
+        raise UnavailableError(f"the Hugging Face Hub did not answer for {uri}: {brief(error)}") from None
     if commit is None:
-        raise UnavailableError(f"the Hugging Face Hub gives no commit for {uri}; run the same command again")
+        raise UnavailableError(f"the Hugging Face Hub returned no commit for {uri}; run the same command again")
     return Pinned(str(uri.at(commit)), uri.title, commit)

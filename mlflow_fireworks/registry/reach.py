@@ -124,7 +124,7 @@ class Reach:
             if patience.is_over(tries, self._clock() - began + pause):
                 return reason
             if tries == 1:
-                logger.warning("%s does not answer (%s); trying again, %s", where, reason, patience)
+                logger.warning("%s does not answer (%s); retrying %s", where, reason, patience)
             self._sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             tries += 1
@@ -184,8 +184,9 @@ def require_host(url: str, sleep: Callable[[float], None] = time.sleep) -> None:
         sleep(pause)
     if reason := _look_up(host):
         raise UnavailableError(
-            f"the server signs URLs for {host}, which this machine does not find ({reason}); that host must be known "
-            "here too, or have the server send the files itself: set MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false",
+            f"the server signs URLs for {host}, which this machine cannot find ({reason}); make that host "
+            "resolvable here, or let the server send the files itself: set "
+            "MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=false",
             where=host,
         )
 

@@ -78,7 +78,7 @@ def is_registered(name: str) -> bool:
         raise
     except MlflowException as error:
         raise UnavailableError(
-            f"the registry cannot be asked for '{name}': {brief(error)}; {describe_remedy(error)}"
+            f"the registry could not look up '{name}': {brief(error)}; {describe_remedy(error)}"
         ) from None
 
 
@@ -115,7 +115,7 @@ def search_versions(wanted: str, workspace: Workspace | None = None) -> list[Mod
             if not token:
                 return sorted(found, key=lambda version: int(version.version), reverse=True)
     except MlflowException as error:
-        raise UnavailableError(f"the registry does not list the versions with {wanted}: {brief(error)}") from None
+        raise UnavailableError(f"the registry did not list the versions with {wanted}: {brief(error)}") from None
 
 
 def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Iterator[ModelVersion]:
@@ -134,7 +134,7 @@ def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Itera
                 raise
             if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
                 uri = RegisteredUri(name, str(version.version), workspace=workspace)
-                raise UnavailableError(f"the registry does not show the tags of {uri}: {brief(error)}") from None
+                raise UnavailableError(f"the registry did not return the tags of {uri}: {brief(error)}") from None
 
 
 def find_version(source: str) -> ModelVersion | None:
@@ -157,7 +157,7 @@ def find_version(source: str) -> ModelVersion | None:
     except MlflowException as error:
         if error.error_code == "RESOURCE_DOES_NOT_EXIST":
             return None
-        raise UnavailableError(f"the registry does not show {uri}: {brief(error)}") from None
+        raise UnavailableError(f"the registry did not return {uri}: {brief(error)}") from None
 
 
 def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
@@ -177,7 +177,7 @@ def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | Non
         client = open_client(registered.workspace, patient=True)
         _tag(client, client.get_model_version(registered.name, registered.version), tags)
     except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
-        return f"the registry did not take the tags for {registered.uri}: {brief(error)}"
+        return f"the registry did not accept the tags for {registered.uri}: {brief(error)}"
     return None
 
 
@@ -202,7 +202,7 @@ def retag_versions(
             if str(version.version) != but and marks.items() <= version.tags.items():
                 _tag(client, version, tags)
     except Exception as error:  # noqa: BLE001 - as above
-        return f"the registry did not take the tags for the versions of '{name}': {brief(error)}"
+        return f"the registry did not accept the tags for the versions of '{name}': {brief(error)}"
     return None
 
 

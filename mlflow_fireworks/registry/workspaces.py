@@ -22,7 +22,7 @@ _QUESTION = "/api/3.0/mlflow/workspaces"
 _ANSWER_SECONDS = 5.0
 _OK = 200
 _REFUSED = (401, 403)
-_NO_LIST = "the MLflow server does not list its workspaces"
+_NO_LIST = "the MLflow server did not list its workspaces"
 
 
 @contextmanager
@@ -45,8 +45,8 @@ def in_workspace(name: str) -> Iterator[None]:
         from mlflow.utils.workspace_context import ServerWorkspaceContext  # noqa: PLC0415 - older releases have none
     except ImportError:
         raise InvalidConfigError(
-            f"workspace '{name}': MLflow {mlflow.__version__} has no workspaces; take it out of the rule, or upgrade "
-            "mlflow"
+            f"workspace '{name}': MLflow {mlflow.__version__} has no workspaces; remove it from the rule, or "
+            "upgrade mlflow"
         ) from None
     context = ServerWorkspaceContext(name)
     try:
@@ -109,4 +109,4 @@ def list_workspaces() -> list[str]:
     try:
         return sorted(str(workspace["name"]) for workspace in answer.json()["workspaces"])
     except (ValueError, KeyError, TypeError):
-        raise UnavailableError(f"{_NO_LIST}: it answered something else") from None
+        raise UnavailableError(f"{_NO_LIST}: unexpected reply") from None

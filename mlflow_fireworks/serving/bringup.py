@@ -54,7 +54,7 @@ def start(run: Run, name: EndpointName, model: Model, previous: OnDemandDeployme
     except InvalidRequestError as error:
         raise _with_shapes(run, model, error) from None
     made = _check_shape(run, name, model, fields, made)
-    verb = "DRY RUN  it would be" if run.endpoint_config.dry_run else "started"
+    verb = "DRY RUN  would be" if run.endpoint_config.dry_run else "started"
     run.reporter.note(f"{verb} {made.name} for {model.name}")
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(made)}")
@@ -88,14 +88,14 @@ def set_aside(run: Run, name: EndpointName, deployment: OnDemandDeployment) -> s
     try:
         router = run.gateway.routers.find(name)
         if router and deployment.name in router.deployments:
-            return f"{deployment.name} is up and billed: router '{name}' leads to it; run the same command again"
+            return f"{deployment.name} is up and billed: router '{name}' points to it; run the same command again"
         # It may have answered our own question a moment ago; that is no reason to keep it.
         run.gateway.deployments.delete(deployment.name, ignore_checks=True)
     except FireworksError as error:
         reason = error.message.partition(";")[0]
-        return f"{deployment.name} could not be taken down ({reason}) and is billed while it is up; delete it by hand"
+        return f"{deployment.name} could not be taken down ({reason}) and is billed while it is up; delete it manually"
     return (
-        f"{deployment.name} was taken down again; within seven days it can be brought back (and is billed again) with: "
+        f"{deployment.name} was taken down again; it can be restored within seven days (billed again) with: "
         + run.commands.undelete_endpoint(name)
     )
 
@@ -141,9 +141,7 @@ def _create_as(
         stamp = EndpointStamp.read(found.description)
         if stamp and stamp.endpoint == name and not stamp.since and found.base_model == fields["baseModel"]:
             return found
-        raise ConflictError(
-            f"{deployment_id} was taken by somebody else at the same moment; run the same command again"
-        ) from error
+        raise ConflictError(f"{deployment_id} was just taken by someone else; run the same command again") from error
 
 
 def _check_shape(
@@ -164,8 +162,8 @@ def _check_shape(
         run.reporter.warn(f"{problem}{f'; {harm}' if harm else ''}")
         return made
     raise UnexpectedAnswerError(
-        f"{problem}, and {harm}; name another shape with -C deployment_shape=, or take it all the same with "
-        f"-C force=true; {set_aside(run, name, made)}"
+        f"{problem}, and {harm}; name another shape with -C deployment_shape=, or use it anyway with -C "
+        f"force=true; {set_aside(run, name, made)}"
     )
 
 

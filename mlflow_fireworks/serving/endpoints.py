@@ -112,8 +112,8 @@ def _refuse_led_to(run: Run, endpoint: Endpoint, going: Collection[OnDemandDeplo
     led = [router.name for router in others if not router.auto_generated and names & {*router.deployments}]
     if led and not run.endpoint_config.force:
         raise ConflictError(
-            f"{enumerate_names(led)} leads requests to endpoint '{endpoint.name}', and would fail; to delete it all "
-            f"the same: {run.commands.delete_endpoint(endpoint.name, force='true')}"
+            f"{enumerate_names(led)} routes requests to endpoint '{endpoint.name}', and would fail; to delete it "
+            f"anyway: {run.commands.delete_endpoint(endpoint.name, force='true')}"
         )
 
 
@@ -140,11 +140,11 @@ def undelete_endpoint(run: Run, name: EndpointName) -> dict[str, Any]:
     gone = [item for item in run.gateway.deployments.list(deleted=True) if item.is_gone and endpoint_of(item) == name]
     if not gone:
         raise NotFoundError(
-            f"nothing of endpoint '{name}' can be brought back: nothing was deleted within seven days, or with "
-            f"-C hard=true; see what there is with: {run.commands.list_endpoints()}"
+            f"endpoint '{name}' cannot be restored: it was not deleted in the last seven days, or was deleted "
+            f"with -C hard=true; list the endpoints with: {run.commands.list_endpoints()}"
         )
     brought = run.gateway.deployments.undelete(max(gone, key=lambda item: item.delete_time or item.update_time))
-    run.reporter.note(f"brought back {brought.name} with {brought.base_model}")
+    run.reporter.note(f"restored {brought.name} with {brought.base_model}")
     if run.is_billed:
         run.reporter.warn(f"endpoint {name}: billing begins when it is up; {describe_cost(brought)}")
     endpoint = find_endpoint(run, name)
@@ -223,7 +223,7 @@ def refuse_unmanaged(run: Run, endpoint: Endpoint, verb: str) -> None:
     if not (endpoint.is_managed or run.endpoint_config.force):
         change = run.commands.delete_endpoint if verb == "delete" else run.commands.update_endpoint
         raise ConflictError(
-            f"endpoint '{endpoint.name}' was not made by this plugin; to {verb} it all the same: "
+            f"endpoint '{endpoint.name}' was not created by this plugin; to {verb} it anyway: "
             + change(endpoint.name, force="true")
         )
 

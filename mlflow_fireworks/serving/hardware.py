@@ -13,7 +13,7 @@ from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.embedding_shapes import find_embedding_shapes, says_embedding
 
 DEFAULT_SHAPE = "default"
-_WRONG = "Fireworks may answer wrong vectors there, without an error"
+_WRONG = "Fireworks may return wrong vectors there, without an error"
 
 
 def choose_hardware(run: Run, model: Model, previous: OnDemandDeployment | None = None) -> dict[str, Any]:
@@ -34,7 +34,7 @@ def choose_hardware(run: Run, model: Model, previous: OnDemandDeployment | None 
     if config.accelerator_type:
         if _embeds(model):
             run.reporter.warn(
-                f"{model.name} is an embedding model, and {config.accelerator_type} is no shape: {_WRONG}"
+                f"{model.name} is an embedding model, and {config.accelerator_type} is not an embedding shape: {_WRONG}"
             )
         return {"acceleratorCount": model.base_model_details.world_size or 1, **config.hardware, **placed}
     return {**config.hardware, **placed, **_choose_shape(run, model)}
@@ -67,7 +67,7 @@ def _keep_for_embeddings(
     if names:
         named = ("acceleratorType", "acceleratorCount", "precision")
         return {**{key: value for key, value in fields.items() if key not in named}, "deploymentShape": names[0]}
-    run.reporter.warn(f"no embedding shape is known for {model.name}, so the hardware is that of before: {_WRONG}")
+    run.reporter.warn(f"no embedding shape is known for {model.name}, so it keeps the hardware it had: {_WRONG}")
     return fields
 
 
@@ -87,7 +87,7 @@ def compare_shape(fields: Mapping[str, Any], made: OnDemandDeployment) -> str:
     if not asked or got == asked or (got and asked == DEFAULT_SHAPE):
         return ""
     hardware = f"{made.accelerator_count} x {made.accelerator_type}" if made.accelerator_type else "GPUs of its choice"
-    return f"{made.name} was asked to have the shape {asked}, and Fireworks gave it {got or 'none'} ({hardware})"
+    return f"{made.name} requested the shape {asked}, but Fireworks gave it {got or 'none'} ({hardware})"
 
 
 def hardware_of(deployment: OnDemandDeployment) -> dict[str, Any]:
@@ -126,7 +126,7 @@ def describe_shapes(versions: Sequence[ShapeVersion]) -> str:
     """Shapes in words, with what to write to get each."""
     return ", ".join(
         f"{version.snapshot.preset_type} ({version.snapshot.accelerator_count} x {version.snapshot.accelerator_type}, "
-        f"{version.snapshot.precision}{', takes adapters' if version.snapshot.enable_addons else ''}: "
+        f"{version.snapshot.precision}{', accepts adapters' if version.snapshot.enable_addons else ''}: "
         f"{version.snapshot.name})"
         for version in versions
     )
@@ -136,7 +136,7 @@ def _choose_shape(run: Run, model: Model) -> dict[str, Any]:
     wanted = run.endpoint_config.deployment_shape or DEFAULT_SHAPE
     if wanted.startswith("accounts/"):
         if _embeds(model) and not says_embedding(wanted) and not _is_among(run, model, wanted):
-            run.reporter.warn(f"{wanted} does not seem to be meant for embedding models such as {model.name}: {_WRONG}")
+            run.reporter.warn(f"{wanted} does not seem to be for embedding models such as {model.name}: {_WRONG}")
         return {"deploymentShape": wanted}
     preset = wanted.upper()
     if preset != DEFAULT_SHAPE.upper() and preset not in PRESETS:
@@ -155,10 +155,10 @@ def _choose_shape(run: Run, model: Model) -> dict[str, Any]:
     if fitting:
         # `default` is chosen by Fireworks; whether it minds that adapters are wanted is not documented.
         return {"deploymentShape": fitting[0].name if run.endpoint_config.enable_addons else DEFAULT_SHAPE}
-    takes = " that takes adapters" if run.endpoint_config.enable_addons else ""
+    takes = " that accepts adapters" if run.endpoint_config.enable_addons else ""
     raise InvalidConfigError(
-        f"Fireworks has no tried shape for {model.name}{takes}; name the GPUs: "
-        "-C accelerator_type=H100 -C accelerator_count=1"
+        f"Fireworks has no validated shape for {model.name}{takes}; choose the "
+        "GPUs: -C accelerator_type=H100 -C accelerator_count=1"
     )
 
 
@@ -174,8 +174,8 @@ def _choose_embedding_shape(run: Run, model: Model, preset: str) -> dict[str, An
     known = f" (there are {enumerate_names(shape.name for shape in shapes)})" if shapes else ""
     raise InvalidConfigError(
         f"no {'' if preset == DEFAULT_SHAPE.upper() else preset + ' '}embedding shape fits {model.name}{known}, and "
-        "elsewhere its vectors would be wrong without an error; name one with "
-        "-C deployment_shape=accounts/fireworks/deploymentShapes/NAME, or start it all the same with -C force=true"
+        "on other hardware its vectors would be wrong without an error; choose one with "
+        "-C deployment_shape=accounts/fireworks/deploymentShapes/NAME, or start it anyway with -C force=true"
     )
 
 

@@ -91,15 +91,15 @@ class _Early:
     def excuse(self, response: httpx.Response) -> str:
         """Why another answer may come later; empty when this one is final."""
         if self.starting and (told := self.starting()):
-            return f"is READY, its replicas are not: {told}"
+            return f"is READY, but its replicas are not: {told}"
         passes = {httpx.codes.NOT_FOUND, *TRANSIENT_STATUSES}
         if response.status_code not in passes or is_about_quota(response):
             return ""
         if response.status_code == httpx.codes.INTERNAL_SERVER_ERROR:
             now = self.run.waiter.clock()
             self.broken_since = now if self.broken_since is None else self.broken_since
-            return "is READY and answers errors" if now - self.broken_since < _LONGEST_500_SECONDS else ""
-        return "is READY and not routed yet"
+            return "is READY but returns errors" if now - self.broken_since < _LONGEST_500_SECONDS else ""
+        return "is READY but not reachable yet"
 
 
 def ask(
@@ -153,7 +153,7 @@ def stream(run: Run, address: str, question: Question, *, fresh: bool) -> Iterat
         except EndlessAnswerError as error:
             raise _endless(address, error) from None
         except httpx.RequestError as error:
-            raise UnavailableError(f"the answer of {address} broke off: {describe_failure(error)}") from None
+            raise UnavailableError(f"the answer from {address} was cut off: {describe_failure(error)}") from None
 
 
 def _open(
@@ -170,7 +170,7 @@ def _open(
         try:
             return look()
         except TransientError as error:  # one loop waits for all of it
-            return Pending(f"{_short(address)} is READY and not reached yet ({error})")
+            return Pending(f"{_short(address)} is READY but not reachable yet ({error})")
 
     def look_often() -> httpx.Response | Pending:
         return run.retry.call(look, run.reporter.note)
@@ -188,7 +188,7 @@ def _open(
 def _judge(run: Run, address: str, response: httpx.Response, early: _Early | None) -> Pending:
     """What an answer outside 2xx means: "not yet", or an error."""
     if _is_scaling_up(response):
-        return Pending(f"{_short(address)} is scaled to zero and starts up (503)")
+        return Pending(f"{_short(address)} is scaled to zero and starting up (503)")
     if early and (excuse := early.excuse(response)):
         return Pending(f"{_short(address)} {excuse} ({response.status_code})")
     failure = None if early or is_about_quota(response) else transient_status(response)
@@ -216,7 +216,7 @@ def _send(run: Run, address: str, question: Question, *, in_pieces: bool, silenc
     except httpx.RequestError as error:
         if isinstance(error, httpx.ReadTimeout) and not silence_passes:
             raise UnavailableError(
-                f"{address} was silent for {format_seconds(quiet)}; "
+                f"{address} sent nothing for {format_seconds(quiet)}; "
                 "allow more with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), or ask for fewer tokens"
             ) from None
         if is_transient(error):
@@ -244,7 +244,7 @@ def _read_chunks(run: Run, response: httpx.Response, address: str) -> Iterator[d
         chunk = _read_object(data)
         if chunk is None:
             raise UnexpectedAnswerError(
-                f"{address} sent a part of its answer that is no JSON object; ask again, without a stream",
+                f"{address} sent a chunk that is not a JSON object; ask again, without streaming",
                 server_message=data[:_SHOWN].decode(errors="replace"),
             )
         if chunk.get("error"):
@@ -256,7 +256,7 @@ def _read_chunks(run: Run, response: httpx.Response, address: str) -> Iterator[d
     if chunk is None and not has_ended:
         raise _unexpected(response, address, "server-sent events", is_whole=is_whole)
     if not has_ended:
-        raise UnavailableError(f"the answer of {address} broke off: it ended without a finish_reason; ask again")
+        raise UnavailableError(f"the answer from {address} was cut off: it ended without a finish_reason; ask again")
 
 
 def _has_finished(chunk: Mapping[str, Any]) -> bool:
@@ -288,6 +288,6 @@ def _unexpected(response: httpx.Response, address: str, wanted: str, *, is_whole
 
 def _endless(address: str, error: EndlessAnswerError) -> UnavailableError:
     return UnavailableError(
-        f"cannot read what {address} says: {error}; allow more time with MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), "
-        "ask for less at once, or check what is between here and there"
+        f"cannot read the answer from {address}: {error}; allow more time with "
+        "MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT (seconds), ask for less at once, or check the network in between"
     )

@@ -47,7 +47,9 @@ def load_adapter(run: Run, endpoint: Endpoint, adapter: Model, siblings: Collect
     except FireworksError:
         if place is None:
             run.gateway.adapters.unload(loaded)
-            run.reporter.warn(f"{adapter.name} was unloaded again; what {endpoint.name} served before still answers")
+            run.reporter.warn(
+                f"{adapter.name} was unloaded again; endpoint {endpoint.name} still serves what it served before"
+            )
         raise
     loaded = run.gateway.adapters.describe(loaded, EndpointStamp(endpoint.name, timestamp(run)).describe())
     new = Place(adapter.name, deployment, loaded)
@@ -73,13 +75,13 @@ def check_fit(adapter: Model, deployment: OnDemandDeployment, endpoint: Endpoint
     if base != deployment.base_model:
         problem = f"it serves {deployment.base_model}, and the adapter belongs to {base}"
     elif not (deployment.enable_addons or deployment.enable_hot_reload_latest_addon):
-        problem = "it was made without -C enable_addons=true"
+        problem = "it was created without -C enable_addons=true"
     elif deployment.precision.startswith(_QUANTIZED):
-        problem = f"it runs in {deployment.precision}, and adapters need BF16 or FP16"
+        problem = f"it runs in {deployment.precision}, but adapters need BF16 or FP16"
     if problem:
         raise InvalidConfigError(
-            f"{adapter.name} cannot be loaded on endpoint '{endpoint}': {problem}; make one for it with "
-            f"-C model={base} -C enable_addons=true -C precision=BF16, or give the adapter GPUs of its own with "
+            f"{adapter.name} cannot be loaded on endpoint '{endpoint}': {problem}; create one for it "
+            f"with -C model={base} -C enable_addons=true -C precision=BF16, or give the adapter its own GPUs with "
             "-C live_merge=true and another endpoint name"
         )
 

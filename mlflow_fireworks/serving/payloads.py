@@ -123,7 +123,7 @@ def _rows_of(table: Any) -> list[dict[str, Any]]:
 def _read_payload(payload: Mapping[str, Any], row: int) -> Question:
     field = next((name for name in _OPERATIONS if payload.get(name) is not None), None)
     if field is None:
-        raise _unreadable(f"row {row} without messages, prompt and input")
+        raise _unreadable(f"row {row} has none of messages, prompt and input")
     body = {name: value for name, value in payload.items() if name not in ("model", "stream")}
     return Question(_OPERATIONS[field], body, (row,))
 
@@ -153,4 +153,4 @@ def _without_gaps(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _unreadable(what: str) -> InvalidConfigError:
-    return InvalidConfigError(f"predict cannot read {what}; it takes {_SHAPES}")
+    return InvalidConfigError(f"predict cannot read {what}; it accepts {_SHAPES}")

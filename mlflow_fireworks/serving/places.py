@@ -154,7 +154,7 @@ def pick_endpoint(run: Run, name: EndpointName, endpoints: Mapping[EndpointName,
     if name not in endpoints:
         known = f"there are {enumerate_names(endpoints)}" if endpoints else "there are none"
         next_step = did_you_mean(name, endpoints) or (
-            f"make it with: {run.commands.create_endpoint(name, model='DEPLOYMENT')}"
+            f"create it with: {run.commands.create_endpoint(name, model='DEPLOYMENT')}"
         )
         raise NotFoundError(f"there is no endpoint '{name}' on account {run.gateway.account} ({known}); {next_step}")
     return endpoints[name]
@@ -223,7 +223,7 @@ def describe_split(endpoint: Endpoint) -> str:
         + (f"{share.part:.0%})" if share.part is not None else "by load)")
         for share in endpoint.shares
     )
-    return f"router '{endpoint.name}' divides requests among {parts}"
+    return f"router '{endpoint.name}' splits requests between {parts}"
 
 
 def find_places(endpoints: Iterable[Endpoint], models: Iterable[str]) -> list[Place]:

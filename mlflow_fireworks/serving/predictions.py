@@ -93,7 +93,9 @@ def predict_stream(run: Run, place: Place, inputs: Any) -> Iterator[dict[str, An
     questions = read_inputs(inputs, embeds=_embeds(run, place))
     question = questions.questions[0]
     if len(questions.questions) > 1 or question.operation == EMBEDDINGS:
-        raise InvalidConfigError("predict_stream answers one chat or one prompt; use predict for more, or embeddings")
+        raise InvalidConfigError(
+            "predict_stream takes a single chat or prompt; use predict for several, or for embeddings"
+        )
     yield from stream(run, place.address, question, fresh=is_fresh(place, run.now()))
 
 
@@ -120,8 +122,8 @@ def choose_place(run: Run, deployment: Deployment | None, endpoint: EndpointName
         found = find_places([named] if named else endpoints.values(), deployment.models)
         if not found:
             raise NotFoundError(
-                f"{deployment.current.model.name} is {deployment.current.model.state}, and no endpoint serves it; "
-                f"put it on GPUs (billed while they are up) with: {_serve_command(run, deployment, endpoints)}"
+                f"{deployment.current.model.name} is {deployment.current.model.state}, but no endpoint serves "
+                f"it; put it on GPUs (billed while they are up) with: {_serve_command(run, deployment, endpoints)}"
             )
     place = found[0]
     if place.deployment.state == READY and not place.deployment.max_replica_count:
@@ -133,7 +135,7 @@ def choose_place(run: Run, deployment: Deployment | None, endpoint: EndpointName
     if not place.can_answer or not (place.since or place.router):
         state = place.loaded.state if place.loaded else place.deployment.state
         raise UnavailableError(
-            f"{place.address} is {state} and has not answered yet; see: "
+            f"{place.address} is {state} and has not answered yet; check with: "
             + run.commands.get_endpoint(endpoint_of(place.deployment))
         )
     # Nothing says that a request to a router wakes what sleeps behind it; one to its own address does.

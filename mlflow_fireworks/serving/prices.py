@@ -90,10 +90,10 @@ def format_dollars(dollars: float) -> str:
 
 def describe_cost(deployment: OnDemandDeployment) -> str:
     """One sentence about what an endpoint costs while it is up, and when that ends by itself."""
-    gpus = f"{deployment.accelerator_count or '?'} x {deployment.accelerator_type or 'GPUs of Fireworks choice'}"
+    gpus = f"{deployment.accelerator_count or '?'} x {deployment.accelerator_type or 'GPUs'}"
     price = dollars_per_hour(deployment)
     if price is None:
-        cost = f"each replica ({gpus}) is billed by the second while it is up; for the price see {_PRICE_PAGE}"
+        cost = f"each replica ({gpus}) is billed by the second while it is up; for prices see {_PRICE_PAGE}"
     else:
         cost = (
             f"each replica ({gpus}) costs about ${price:,.2f} an hour, ${price * _HOURS_PER_DAY:,.0f} a day, while it "

@@ -85,7 +85,7 @@ def wait_until_loaded(run: Run, loaded: DeployedModel) -> DeployedModel:
 
     limit = format_seconds(run.endpoint_config.ready_timeout)
     return run.waiter.wait(
-        look, run.endpoint_config.ready_timeout, lambda reason: f"{reason} after {limit}; run it again"
+        look, run.endpoint_config.ready_timeout, lambda reason: f"{reason} after {limit}; run the same command again"
     )
 
 
@@ -133,7 +133,7 @@ def prove(run: Run, place: Place, limit: float | None = None) -> str:
     # By way of a router the answer may still be that of the model before; each is asked at its own address first.
     if model and embeds and not fault and not place.router and (doubt := _doubt_length(answer.body, model)):
         if not run.endpoint_config.force:
-            fault = f"{doubt}; if it is to answer all the same: -C force=true"
+            fault = f"{doubt}; to let it answer anyway: -C force=true"
         else:
             run.reporter.warn(f"{place.address}: {doubt}")
     if fault:
@@ -163,7 +163,7 @@ def describe_replicas(deployment: OnDemandDeployment) -> str:
 
 def _unseen(what: str, error: FireworksError) -> Pending:
     """What cannot be seen may well be coming up; an outage of Fireworks' API is no reason to give it up."""
-    return Pending(f"{what} cannot be seen: {error.message.partition(';')[0]}")
+    return Pending(f"{what} cannot be checked: {error.message.partition(';')[0]}")
 
 
 def _look_at(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
@@ -198,7 +198,7 @@ def _fault_of_vectors(answer: Mapping[str, Any]) -> str:
     if len({len(vector) for vector in vectors}) > 1:
         return f"its vectors differ in length ({' and '.join(str(len(vector)) for vector in vectors)}){hint}"
     if not all(isinstance(number, int | float) and math.isfinite(number) for vector in vectors for number in vector):
-        return f"its vectors hold something that is no finite number{hint}"
+        return f"its vectors contain values that are not finite numbers{hint}"
     if all(math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-9) for one, other in zip(*vectors, strict=True)):
         return f"two different texts get the same vector{hint}"
     return ""
@@ -221,9 +221,9 @@ def _give_up(run: Run, place: Place, reason: str) -> str:
         return f"{waited}; run the same command again, or allow more time with -C ready_timeout="
     name = endpoint_of(place.deployment)
     return (
-        f"{waited}; it may still come up and be billed: look "
-        f"with: {run.commands.get_endpoint(name)}; go on waiting with the same command, or take it down with: "
-        + run.commands.delete_endpoint(name)
+        f"{waited}; it may still start, and is billed from "
+        f"then on; check with: {run.commands.get_endpoint(name)}; keep waiting with the same command, or take "
+        "it down with: " + run.commands.delete_endpoint(name)
     )
 
 

@@ -64,11 +64,11 @@ def take_adapter_off(run: Run, name: DeploymentName, models: Collection[str], en
     places = find_places([endpoint], models)
     if any(place.loaded is None for place in places):
         raise InvalidConfigError(
-            f"endpoint '{endpoint.name}' is there for '{name}' alone; take it down with: "
+            f"endpoint '{endpoint.name}' only serves '{name}'; take it down with: "
             + run.commands.delete_endpoint(endpoint.name)
         )
     if not places:
-        run.reporter.note(f"'{name}' is not on endpoint '{endpoint.name}'; nothing to take off")
+        run.reporter.note(f"'{name}' is not on endpoint '{endpoint.name}'; nothing to remove")
     for place in places:
         take_off(run, place)
     _wait_until_gone(run, places)
@@ -108,8 +108,8 @@ def _refuse_shared(run: Run, owner: Endpoint, place: Place, models: Collection[s
     others = [other.model for other in owner.places if other.loaded and other.model not in models]
     if others:
         raise ConflictError(
-            f"endpoint '{owner.name}' also serves {enumerate_names(others)}; unload them first, or take all of it down "
-            "with -C force=true"
+            f"endpoint '{owner.name}' also serves {enumerate_names(others)}; unload them first, or take everything "
+            "down with -C force=true"
         )
 
 

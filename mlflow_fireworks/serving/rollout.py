@@ -35,7 +35,7 @@ def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
     existing = list_endpoints(run.gateway).get(name)
     front = choose_front(run, name, existing)
     if existing and existing.current.state == FAILED and existing.is_managed:
-        run.reporter.note(f"{existing.current.name} is FAILED from an earlier try; it is taken down and made again")
+        run.reporter.note(f"{existing.current.name} FAILED in an earlier attempt; replacing it")
         if not run.endpoint_config.dry_run:
             run.gateway.deployments.delete(existing.current.name, ignore_checks=True)
         existing = None
@@ -45,13 +45,13 @@ def bring_up(run: Run, name: EndpointName, model: Model) -> Endpoint:
         deployment = serving
     else:
         raise ConflictError(
-            f"endpoint '{name}' serves {existing.current.base_model}; to let it serve {model.name} with no gap: "
+            f"endpoint '{name}' serves {existing.current.base_model}; to move it to {model.name} without downtime: "
             + run.commands.update_endpoint(name, model=_short_name(run, model))
         )
     if run.endpoint_config.dry_run or not run.endpoint_config.wait:
         return existing or Endpoint(name, (deployment,), (Place(deployment.base_model, deployment),))
     if existing and len(existing.routed) > 1:
-        run.reporter.note(f"{describe_split(existing)}; that is left as it is")
+        run.reporter.note(f"{describe_split(existing)}; leaving it unchanged")
         finish(run, deployment)
         return existing
     return _complete(run, front, deployment, find_left_over(run, existing) if existing else ())
@@ -66,8 +66,8 @@ def _complete(
         place = take_over(run, front, deployment, moving=False, beside=bool(left_over))
     except (KeyboardInterrupt, UnavailableError):
         run.reporter.warn(
-            f"{deployment.name} may come up all the same and is billed then; go on with the same command, or take "
-            f"it down with: {run.commands.delete_endpoint(name)}"
+            f"{deployment.name} may still start, and is billed from then on; continue with the same command, or "
+            f"take it down with: {run.commands.delete_endpoint(name)}"
         )
         raise
     except (DeadlineError, FailedStateError, NotFoundError):
@@ -116,12 +116,12 @@ def _refuse_to_lose(run: Run, endpoint: Endpoint) -> None:
     adapters = [place.model for place in endpoint.answering if place.loaded]
     if adapters and not run.endpoint_config.force:
         raise ConflictError(
-            f"{enumerate_names(adapters)} would be lost: loaded on endpoint '{endpoint.name}', which is about to move "
-            "to other GPUs; unload them first, or move all the same with -C force=true"
+            f"moving endpoint '{endpoint.name}' would drop its adapters ({enumerate_names(adapters)}); unload them "
+            "first, or move it anyway with -C force=true"
         )
     if len(endpoint.routed) > 1 and not run.endpoint_config.force:
         raise ConflictError(
-            f"{describe_split(endpoint)}; let it lead to one of them first, or end that and move with -C force=true"
+            f"{describe_split(endpoint)}; point it to one of them first, or override that with -C force=true"
         )
 
 
@@ -140,13 +140,15 @@ def _cleaned_up(run: Run, new: OnDemandDeployment, endpoint: Endpoint, *, is_our
         yield
     except KeyboardInterrupt:
         if is_ours:
-            run.reporter.warn(f"stopped; {new.name} may still come up and is billed then; the same command goes on")
+            run.reporter.warn(
+                f"interrupted; {new.name} may still start, and is billed from then on; resume with the same command"
+            )
         raise
     except FireworksError as error:
         _take_back(run, new)
         if not is_ours:
             raise error.reworded(f"{error.message}; {_still_answers(endpoint)}") from None
-        reason, advice = error.message, "run the same command again, or with other GPUs (-C deployment_shape=)"
+        reason, advice = error.message, "run the same command again, or choose other GPUs (-C deployment_shape=)"
         if isinstance(error, DeadlineError):  # its message says what to do about GPUs that are not there any more
             reason, advice = reason.partition(";")[0], "allow more time with -C ready_timeout="
         undone = set_aside(run, endpoint.name, new)
@@ -193,9 +195,9 @@ def serve_deployment(
     if model.peft_details.base_model and not merged:
         if endpoint is None:
             raise InvalidConfigError(
-                f"{model.name} is an adapter, and there is no endpoint '{name}' to load it on; make it with: "
+                f"{model.name} is an adapter, and there is no endpoint '{name}' to load it on; create one with: "
                 + run.commands.create_endpoint(name, model=model.peft_details.base_model, enable_addons="true")
-                + ", or give the adapter GPUs of its own with -C live_merge=true"
+                + ", or give the adapter its own GPUs with -C live_merge=true"
             )
         return load_adapter(run, endpoint, model, siblings)
     if endpoint is None or endpoint.current.state == FAILED or endpoint.find_serving(model.name):
@@ -227,7 +229,7 @@ def _refuse_to_move(run: Run, endpoint: Endpoint, siblings: Collection[str], *, 
         return
     if not endpoint.is_managed:
         raise ConflictError(
-            f"endpoint '{endpoint.name}' was not made by this plugin; move it all the same with -C force=true"
+            f"endpoint '{endpoint.name}' was not created by this plugin; move it anyway with -C force=true"
         )
     if not (moving and endpoint.current.base_model in siblings):
         raise ConflictError(

@@ -29,7 +29,7 @@ from mlflow_fireworks.waiting import Pending
 # Users saw up to four minutes between READY and the first routed request; of routers nothing is known.
 _LAG_SECONDS = 300.0
 _LONGEST_SILENCE_SECONDS = 900.0
-_MADE_BY_FIREWORKS = "Fireworks itself has made one of that name, which cannot be changed"
+_MADE_BY_FIREWORKS = "Fireworks itself has created one with that name, which cannot be changed"
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,14 @@ def choose_front(run: Run, name: EndpointName, endpoint: Endpoint | None) -> Fro
     is_own = router is not None and RouterStamp.read(router.display_name) is not None
     if router and not is_own and not router.auto_generated and not run.endpoint_config.force:
         raise ConflictError(
-            f"there is a router '{name}' that this plugin did not make; choose another name for the endpoint, or take "
+            f"there is a router '{name}' that this plugin did not create; choose another name for the endpoint, "
+            "or take "
             "the router over with -C force=true"
         )
     refused = f"endpoint '{name}' has the address {router.name}, which would be lost" if router and is_own else ""
     if is_direct(run, endpoint.current if endpoint else None):
         if refused:
-            raise InvalidConfigError(f"{refused}; leave out -C router=false, or choose another endpoint name")
+            raise InvalidConfigError(f"{refused}; omit -C router=false, or choose another endpoint name")
         return Front(name, wanted=False)
     why_none = ""
     if routers is None:
@@ -78,11 +79,11 @@ def choose_front(run: Run, name: EndpointName, endpoint: Endpoint | None) -> Fro
     elif router and router.auto_generated:
         why_none = _MADE_BY_FIREWORKS
     elif not _is_multi_region(run, endpoint):
-        why_none = "routers take multi-region placements only, such as -C placement=GLOBAL"
+        why_none = "routers only work with multi-region placements, such as -C placement=GLOBAL"
         if refused and endpoint and endpoint.routed:
             raise InvalidConfigError(f"{refused}: {why_none}; choose another endpoint name")
     if why_none and option == "true":
-        raise InvalidConfigError(f"endpoint '{name}' cannot have a router: {why_none}; leave out -C router=true")
+        raise InvalidConfigError(f"endpoint '{name}' cannot have a router: {why_none}; omit -C router=true")
     return Front(name, not why_none, why_none)
 
 
@@ -152,7 +153,7 @@ def _point(run: Run, name: EndpointName, before: Router | None, new: OnDemandDep
             found = run.gateway.routers.find(name)
             if found is None or found.deployments != (new.name,) or RouterStamp.read(found.display_name) is None:
                 raise ConflictError(
-                    f"router '{name}' was taken by somebody else at the same moment; run the same command again"
+                    f"router '{name}' was just taken by someone else; run the same command again"
                 ) from None
     else:
         run.gateway.routers.update(before, [new.name], display_name)
@@ -181,7 +182,7 @@ def _follow(run: Run, place: Place, lag: float, limit: float | None) -> None:
             return Pending(f"requests to {place.router} still reach {reached}")
         if run.waiter.clock() - quiet_since >= lag:
             return True
-        return Pending(f"requests to {place.router} are given {format_seconds(lag)} to follow")
+        return Pending(f"allowing {format_seconds(lag)} for requests to {place.router} to follow")
 
     longest = lag + run.endpoint_config.ready_timeout
     run.waiter.wait(look, longest, lambda reason: f"{reason} after {format_seconds(longest)}")
@@ -196,7 +197,7 @@ def _point_back(run: Run, name: EndpointName, before: Router | None) -> None:
                 routers.delete(made)
             return
         routers.update(before, before.deployments, before.display_name)
-        run.reporter.note(f"router {name} points to what it pointed to before again")
+        run.reporter.note(f"router {name} points to its previous target again")
     except FireworksError as error:
         run.reporter.warn(f"router {name} could not be changed back: {error.message}; run the same command again")
         return

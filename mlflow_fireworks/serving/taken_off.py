@@ -45,7 +45,8 @@ def find_taken_off(
 def _deleted(name: EndpointName, gone: Iterable[OnDemandDeployment]) -> TakenOff:
     times = [item.delete_time for item in gone if item.is_gone and endpoint_of(item) == name]
     reason = (
-        f"endpoint '{name}' was deleted, by a person or by Fireworks, which deletes what had no requests for seven days"
+        f"endpoint '{name}' was deleted, by a person or by Fireworks, which deletes deployments that had no "
+        "requests for seven days"
     )
     return TakenOff(Hand.REMOVAL, reason, max(times, default=""))
 
@@ -71,7 +72,7 @@ def switch_on(run: Run, name: EndpointName, model: str) -> Run:
         would_be = current.model_copy(update={"max_replica_count": most})
         with run.permit.hold(run, name, lambda: would_be):
             run.gateway.deployments.update(current, {"maxReplicaCount": most})
-        run.reporter.note(f"endpoint {name} was scaled to zero; it may have {most} replicas again")
+        run.reporter.note(f"endpoint {name} was scaled to zero; it may scale up to {most} replicas again")
     return replace(run, endpoint_config=options.model_copy(update={"max_replicas": most}))
 
 

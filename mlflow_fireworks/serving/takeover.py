@@ -66,7 +66,7 @@ def retire(run: Run, name: EndpointName, old: Iterable[OnDemandDeployment]) -> t
     }
     for deployment in old:
         if run.endpoint_config.keep_previous or deployment.name in led:
-            why = f": router '{led[deployment.name]}' leads to it" if deployment.name in led else ""
+            why = f": router '{led[deployment.name]}' points to it" if deployment.name in led else ""
             run.reporter.warn(
                 f"{deployment.name} is kept running, and billed while it is up{why}; take it down with: "
                 + run.commands.delete_endpoint(name, unused="true")
@@ -75,7 +75,7 @@ def retire(run: Run, name: EndpointName, old: Iterable[OnDemandDeployment]) -> t
         else:
             # It has answered requests until a moment ago; that is no reason to keep it.
             run.gateway.deployments.delete(deployment.name, ignore_checks=True)
-            run.reporter.note(f"retired {deployment.name}")
+            run.reporter.note(f"took down {deployment.name}")
     return tuple(kept)
 
 

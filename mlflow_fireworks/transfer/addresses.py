@@ -46,9 +46,9 @@ class _Watch:
             if _is_private(address) and not any(map(_is_private, _find_addresses(self._giver))):
                 stream.close()
                 raise TransferError(
-                    f"the upload URLs lead to {self._host}, which is {address} here, in a private network, and "
-                    f"{self._giver} is not: nothing was sent; if your network means it so, let a proxy (HTTPS_PROXY) "
-                    "reach it"
+                    f"the upload URLs lead to {self._host}, which is {address} here, in a private network, while "
+                    f"{self._giver} is not: nothing was sent; if that is intended, reach it through a proxy "
+                    "(HTTPS_PROXY)"
                 )
 
 

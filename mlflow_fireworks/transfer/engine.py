@@ -108,13 +108,15 @@ def _wait_for(count: int, outcomes: SimpleQueue[BaseException | None], is_wanted
     done = 0
     while done < count:
         if not is_wanted():
-            raise NotWantedError(f"stopped with {done} of {count} files up: nobody wants this model any more")
+            raise NotWantedError(f"stopped after {done} of {count} files: this model is no longer wanted")
         try:
             error = outcomes.get(timeout=_SECONDS_BETWEEN_LOOKS)
         except Empty:
             continue
         if isinstance(error, TransferError):
-            raise TransferError(f"{error.message} ({done} of {count} files are up); run the same command again")
+            raise TransferError(
+                f"{error.message} ({done} of {count} files uploaded); run the same command again to resume"
+            )
         if error is not None:
             raise error
         done += 1

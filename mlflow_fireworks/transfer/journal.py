@@ -75,7 +75,8 @@ class Journal:
             self._database = self._open()
         except Timeout:
             raise ConflictError(
-                f"another run on this machine is uploading {self._model}; wait for it, or stop it and run this again"
+                f"another run on this machine is uploading {self._model}; wait for it, or stop it and run this "
+                "command again"
             ) from None
         except (OSError, sqlite3.Error) as error:
             self._database = self._read_into_memory()
@@ -201,8 +202,8 @@ class Journal:
     def _leave_disk(self, error: Exception) -> None:
         self._is_on_disk = False
         self._warn(
-            f"no journal can be kept in {self._path.parent} ({error}); the upload goes on, but a run that takes it up "
-            "later would send more than is missing; free some space, or set MLFLOW_FIREWORKS_HOME to another folder"
+            f"no journal can be kept in {self._path.parent} ({error}); the upload continues, but a later run that "
+            "resumes it may upload files again; free up some space, or set MLFLOW_FIREWORKS_HOME to another folder"
         )
 
     def _remove(self) -> None:

@@ -59,7 +59,7 @@ def raise_if_gone(response: httpx.Response, name: str) -> None:
     Google answers 404 for one it no longer knows, 410 for one that failed and must start again.
     """
     if response.status_code in {httpx.codes.NOT_FOUND, httpx.codes.GONE} or _is_expired(response):
-        raise SessionGoneError(f"{name}: its resumable session is gone: {_read_refusal(response)}")
+        raise SessionGoneError(f"{name}: its resumable session has expired: {_read_refusal(response)}")
 
 
 def _read_refusal(response: httpx.Response) -> str:
@@ -75,5 +75,5 @@ def _advise_smaller(name: str, size: int) -> str:
     advice = f"a proxy or gateway on the way limits the size of a request, and this one has {format_bytes(size)}"
     smaller = next((word for word, bytes_ in _SHARD_SIZES.items() if 2 * bytes_ <= size), None)
     if smaller and name.endswith(".safetensors") and not name.startswith("adapter_"):
-        return f"{advice}: send the weights in smaller files, -C shard_size={smaller} say, or have it allow more"
-    return f"{advice}: have it allow more, or let it leave out the address of storage (NO_PROXY)"
+        return f"{advice}: send the weights in smaller files, -C shard_size={smaller} for example, or raise its limit"
+    return f"{advice}: raise its limit, or bypass it for the storage host (NO_PROXY)"

@@ -125,7 +125,7 @@ class Sender:
         except FireworksError as error:
             if refused is None:
                 raise
-            raise TransferError(f"{reason}, and there is no new URL for it: {error.message}") from None
+            raise TransferError(f"{reason}, and no new URL could be signed: {error.message}") from None
 
     def _send_to(self, url: SecretStr, file: Upload, open_content: Callable[[], BinaryIO]) -> None:
         if not wants_session(url):
@@ -231,7 +231,7 @@ class _SessionPut:
 
     def _put_rest(self, session: SecretStr, body: Body) -> None:
         if not put_rest(self._http, session, body):
-            raise TransientError(f"{body.name}: storage took only a part")
+            raise TransientError(f"{body.name}: storage accepted only part of it")
 
     def _check_finished(self, body: Body, crc32c: str | None) -> None:
         """A session that was finished while its last answer was lost: nothing to send, but read for the checksum."""

@@ -150,7 +150,7 @@ class Body:
             # Noticed before the last piece leaves, so that storage never takes half of a changed file for the whole.
             if not piece or (start == self.size and self._stream.read(1)):
                 raise TransferError(
-                    f"{self.name} changed while it was uploaded: it is no longer {self.size} bytes long"
+                    f"{self.name} changed while it was being uploaded: it is no longer {self.size} bytes long"
                 )
             if self._checksum is not None:
                 self._checksum = google_crc32c.extend(self._checksum, piece)
@@ -210,7 +210,9 @@ def start_session(http: httpx.Client, url: SecretStr, name: str, size: int) -> S
     raise_unless_success(response, name, size)
     uri = response.headers.get("location", "")
     if not is_safe_url(uri, httpx.URL(url.get_secret_value()).host):
-        raise TransferError(f"storage opened no usable session for {name}; send it in one piece: -C resumable=false")
+        raise TransferError(
+            f"storage opened no usable session for {name}; upload it in a single request with -C resumable=false"
+        )
     return SecretStr(uri)
 
 
@@ -228,7 +230,7 @@ def ask_state(http: httpx.Client, session: SecretStr, name: str, size: int) -> S
         if offset > size:
             raise SessionGoneError(f"{name}: its resumable session has {offset} bytes of {size}")
         if offset == size > 0:
-            raise TransientError(f"{name}: storage has all of it and does not finish it")
+            raise TransientError(f"{name}: storage has all of it but does not finish it")
         return SessionState(offset)
     raise_if_gone(response, name)
     raise_unless_success(response, name, size)
@@ -266,7 +268,7 @@ def _send(
     try:
         return ask(http, method, url.get_secret_value(), most=_MOST_BYTES, content=body or b"", headers=headers)
     except EndlessAnswerError as error:
-        raise TransferError(f"cannot send {name} to storage: {error}; check what is between here and there") from None
+        raise TransferError(f"cannot send {name} to storage: {error}; check the network in between") from None
     except httpx.RequestError as error:
         if is_transient(error):
             raise TransientError(f"{name}: {describe_failure(error)}", is_busy=lacks_descriptors(error)) from None
@@ -304,7 +306,7 @@ def compare(body: Body, theirs: str | None) -> None:
         CorruptError: They differ.
     """
     if theirs is not None and body.crc32c not in (None, theirs):
-        raise CorruptError(f"{body.name}: storage received other bytes than were sent (crc32c differs)")
+        raise CorruptError(f"{body.name}: storage received different bytes from those that were sent (crc32c differs)")
 
 
 def _read_crc32c(response: httpx.Response) -> str | None:

@@ -62,7 +62,9 @@ class SignedUrls:
                 try:
                     self._renew()
                 except FireworksError as error:
-                    self._tell(f"no new upload URLs ({error.message}); using those at hand until storage refuses them")
+                    self._tell(
+                        f"no new upload URLs ({error.message}); using the current ones until storage refuses them"
+                    )
                     self._good_until = dict.fromkeys(self._urls, float("inf"))
             return self._urls[name]
 

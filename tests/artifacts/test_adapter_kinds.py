@@ -55,7 +55,7 @@ def test_converted_copy_beside_is_named_and_can_be_taken(tmp_path):
     make_adapter(folder / "a_pissa_init", init_lora_weights=True, r=8)
     make_adapter(folder / "pissa_converted", init_lora_weights=True, r=16)
     (found,) = problems(folder)
-    assert "take that one, with -C checkpoint_path=pissa_converted" in found
+    assert "use that one with -C checkpoint_path=pissa_converted" in found
     assert plan(folder, checkpoint_path="pissa_converted").adapter.r == 16
     shutil.rmtree(folder / "pissa_converted")
     assert "a_pissa_init" not in problems(folder)[0]

@@ -41,7 +41,7 @@ def rewrite(folder, change):
         (lambda name: None if "v_proj.lora_A" in name else name, "lora_B without lora_A"),
         (lambda name: name.replace("q_proj", "o_proj"), "does not name (target_modules=q_proj,v_proj)"),
         (lambda name: name.replace("layers.1.self_attn.q_proj", "layers.1.mlp.x_q_proj"), "1 of 4 layers"),
-        (lambda name: name.replace(".lora_A.", ".ia3_l.").replace(".lora_B.", ".ia3_m."), "no tensors of a LoRA"),
+        (lambda name: name.replace(".lora_A.", ".ia3_l.").replace(".lora_B.", ".ia3_m."), "no LoRA tensors"),
     ],
 )
 def test_tensors_under_other_names_are_refused(tmp_path, change, said):

@@ -57,7 +57,7 @@ def test_template_file_wins_over_another_template_as_in_transformers(tmp_path):
     (folder / "chat_template.jinja").write_text("newer")
     manifest = plan(folder)
     assert json.loads(read_file(manifest, "tokenizer_config.json"))["chat_template"] == "newer"
-    assert any("in place of" in note for note in manifest.notes)
+    assert any("replacing the different one" in note for note in manifest.notes)
 
 
 def test_template_of_an_older_processor_is_folded_in_too(tmp_path):
@@ -81,7 +81,7 @@ def test_tokenizer_component_wins_over_a_stale_one_beside_the_weights(tmp_path):
     manifest = plan(folder)
     assert json.loads(read_file(manifest, "tokenizer_config.json"))["chat_template"] == CHAT_TEMPLATE
     assert json.loads(read_file(manifest, "special_tokens_map.json"))["pad_token"] == "<s>"
-    conflicts = [note for note in manifest.notes if "differs and stays" in note]
+    conflicts = [note for note in manifest.notes if "differs and is not uploaded" in note]
     assert [note.partition(":")[0] for note in conflicts] == ["special_tokens_map.json", "tokenizer_config.json"]
 
 
@@ -115,7 +115,7 @@ def test_peft_goes_up_as_an_addon_and_says_so(tmp_path):
     manifest = plan(make_peft_model(tmp_path / "m"))
     assert (manifest.kind, manifest.location) == (Kind.ADDON, "peft")
     assert names(manifest) == ["adapter_config.json", "adapter_model.safetensors"]
-    assert any("goes up as an addon" in note and "kind=base" in note for note in manifest.notes)
+    assert any("is uploaded as an addon" in note and "kind=base" in note for note in manifest.notes)
 
 
 def test_base_beside_an_adapter_goes_up_when_asked_for(tmp_path):
@@ -152,7 +152,7 @@ def test_adapter_in_a_plain_folder_leaves_its_tokenizer_and_card_behind(tmp_path
     folder = make_adapter(make_tokenizer(tmp_path / "m"))
     manifest = plan(folder)
     assert names(manifest) == ["adapter_config.json", "adapter_model.safetensors"]
-    assert any("left out: README.md" in note for note in manifest.notes)
+    assert any("not uploaded: README.md" in note for note in manifest.notes)
 
 
 def test_adapter_in_the_old_format_goes_up(tmp_path):
@@ -212,7 +212,7 @@ def test_reference_that_cannot_be_fetched_says_why_and_what_to_do(tmp_path):
     ("repo", "revision", "said"),
     [
         ("acme/chat", None, "names acme/chat without a commit"),
-        ("/home/me/chat", "a" * 40, "/home/me/chat, which is no Hugging Face repository"),
+        ("/home/me/chat", "a" * 40, "/home/me/chat, which is not a Hugging Face repository"),
     ],
 )
 def test_reference_that_names_no_commit_of_a_repository_is_refused(tmp_path, repo, revision, said):
@@ -252,7 +252,7 @@ def test_transformer_in_a_subfolder_is_lifted_to_the_top(tmp_path):
     manifest = plan(folder)
     assert names(manifest) == names(plan(make_embedder(tmp_path / "n")))
     assert [module["path"] for module in json.loads(read_file(manifest, "modules.json"))] == ["", "1_Pooling"]
-    assert any("lifted" in note for note in manifest.notes)
+    assert any("moved to the top" in note for note in manifest.notes)
 
 
 def test_real_minilm_is_an_embedding_model():
@@ -398,7 +398,7 @@ def test_what_fireworks_does_not_need_stays(tmp_path):
     manifest = plan(folder)
     shards = ["model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors"]
     assert sorted(names(manifest)) == sorted([*FLAT, *shards, "model.safetensors.index.json"])
-    assert any("other weights stay: " in note and "pytorch_model.bin" in note for note in manifest.notes)
+    assert any("other weights files, not uploaded: " in note and "pytorch_model.bin" in note for note in manifest.notes)
 
 
 def test_bin_weights_go_up_when_there_is_nothing_better(tmp_path):

@@ -98,7 +98,7 @@ def test_fingerprint_of_an_unwrapped_base_holds_on(tmp_path):
 def test_remote_shards_that_hold_an_adapter_are_refused(tmp_path):
     """Their headers are not read, so the adapter shows only in the index."""
     folder = make_wrapped_model(tmp_path / "m", shards=3)
-    with pytest.raises(PreflightError, match="the weights hold a LoRA adapter"):
+    with pytest.raises(PreflightError, match="the weights contain a LoRA adapter"):
         plan(source_of(folder, RemoteStore(folder, tmp_path), identity="s3://bucket/m"), kind="base")
 
 

@@ -163,7 +163,7 @@ def test_none_forbids_the_url(tmp_path):
 
 @pytest.mark.parametrize("option", ["./llama", "/srv/llama", "a/b/c", "https://github.com/org/name", "C:\\x"])
 def test_explicit_url_that_is_none_is_refused(tmp_path, option):
-    with pytest.raises(InvalidConfigError, match="is no Hugging Face repository; write"):
+    with pytest.raises(InvalidConfigError, match="is not a Hugging Face repository; write"):
         plan(make_llama(tmp_path / "m"), hugging_face_url=option)
 
 
@@ -297,7 +297,7 @@ def test_copy_by_somebody_else_counts_only_where_the_hub_knows_the_original(tmp_
     folder = make_llama(tmp_path / "m", _name_or_path="TheBloke/Llama-2-7B-GPTQ")
     manifest = plan(folder, verify_hugging_face=False)
     assert manifest.lineage.url is None
-    assert any("a quantised copy, and what it was made from is not known" in note for note in manifest.notes)
+    assert any("a quantised copy, and it is not known what it was made from" in note for note in manifest.notes)
     with HubDirectory(repos=["TheBloke/Llama-2-7B"]).running() as url:
         assert plan(folder, hub=HfApi(url)).lineage.repo == "TheBloke/Llama-2-7B"
 

@@ -132,7 +132,7 @@ def test_template_of_a_processor_is_folded_in(tmp_path, name, held):
     manifest = plan(folder)
     assert json.loads(read_file(manifest, "tokenizer_config.json"))["chat_template"] == TEMPLATE
     assert manifest.facts.has_chat_template
-    assert any("in place of" in note for note in manifest.notes) is (held == "older")
+    assert any("replacing the different one" in note for note in manifest.notes) is (held == "older")
 
 
 @pytest.mark.parametrize("content", ["{}", '{"chat_template": null}', '{"chat_template": " "}'])

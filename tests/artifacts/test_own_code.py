@@ -39,9 +39,7 @@ def test_code_needs_a_decision_before_anything_leaves(tmp_path):
     (problem,) = problems(make_coded(tmp_path / "m"))
     assert "configuration_x.py, modeling_x.py" in problem
     assert "-C trust_remote_code=true" in problem
-    assert problem.endswith(
-        "if transformers knows acme_x without that code, leave the code out with -C trust_remote_code=false"
-    )
+    assert problem.endswith("if transformers supports acme_x without it, omit the code with -C trust_remote_code=false")
 
 
 @pytest.mark.parametrize("family", ["phi3", "deepseek_v3", "llama"])
@@ -129,7 +127,7 @@ def test_module_of_its_own_needs_its_code_and_trust(tmp_path):
         assert "=false" not in problems(folder, **options)[0]
     manifest = plan(folder, trust_remote_code="true")
     assert "custom_st.py" in names(manifest)
-    assert any("compare its vectors" in warning for warning in manifest.warnings)
+    assert any("compare the vectors it returns" in warning for warning in manifest.warnings)
 
 
 def test_module_of_another_repository_is_named(tmp_path):

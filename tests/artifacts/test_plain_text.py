@@ -110,7 +110,7 @@ def test_json_goes_up_in_plain_utf8(tmp_path, name, encoding):
     (folder / name).write_bytes(text.encode(encoding))
     manifest = plan(folder)
     assert read_file(manifest, name) == text.encode()
-    assert any(note.startswith(f"{name}: goes up in plain UTF-8") for note in manifest.notes)
+    assert any(note.startswith(f"{name}: uploaded as plain UTF-8") for note in manifest.notes)
     assert (folder / name).read_bytes() == text.encode(encoding)
 
 

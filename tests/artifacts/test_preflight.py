@@ -110,7 +110,7 @@ def test_shards_without_an_index_are_a_fault(tmp_path):
     folder = make_llama(tmp_path / "m", shards=2)
     (folder / "model.safetensors.index.json").unlink()
     (found,) = problems(folder)
-    assert "no index tells" in found
+    assert "no index that says" in found
 
 
 def test_index_may_not_name_files_elsewhere(tmp_path):
@@ -135,7 +135,7 @@ def test_truncation_says_how_much_is_missing(tmp_path):
     size = weights.stat().st_size
     weights.write_bytes(weights.read_bytes()[:-10])
     assert problems(folder) == [
-        f"model.safetensors is truncated: {size - 10} bytes where its header says {size} (10 B missing)"
+        f"model.safetensors is truncated: {size - 10} bytes, but its header says {size} (10 B missing)"
     ]
 
 
@@ -143,7 +143,7 @@ def test_weights_longer_than_their_header_says_are_a_fault(tmp_path):
     folder = make_llama(tmp_path / "m")
     with (folder / "model.safetensors").open("ab") as weights:
         weights.write(b"\0")
-    assert "where its header says" in problems(folder)[0]
+    assert "but its header says" in problems(folder)[0]
 
 
 def test_lfs_pointer_in_place_of_weights_is_told(tmp_path):
@@ -319,14 +319,14 @@ def test_link_that_leaves_the_folder_is_a_fault(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (folder / "tokenizer.json").rename(tmp_path / "elsewhere" / "tokenizer.json")
     (folder / "tokenizer.json").symlink_to(tmp_path / "elsewhere" / "tokenizer.json")
-    assert any("tokenizer.json is a symbolic link that leaves" in problem for problem in problems(folder))
+    assert any("tokenizer.json is a symbolic link that leads outside" in problem for problem in problems(folder))
 
 
 def test_broken_link_in_place_of_weights_is_a_fault(tmp_path):
     folder = make_llama(tmp_path / "m", shards=3)
     (folder / SHARD).unlink()
     (folder / SHARD).symlink_to(tmp_path / "gone")
-    assert any(f"{SHARD} is a symbolic link" in problem for problem in problems(folder))
+    assert any(f"{SHARD} is a broken symbolic link" in problem for problem in problems(folder))
 
 
 def test_link_that_nobody_needs_is_no_fault(tmp_path):
@@ -404,4 +404,4 @@ def test_file_that_does_not_fit_on_the_disk_is_a_fault(tmp_path):
     files = {path.name: path.stat().st_size for path in folder.iterdir()}
     store = RemoteStore(folder, tmp_path)
     source = source_of(folder, store, identity="s3://bucket/m", files={**files, SHARD: 10**18})
-    assert "free some space or set TMPDIR" in problems(source)[0]
+    assert "free up some space or set TMPDIR" in problems(source)[0]

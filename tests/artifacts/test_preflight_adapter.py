@@ -23,7 +23,7 @@ def test_ranks_within_the_limits_are_taken(tmp_path, r):
 @pytest.mark.parametrize("r", [1, 3, 65, 128])
 def test_ranks_beyond_the_limits_are_refused(tmp_path, r):
     assert problems(make_adapter(tmp_path, r=r)) == [
-        f"adapter_config.json has r={r}; Fireworks takes a rank from 4 to 64: train it again within that"
+        f"adapter_config.json has r={r}; Fireworks accepts ranks from 4 to 64: retrain it with a rank in that range"
     ]
 
 

@@ -145,7 +145,7 @@ def test_peft_on_a_hub_model_goes_up_as_an_addon(tmp_path):
     assert (addon.adapter.r, addon.adapter.target_modules) == (8, ("q_proj", "v_proj"))
     assert addon.adapter.base_repo == "acme/base"
     assert addon.lineage.base_url == "https://huggingface.co/acme/base"
-    assert any("goes up as an addon" in note for note in addon.notes)
+    assert any("is uploaded as an addon" in note for note in addon.notes)
 
 
 def test_adapter_that_transformers_added_itself_goes_up_alone(tmp_path, monkeypatch):

@@ -202,7 +202,7 @@ def test_checkpoint_goes_up_as_shards_with_the_same_tensors(tmp_path):
     assert_same_tensors(write_out(manifest, tmp_path / "flat"), folder)
     [note] = [note for note in manifest.notes if "shards" in note]
     assert note.startswith("model.safetensors (")
-    assert f"go up as {len(shards)} shards" in note
+    assert f"are uploaded as {len(shards)} shards" in note
     assert "shard_size=off" in note
 
 

@@ -153,7 +153,7 @@ def add_lone(folder, tensors) -> None:
 def test_lone_file_that_differs_from_complete_shards_is_refused(tmp_path, lone):
     folder = make_llama(tmp_path / "m", shards=3)
     add_lone(folder, lone)
-    assert any("the 3 shards of a complete index are both there" in problem for problem in problems(folder))
+    assert any("the 3 shards of a complete index are both present" in problem for problem in problems(folder))
 
 
 def test_lone_file_with_the_same_tensors_as_the_shards_goes_up(tmp_path):

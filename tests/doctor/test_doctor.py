@@ -90,7 +90,7 @@ def test_an_interrupted_upload_is_told_with_the_command_that_goes_on(client, fir
         client.create_deployment("chat", str(make_llama(tmp_path / "llama")), config={**QUIET, "max_workers": 1})
     fireworks.clear_faults()
     text = ask("chat", status=1)["model"]["text"]
-    assert "files were not sent" in text
+    assert "files were not uploaded" in text
     [command] = find_commands(text)
     run(command)
     assert ask("chat")["model"]["text"].startswith("accounts/acme/models/chat is READY")

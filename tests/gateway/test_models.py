@@ -89,7 +89,7 @@ def test_the_account_is_asked_for_once():
 
 def test_an_api_that_does_not_say_the_account_asks_for_it():
     gateway, _, _ = open_gateway(httpx.Response(200), account=None)
-    with pytest.raises(InvalidConfigError, match="write the target as fireworks:/ACCOUNT"):
+    with pytest.raises(InvalidConfigError, match="use the target fireworks:/ACCOUNT"):
         _ = gateway.account
 
 
@@ -100,7 +100,7 @@ def test_an_api_without_that_call_lists_the_accounts():
     gateway, _, _ = open_gateway(
         missing, answer({"accounts": [{"name": "accounts/a"}, {"name": "accounts/b"}]}), account=None
     )
-    with pytest.raises(InvalidConfigError, match="it may use a, b"):
+    with pytest.raises(InvalidConfigError, match="it has access to a, b"):
         _ = gateway.account
 
 

@@ -86,21 +86,21 @@ def test_what_strangers_write_is_one_short_line(tmp_path, caplog):
         (
             {"kind": "alias", "name": "chat", "ref": "staging"},
             (
-                "no rule is about alias 'staging' of 'chat' ('champions' asks for alias 'champion'; "
+                "no rule applies to alias 'staging' of 'chat' ('champions' asks for alias 'champion'; "
                 "'coders' asks for model 'coder*'; 'hub' asks for the Hub repo 'acme/chat')"
             ),
         ),
         (
             {"kind": "version", "name": "coder-7b"},
             (
-                "no rule is about versions of 'coder-7b' ('champions' asks for model 'chat'; "
+                "no rule applies to versions of 'coder-7b' ('champions' asks for model 'chat'; "
                 "'coders' asks for tag 'stage=prod'; 'hub' asks for the Hub repo 'acme/chat')"
             ),
         ),
         (
             {"kind": "branch", "name": "acme/chat", "ref": "dev"},
             (
-                "no rule is about branch 'dev' of 'acme/chat' ('champions' asks for model 'chat'; "
+                "no rule applies to branch 'dev' of 'acme/chat' ('champions' asks for model 'chat'; "
                 "'coders' asks for model 'coder*'; 'hub' asks for branch 'main')"
             ),
         ),
@@ -120,7 +120,7 @@ def test_a_pointer_whose_removal_its_rule_outlives_is_explained():
     rules = Rules.model_validate({"rules": [{"name": "champions", "model": "chat", "alias": "champion"}]})
     event = Event("e", Subject(kind="alias", name="chat", ref="champion"), "", removed=True)
     assert rules.explain_nothing(event) == (
-        "alias 'champion' of 'chat' was removed, and what it put on Fireworks is kept by 'champions' "
+        "alias 'champion' of 'chat' was removed, and its deployment is kept on Fireworks by 'champions' "
         "(when_removed: keep)"
     )
 
@@ -134,14 +134,14 @@ def test_every_webhook_has_one_line_in_log_page_and_command(fireworks, registry,
     ignored = hooks.deliver(alias_event(registry, 1, "staging"), delivery_id="other")
     hooks.deliver(alias_event(registry, 1), delivery_id="late")
     about = f"models:/{registry.name}@champion = 1"
-    reason = f"no rule is about alias 'staging' of '{registry.name}' ('champions' asks for alias 'champion')"
+    reason = f"no rule applies to alias 'staging' of '{registry.name}' ('champions' asks for alias 'champion')"
     assert ignored.json() == {"status": "ignored", "jobs": [], "reason": reason}
     lines = [line.partition("webhook from ")[2] for line in hooks.log.splitlines() if "webhook from " in line]
     assert lines == [
         f"mlflow, delivery first: accepted (202): {about}; job {accepted['jobs'][0]}",
         (
-            "mlflow, delivery forged: refused (401): the signature is missing or wrong; does the webhook have the same "
-            "secret as this?"
+            "mlflow, delivery forged: refused (401): the signature is missing or wrong; does the webhook use the same "
+            "secret as this receiver?"
         ),
         f"mlflow, delivery other: ignored (200): models:/{registry.name}@staging = 1; {reason}",
         f"mlflow, delivery late: busy (503): {about}; the queue is full",

@@ -63,11 +63,11 @@ def test_what_is_held_waits_and_only_the_newest_counts_afterwards(queue, clock, 
     states = {item.id: item.state for item in queue.ledger.jobs()}
     assert states == {"job-0": State.SUPERSEDED, "job-1": State.SUPERSEDED, "job-2": State.QUEUED}
     waiting = queue.ledger.find("job-2")
-    assert (waiting.attempts, waiting.waits_for) == (0, f"hold of {what}")
+    assert (waiting.attempts, waiting.waits_for) == (0, f"the hold on {what}")
     assert waiting.error == f"{what} is held by alice: the evaluation is not done"
-    assert take_snapshot(queue).describe(waiting).startswith(f"waiting for hold of {what}, next try ")
+    assert take_snapshot(queue).describe(waiting).startswith(f"waiting for the hold on {what}, next attempt ")
     (resumed,) = resume_promotions(queue, what, lambda: RULES, "bob")
-    assert resumed.describe() == f"resumed: {what}; what came in meanwhile is done now"
+    assert resumed.describe() == f"resumed: {what}; events that arrived in the meantime are acted on now"
     assert queue.ledger.find("job-2").not_before == 0.0
     assert [(line.what, line.by) for line in queue.history.all() if line.who == "person"] == [
         ("hold", "alice"),

@@ -121,7 +121,7 @@ def test_registering_says_in_one_line_what_keeps_it(fireworks, hub, hooks):
     hooks.start(*NEVER)
     cases = {
         "no token": (register(hooks, HF_TOKEN=""), "set HF_TOKEN"),
-        "no right": (register(hooks, HF_TOKEN=READ_TOKEN), "may not write webhooks"),
+        "no right": (register(hooks, HF_TOKEN=READ_TOKEN), "has no permission to write webhooks"),
         "another secret": (register(hooks, MLFLOW_FIREWORKS_HUB_SECRET="x"), "answered 401 to a test"),
     }
     hub.organizations = set()
@@ -155,8 +155,8 @@ class InBetween(BaseHTTPRequestHandler):
     [
         ((200, {"Content-Type": "text/html"}, b"<title>Log in</title>"), "200 and “Log in”: something in between"),
         ((302, {"Location": "https://login.example/"}, b""), "answered a test with 302: something in between"),
-        ((200, {"Content-Type": "application/json"}, b" " * (33 << 20)), "more than 32.0 MiB"),
-        ((404, {}, b"no such page"), "answered 404 to a test; is it this receiver"),
+        ((200, {"Content-Type": "application/json"}, b" " * (33 << 20)), "larger than 32.0 MiB"),
+        ((404, {}, b"no such page"), "answered 404 to a test event; is it this receiver"),
     ],
 )
 def test_what_answers_for_the_receiver_is_named(answer, says, monkeypatch):
@@ -170,7 +170,7 @@ def test_what_answers_for_the_receiver_is_named(answer, says, monkeypatch):
     "url", ["hooks.example", "ftp://a", "http://[::1", "https://me:pa@a", "https://a/?x=1", "http://", ""]
 )
 def test_an_address_of_the_receiver_that_is_none_is_refused_and_no_password_repeated(url):
-    with pytest.raises(InvalidConfigError, match="--url takes the address of the receiver") as failed:
+    with pytest.raises(InvalidConfigError, match="--url is the address of the receiver") as failed:
         register_on_hub((Rule(hub=REPO, branch="main"),), url, SecretStr(SECRET))
     assert "pa@" not in failed.value.message
 

@@ -80,7 +80,7 @@ def test_a_job_that_cannot_be_read_is_counted_told_once_and_hinders_nothing(tmp_
         assert [job.id for job in snapshot.jobs] == ["good"]
         assert snapshot.to_dict()["unreadable"] == ("strange",)
         assert [record.getMessage() for record in caplog.records] == [
-            "job strange cannot be read: it is damaged, or of another release"
+            "job strange cannot be read: it is damaged, or from another release"
         ]
         listed = CliRunner().invoke(main, ["hooks", "jobs", "--queue", path])
         assert listed.exit_code == 0

@@ -64,7 +64,7 @@ def test_json_lines_say_what_they_are_about_and_hold_tracebacks_as_a_field(log, 
         try:
             float(f"{url} for https://user:password@example.com/")
         except ValueError:
-            logger.exception("trying again in %d s", 5)
+            logger.exception("retrying in %d s", 5)
     queue = open_queue(str(tmp_path / "queue.db"))
     with lines_about(delivery="d-1"):
         queue.deliveries.note(Delivery(sender="mlflow", id="d-1", status=202, outcome="accepted", jobs=("j1",)))

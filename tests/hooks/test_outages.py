@@ -51,7 +51,7 @@ def test_an_outage_of_any_length_ends_without_a_person(fireworks, registry, queu
             Worker(queue, make_rules(registry.name), first_pause_seconds=0).work(job.id)
         waiting = queue.ledger.find(job.id)
         assert (waiting.state, waiting.attempts) == (State.QUEUED, 8)
-        assert take_snapshot(queue).describe(waiting) == "waiting for a worker, 9th try"
+        assert take_snapshot(queue).describe(waiting) == "waiting for a worker, 9th attempt"
         door.open()
         Worker(queue, make_rules(registry.name)).work(job.id)
     assert queue.ledger.find(job.id).state is State.DONE
@@ -67,7 +67,7 @@ def test_fireworks_that_is_away_is_named_with_the_next_try(fireworks, registry, 
     Worker(queue, make_rules(registry.name), first_pause_seconds=100).work(job.id)
     waiting = queue.ledger.find(job.id)
     at = time.strftime("%H:%M UTC", time.gmtime(waiting.not_before))
-    assert take_snapshot(queue).describe(waiting) == f"waiting for Fireworks (503), next try {at}, 7th try"
+    assert take_snapshot(queue).describe(waiting) == f"waiting for Fireworks (503), next attempt {at}, 7th attempt"
     assert 800 < waiting.not_before - time.time() <= 900
 
 
@@ -93,7 +93,7 @@ def test_comparing_names_what_was_given_up_and_what_waits(fireworks, registry, q
     rules, job = make_rules(registry.name), make_job(registry.name)
     queue.put(job)
     waiting = reconcile(queue, rules, dead_too=False)
-    assert waiting.describe(queue.path) == "in work or waiting: chat"
+    assert waiting.describe(queue.path) == "in progress or waiting: chat"
     queue.ledger.save(job, state=State.DEAD, attempts=1)
     told = reconcile(queue, rules, dead_too=False).describe(queue.path)
     assert told == f"given up: chat (retry with mlflow-fireworks hooks retry 0123 --queue {queue.path})"
@@ -108,13 +108,13 @@ def test_comparing_names_what_was_given_up_and_what_waits(fireworks, registry, q
 def test_what_waits_can_be_tried_at_once_or_dismissed_but_not_while_a_worker_is_at_it(queue):
     job = make_job("chat", attempts=3, not_before=time.time() + 900)
     queue.put(job)
-    with queue.locks.hold(job.key), pytest.raises(ConflictError, match="a worker is at job 0123 now"):
+    with queue.locks.hold(job.key), pytest.raises(ConflictError, match="a worker is running job 0123 now"):
         queue.dismiss(job.id)
     retried = queue.retry(job.id)
     Worker(queue, make_rules("chat")).work(job.id)
     assert queue.ledger.find(job.id).state is State.SUPERSEDED
     assert (retried.attempts, retried.not_before) == (0, 0)
-    with pytest.raises(ConflictError, match="only what failed can be dismissed"):
+    with pytest.raises(ConflictError, match="only failed jobs can be dismissed"):
         queue.dismiss(retried.id)
 
 
@@ -130,7 +130,7 @@ def test_a_failure_that_no_rule_asks_for_any_more_ends_by_comparing(fireworks, r
     )
     reconcile(queue, elsewhere, dead_too=False)
     found = queue.ledger.find(job.id)
-    assert (found.state, found.error) == (State.SUPERSEDED, "no rule asks for it any more (why)")
+    assert (found.state, found.error) == (State.SUPERSEDED, "no rule requires it any more (why)")
     assert take_snapshot(queue).dead == []
     # Who asks for it again gets it: this is no dismissal.
     assert "to do: chat" in reconcile(queue, rules, dead_too=False).describe(None)
@@ -158,7 +158,7 @@ def test_a_failure_ends_when_somebody_brought_it_right(fireworks, registry, queu
     promote(f"models:/{registry.name}@champion", name="chat")
     queue.put(make_job(registry.name, state=State.DEAD, attempts=5, error="why"))
     assert reconcile(queue, rules, dead_too=False).describe(None) == "nothing to do"
-    assert queue.ledger.find("0123").error == "Fireworks is as it should be by now (why)"
+    assert queue.ledger.find("0123").error == "Fireworks is up to date by now (why)"
 
 
 def test_what_cannot_be_reached_is_named_in_the_headline_since_the_first_comparison(queue, impatient, monkeypatch):

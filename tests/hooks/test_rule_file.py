@@ -43,7 +43,7 @@ def test_what_the_file_has_now_counts_after_two_looks_and_the_log_says_what_chan
     assert titles(rules) == ["champions", "others"]
     assert look_twice(rules) == [False, False]
     assert [record.getMessage() for record in caplog.records] == [
-        f"{path} was read again: added 'others'; changed 'champions'"
+        f"{path} was reloaded: added 'others'; changed 'champions'"
     ]
 
 
@@ -89,7 +89,7 @@ def test_a_file_that_is_not_valid_changes_nothing_and_is_told_once_until_it_is_m
     write(path, CHAT)
     assert look_twice(rules) == [False, False]
     assert rules.fault == ""
-    assert caplog.records[-1].getMessage() == f"{path} is valid again, with the rules that are in force"
+    assert caplog.records[-1].getMessage() == f"{path} is valid again; its rules are the ones in force"
 
 
 def test_rules_without_a_key_or_secret_that_they_need_wait_for_it(path, monkeypatch):
@@ -121,9 +121,9 @@ def test_a_file_that_cannot_be_used_at_the_start_ends_it(path):
 @pytest.mark.parametrize(
     ("new", "reason"),
     [
-        (OTHER, "rule 'champions' is not in the rule file any more"),
-        (CHAT.replace("alias: champion", "alias: prod"), "rule 'champions' does not ask for it any more"),
-        (CHAT.replace("}", ", target: 'fireworks:/beta'}"), "rule 'champions' does not ask for it any more"),
+        (OTHER, "rule 'champions' is no longer in the rule file"),
+        (CHAT.replace("alias: champion", "alias: prod"), "rule 'champions' no longer asks for it"),
+        (CHAT.replace("}", ", target: 'fireworks:/beta'}"), "rule 'champions' no longer asks for it"),
     ],
 )
 def test_a_job_that_waits_for_what_no_rule_asks_for_any_more_is_superseded(path, tmp_path, new, reason):
@@ -159,7 +159,7 @@ def test_hooks_serve_follows_an_edited_rule_file_and_shows_one_that_it_cannot_us
     assert (ready.status_code, ready.json()["ok"]) == (200, True)
     assert "the rule file cannot be used" in ready.json()["reason"]
     path.write_text(valid + f"- {{name: prods, model: {registry.name}, alias: prod, deployment: '{{model}}-prod'}}\n")
-    wait_until(lambda: "was read again: added 'prods'" in hooks.log, "the new rule counts", 20)
+    wait_until(lambda: "was reloaded: added 'prods'" in hooks.log, "the new rule counts", 20)
     assert "The rule file is not valid" not in httpx.get(base).text
     # The comparison that follows at once finds what the ignored webhook was about.
     wait_until(lambda: registry.tags(1).get("fireworks.state") == "READY", "the new rule's alias is on Fireworks")
@@ -176,5 +176,5 @@ def test_an_upload_whose_rule_vanishes_ends_without_moving_anything(fireworks, r
     hooks.deliver(alias_event(registry, 1))
     wait_until(lambda: fireworks.calls("get_upload_endpoint"), "the upload begins")
     path.write_text(f"rules:\n- {{name: others, model: {registry.name}, alias: other}}\n")
-    wait_until(lambda: "is not in the rule file any more; nothing to do" in hooks.log, "the job is superseded", 60)
+    wait_until(lambda: "is no longer in the rule file; nothing to do" in hooks.log, "the job is superseded", 60)
     assert "fireworks.deployment" not in registry.tags(1) or registry.tags(1)["fireworks.state"] != "FAILED"

@@ -40,7 +40,7 @@ def load(tmp_path):
         ("{model: chat, alias: a, deployment: '{'}", "deployment:"),
         ("{model: chat, alias: a, target: http://x}", "not a fireworks target"),
         ("{model: chat, alias: a, config: {nonsense: 1}}", "unknown option"),
-        ("{model: chat, alias: a, config: {dry_run: true}}", "dry_run has no place in a rule"),
+        ("{model: chat, alias: a, config: {dry_run: true}}", "dry_run cannot be used in a rule"),
         ("{model: chat, alias: a, endpoint: Not Legal}", "cannot be a Fireworks name"),
         ("{model: chat, alias: a, endpoint: '{nmae}'}", "endpoint: {nmae} is not known"),
         ("{model: chat, alias: a, endpoint: '{version}'}", "endpoint: {version} would start GPUs for each version"),
@@ -88,7 +88,7 @@ def test_two_rules_of_one_name_are_refused(load):
     ],
 )
 def test_two_rules_that_would_overwrite_each_other_are_refused(load, other):
-    with pytest.raises(InvalidConfigError, match=r"'chat alias a' and '.*' lead to one deployment"):
+    with pytest.raises(InvalidConfigError, match=r"'chat alias a' and '.*' lead to the same deployment"):
         load(f"rules:\n- {{model: chat, alias: a}}\n- {other}\n")
     load(f"rules:\n- {{model: chat, alias: a}}\n- {other[:-1]}, target: 'fireworks:/other'}}\n")
 

@@ -127,7 +127,7 @@ def fill(site):
             ),
         ),
         job("d4", "rerank", State.QUEUED),
-        job("d5", "old", State.SUPERSEDED, error="a newer promotion of the same deployment came in"),
+        job("d5", "old", State.SUPERSEDED, error="superseded by a newer promotion of the same deployment"),
     )
 
 
@@ -260,13 +260,13 @@ def walk(value, path=""):
 
 
 def test_a_registry_that_does_not_answer_is_said_first(site):
-    assert "All well" in site.client.get("/").text
+    assert "Healthy" in site.client.get("/").text
     site.queue.ledger.save_comparison("")
     assert "compared with the registry <time" in site.client.get("/").text
     compared = site.queue.ledger.comparison().succeeded
     site.queue.ledger.save_comparison("rule 'a': the registry does not answer")
     page = site.client.get("/").text
-    assert "All well" not in page
+    assert "Healthy" not in page
     for text in ("Not compared with the registry", "rule &#39;a&#39;: the registry does not answer", "just now"):
         assert text in page, text
     (figure,) = (line for line in site.client.get("/metrics").text.splitlines() if line.startswith(COMPARED))
@@ -331,7 +331,7 @@ def test_prometheus_is_answered_in_the_format_that_it_asks_for(site):
 def test_changes_are_sent_and_open_pages_do_not_hold_the_server_up(site):
     with site.client.stream("GET", "/events") as stream:
         lines = stream.iter_lines()
-        read_until(lines, "All well")
+        read_until(lines, "Healthy")
         site.put(job("n", "newcomer", State.DEAD, error="no"))
         read_until(lines, "newcomer")
         site.server.should_exit = True
@@ -353,7 +353,7 @@ def test_too_many_open_pages_are_told_to_reload(queue, monkeypatch):
     monkeypatch.setattr("mlflow_fireworks.hooks.status.MAX_VIEWERS", 1)
     with Site(queue) as site, site.client.stream("GET", "/events") as stream:
         lines = stream.iter_lines()
-        read_until(lines, "All well")
+        read_until(lines, "Healthy")
         assert site.client.get("/events").status_code == 503
     assert MAX_VIEWERS >= 100
 
@@ -451,11 +451,11 @@ def test_live_changes_leave_a_typed_token_alone_and_the_button_works(site, brows
     assert field.get_property("value") == "not the token"
     assert driver.switch_to.active_element == field
     click(driver, "li.dead button")
-    assert "The token is wrong" in wait_until(lambda: text_of(driver, "#message"), "the page says why not")
+    assert "Wrong token" in wait_until(lambda: text_of(driver, "#message"), "the page says why not")
     element(driver, "#retry [name=token]").send_keys(TOKEN)
     click(driver, "li.dead button")
     wait_until(lambda: "embed" in text_of(driver, "#queue"), "the job is in the queue again")
-    wait_until(lambda: "All well" in text_of(driver, "#state"), "the state is good")
+    wait_until(lambda: "Healthy" in text_of(driver, "#state"), "the state is good")
     wait_until(lambda: not element(driver, "#retry").is_displayed(), "nothing is left to try again")
 
 

@@ -180,7 +180,7 @@ def test_hooks_serve_goes_through_an_outage_of_redis_with_two_lines_in_its_log(f
     began = time.monotonic()
     page = httpx.get(base).text
     assert "Cannot reach the queue" in page
-    assert "the queue is away (ConnectionError)" in page  # the webhook that was refused
+    assert "the queue is unavailable (ConnectionError)" in page  # the webhook that was refused
     assert httpx.get(f"{base}/readyz").status_code == 503
     assert time.monotonic() - began < 8
     time.sleep(8)  # workers, clock and heartbeats try again and again

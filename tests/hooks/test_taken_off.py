@@ -169,7 +169,10 @@ HANDS = [
         roll_back_elsewhere, {"prod": "chat"}, "endpoint 'prod' was moved to accounts/acme/models/chat", id="moved"
     ),
     pytest.param(
-        delete_endpoint_elsewhere, {}, "by Fireworks, which deletes what had no requests for seven days", id="idle"
+        delete_endpoint_elsewhere,
+        {},
+        "by Fireworks, which deletes deployments that had no requests for seven days",
+        id="idle",
     ),
     pytest.param(delete_model_elsewhere, {}, "deployment 'chat' was deleted, not with this plugin", id="models"),
 ]
@@ -242,7 +245,7 @@ def test_resume_brings_it_back(  # noqa: PLR0917
     if compared:
         hooks.compare()
     told = hooks.command("resume", "chat")
-    assert told.startswith("resumed: chat; enqueued: models:/chat@champion = 2 (job ")
+    assert told.startswith("resumed: chat; queued: models:/chat@champion = 2 (job ")
     assert hooks.work().state is State.DONE
     assert served(client) == {"prod": "chat-r2"}
     assert take_snapshot(hooks.queue).holds == ()
@@ -371,7 +374,7 @@ def test_what_is_held_by_hand_is_promoted_afterwards_the_newest_only(days, clien
     hooks.pass_an_hour()
     assert served(client) == {"prod": "chat"}
     assert "r is held by " in hooks.command("check")
-    assert hooks.command("resume", "r").startswith("resumed: r; what came in meanwhile is done now")
+    assert hooks.command("resume", "r").startswith("resumed: r; events that arrived in the meantime are acted on now")
     hooks.work()
     assert client.get_deployment("chat")["version"] == "3"
     assert served(client) == {"prod": "chat-r2"}  # nothing was made of version 2

@@ -61,7 +61,7 @@ def test_aliases_tags_and_new_versions_are_followed(catalog, hooks):
     )
     catalog.point(CHAT, "champion", 1)
     catalog.point(SEARCH, "champion", 2)
-    catalog.point("main.dev.chat", "champion", 2)  # no rule is about it
+    catalog.point("main.dev.chat", "champion", 2)  # no rule applies to it
     catalog.point(CHAT, "next", 3)
     catalog.tags(SEARCH, 1)["stage"] = "prod"
     hooks.start("--reconcile-every", "1s", "--retry-after", "0.5s")
@@ -92,7 +92,7 @@ def test_moved_endpoint_is_taken_off_the_tags_of_the_version_that_had_it(catalog
     catalog.point(CHAT, "champion", 2)
     wait_until(lambda: catalog.tags(CHAT, 2).get("fireworks.endpoint") == "prod", "version 2 is served")
     wait_until(lambda: "fireworks.endpoint" not in catalog.tags(CHAT, 1), "version 1 does not say so any more")
-    assert "did not take the tags" not in hooks.log
+    assert "did not accept the tags" not in hooks.log
 
 
 @pytest.mark.slow

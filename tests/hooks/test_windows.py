@@ -65,15 +65,18 @@ def test_a_day_without_the_hour_in_which_a_window_begins():
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("09:00-16:00", "is no window; write DAYS HH:MM-HH:MM ZONE, for example: Mon-Fri 09:00-16:00 Europe/Berlin"),
-        ("Mon-Fri 9-16 UTC", "is no window"),
-        ("Mon-Fri 09:00-16:00", "is no window"),
-        ("Mo-Fr 09:00-16:00 UTC", "'Mo-Fr' is no day or range of days: Mon, Tue, Wed, Thu, Fri, Sat, Sun, or daily"),
-        ("Mon- 09:00-16:00 UTC", "is no day"),
-        ("Mon 09:00-25:00 UTC", "'25:00' is no time of day"),
-        ("Mon 09:00-09:00 UTC", "begins when it ends; for a whole day write 00:00-24:00"),
-        ("Mon 09:00-10:00 Berlin", "the time zone 'Berlin' is not known here; write one such as Europe/Berlin or UTC"),
-        ("Mon 09:00-10:00 ../etc/passwd", "is not known here"),
+        ("09:00-16:00", "is not a window; write DAYS HH:MM-HH:MM ZONE, for example: Mon-Fri 09:00-16:00 Europe/Berlin"),
+        ("Mon-Fri 9-16 UTC", "is not a window"),
+        ("Mon-Fri 09:00-16:00", "is not a window"),
+        (
+            "Mo-Fr 09:00-16:00 UTC",
+            "'Mo-Fr' is not a day or a range of days: Mon, Tue, Wed, Thu, Fri, Sat, Sun, or daily",
+        ),
+        ("Mon- 09:00-16:00 UTC", "is not a day"),
+        ("Mon 09:00-25:00 UTC", "'25:00' is not a time of day"),
+        ("Mon 09:00-09:00 UTC", "begins and ends at the same time; for a whole day write 00:00-24:00"),
+        ("Mon 09:00-10:00 Berlin", "the time zone 'Berlin' is unknown here; use one such as Europe/Berlin or UTC"),
+        ("Mon 09:00-10:00 ../etc/passwd", "is unknown here"),
     ],
 )
 def test_what_is_no_window_is_refused_with_what_to_write(text, said):

@@ -37,7 +37,7 @@ def test_a_worker_that_misses_two_heartbeats_is_gone_and_its_job_waits_for_anoth
     assert [told["jobs"][0]["id"] for told in alive.to_dict()["workers"]] == ["a"]
     wait_until(lambda: not queue.heartbeats.living(), "the worker is gone", 10)
     gone = take_snapshot(queue)
-    assert gone.describe(gone.jobs[0]) == "running (its worker is gone; will be taken up again when a worker runs)"
+    assert gone.describe(gone.jobs[0]) == "running (its worker is gone; will be restarted when a worker is running)"
     assert gone.tell(gone.jobs[0])["worker_is_gone"]
     assert list(gone.left_waiting) == ["a"]
 
@@ -55,7 +55,7 @@ def test_no_more_heartbeats_are_kept_than_workers_have_just_lived(tmp_path):
 def test_work_that_waits_for_nobody_is_not_ready_and_a_queue_without_work_is(queue):
     idle = take_snapshot(queue).describe_readiness()
     assert idle["ok"]
-    assert idle["reason"].startswith("no worker is running anywhere yet; start one on the same queue: mlflow-fireworks")
+    assert idle["reason"].startswith("no worker is running yet; start one on the same queue: mlflow-fireworks")
     queue.put(make_job("soon"))
     assert take_snapshot(queue).describe_readiness()["ok"]  # the workers may be starting
     queue.put(make_job("later", not_before=time.time() + 60))
@@ -78,19 +78,19 @@ def test_a_receiver_whose_only_worker_was_killed_says_so_everywhere(fireworks, r
     assert httpx.get(f"{base}/readyz").json() == {"ok": True, "workers": 2, "waiting": 0, "longest_wait_seconds": 0.0}
     hooks.kill()
     hooks.start("--reconcile-every", "0", "--workers", "0", "--lease", "1s")
-    assert "this process does no work itself" in hooks.log
+    assert "this process runs no worker" in hooks.log
     wait_until(lambda: httpx.get(f"{base}/readyz").status_code == 503, "the receiver is not ready", 40)
     told = httpx.get(f"{base}/readyz").json()
     assert told["reason"].startswith("no worker is alive; 1 job waits for ")
     page = httpx.get(base).text
-    for text in ("No worker is alive", "its worker is gone; will be taken up again when a worker runs"):
+    for text in ("No worker is alive", "its worker is gone; will be restarted when a worker is running"):
         assert text in page, text
-    assert "All well" not in page
+    assert "Healthy" not in page
     status = httpx.get(f"{base}/status.json").json()
     assert (status["workers"], status["queue"][0]["worker_is_gone"]) == ([], True)
     assert "mlflow_fireworks_workers 0.0" in httpx.get(f"{base}/metrics").text
     listed = hooks.command("jobs")
-    assert "running (its worker is gone; will be taken up again when a worker runs)" in listed.stdout
+    assert "running (its worker is gone; will be restarted when a worker is running)" in listed.stdout
     assert "no worker is alive" in listed.stderr
     (job,) = json.loads(hooks.command("jobs", "--json").stdout)
-    assert job["doing"] == "running (its worker is gone; will be taken up again when a worker runs)"
+    assert job["doing"] == "running (its worker is gone; will be restarted when a worker is running)"

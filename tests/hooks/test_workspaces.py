@@ -70,7 +70,7 @@ def test_why_an_event_of_another_workspace_is_ignored_is_said():
 
 
 def test_two_workspaces_with_one_name_on_fireworks_are_refused():
-    with pytest.raises(ValidationError, match="lead to one deployment and would overwrite each other"):
+    with pytest.raises(ValidationError, match="lead to the same deployment and would overwrite each other"):
         make_rules("team-a", "team-b", deployment="{model}")
     assert len(make_rules("team-a", "team-b", deployment="{workspace}-{model}").rules) == 2
 
@@ -185,7 +185,7 @@ def test_events_and_comparing_bring_up_each_model_out_of_its_workspace(
     [
         (
             None,
-            "names no workspace, and the MLflow server has 3 (default, team-a, team-b); add one to the rule, for",
+            "names no workspace, but the MLflow server has 3 (default, team-a, team-b); add one to the rule, for",
         ),
         ("team-c", "rule 'team-c' names workspace 'team-c', which the MLflow server does not have; it has: default, "),
     ],
@@ -212,5 +212,5 @@ def test_a_workspace_on_a_server_without_them_is_refused(fireworks, mlflow_serve
     told = CliRunner().invoke(main, ["hooks", "reconcile", *options])
     assert told.exit_code == 1
     assert (
-        "and the registry has no workspaces; take workspace: out of the rule, or start the MLflow server" in told.stderr
+        "but the registry has no workspaces; remove workspace: from the rule, or start the MLflow server" in told.stderr
     )

@@ -77,7 +77,7 @@ def test_what_others_made_is_shown_when_asked_for_and_a_wrong_name_is_an_error(c
 
 def test_no_deployment_is_told_on_stderr_and_is_an_empty_list_for_scripts(client):
     answer = tell("status")
-    assert (answer.stdout, answer.stderr) == ("", "no deployment yet\n")
+    assert (answer.stdout, answer.stderr) == ("", "no deployments yet\n")
     assert ask("status") == []
 
 
@@ -101,7 +101,7 @@ def test_a_queue_that_does_not_answer_costs_a_line_and_not_the_rest(client, tmp_
     client.create_deployment("chat", str(make_llama(tmp_path / "one")), config=QUIET)
     monkeypatch.setenv("MLFLOW_FIREWORKS_QUEUE", "redis://127.0.0.1:9/0")
     answer = tell("status")
-    assert "what the hooks do is not shown" in answer.stderr
+    assert "the hooks' jobs are not shown" in answer.stderr
     assert "READY" in answer.stdout
 
 

@@ -59,18 +59,18 @@ def test_the_container_in_an_azure_address_is_not_taken_for_a_user():
 @pytest.mark.parametrize(
     ("location", "says"),
     [
-        (None, "lies on this machine or on the Hugging Face Hub"),
-        ("mlflow-artifacts:/1/models/m-1/artifacts", r"name it: -m s3://BUCKET/PATH"),
+        (None, "is on this machine or on the Hugging Face Hub"),
+        ("mlflow-artifacts:/1/models/m-1/artifacts", r"use it: -m s3://BUCKET/PATH"),
         ("http://mlflow.example/api/2.0/mlflow-artifacts/artifacts/1", "comes through MLflow's server"),
-        ("gs://models/chat", "lies in gs://models/chat"),
+        ("gs://models/chat", "is in gs://models/chat"),
         ("r2://models@account.r2.cloudflarestorage.com/chat", "s3:// and Azure Blob Storage only"),
-        ("dbfs:/Volumes/main/default/models", "lies in dbfs:"),
+        ("dbfs:/Volumes/main/default/models", "is in dbfs:"),
         ("wasbs://models@contoso.blob.core.chinacloudapi.cn/chat", "Azure's public cloud"),
         ("wasbs://contoso.blob.core.windows.net/chat", "an account and a container"),
     ],
 )
 def test_a_place_that_fireworks_cannot_read_is_refused_with_the_way_out(location, says):
-    with pytest.raises(InvalidConfigError, match=f"{says}.*leave out -C transfer=import"):
+    with pytest.raises(InvalidConfigError, match=f"{says}.*omit -C transfer=import"):
         find(location)
 
 
@@ -129,12 +129,12 @@ def test_a_temporary_key_is_refused_because_its_token_cannot_travel():
 @pytest.mark.parametrize(
     ("location", "options", "says"),
     [
-        ("s3://m/x", {"azure_sas_token_secret": SAS}, "azure_sas_token_secret does not fit s3://m/x"),
-        ("wasbs://m@c.blob.core.windows.net/x", {"aws_role_arn": ROLE}, "aws_role_arn does not fit wasbs://m@c"),
+        ("s3://m/x", {"azure_sas_token_secret": SAS}, "azure_sas_token_secret does not apply to s3://m/x"),
+        ("wasbs://m@c.blob.core.windows.net/x", {"aws_role_arn": ROLE}, "aws_role_arn does not apply to wasbs://m@c"),
         ("s3://m/x", {"aws_role_arn": ROLE, **KEYS}, "either -C aws_role_arn or an access key"),
-        ("s3://m/x", {"aws_access_key_id_env": "A"}, "need each other"),
-        ("s3://m/x", {"aws_secret_access_key_env": "A"}, "need each other"),
-        ("wasbs://m@c.blob.core.windows.net/x", {"azure_client_id": GUID}, "need each other"),
+        ("s3://m/x", {"aws_access_key_id_env": "A"}, "must be set together"),
+        ("s3://m/x", {"aws_secret_access_key_env": "A"}, "must be set together"),
+        ("wasbs://m@c.blob.core.windows.net/x", {"azure_client_id": GUID}, "must be set together"),
         (
             "wasbs://m@c.blob.core.windows.net/x",
             {"azure_client_id": GUID, "azure_tenant_id": GUID, "azure_sas_token_secret": SAS},
@@ -166,7 +166,7 @@ def test_an_upload_has_no_origin():
     ],
 )
 def test_what_is_no_name_is_refused_and_not_repeated(option, value):
-    with pytest.raises(InvalidConfigError, match=f"-C {option}: needs .*not repeated here") as caught:
+    with pytest.raises(InvalidConfigError, match=f"-C {option}: needs .*the value is not shown") as caught:
         parse_config({option: value})
     assert value not in str(caught.value)
 

@@ -104,7 +104,7 @@ def test_fireworks_fetches_a_model_itself(account, chat, caplog):
     assert account.waits == [1.0, 1.5, 2.25, 3.375]
     assert f"to be imported from {chat}, as {ROLE}" in caplog.text
     assert "[2/4] ask Fireworks to import s3://models/teams/chat" in caplog.text
-    assert "importing; asking again in 1s" in caplog.text
+    assert "importing; checking again in 1s" in caplog.text
 
 
 @pytest.fixture
@@ -188,10 +188,10 @@ def test_a_dry_run_says_what_would_come_along_and_changes_nothing(account, bucke
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (make_transformers_model, r"tokenizer_config\.json must be made with .*its files lie in 2 folders"),
+        (make_transformers_model, r"tokenizer_config\.json must be made with .*its files are in 2 folders"),
         (
             lambda path: folded(make_llama(path)),
-            r"_config\.json must be made with chat_template\.jinja, and an import makes no files",
+            r"_config\.json must be made with chat_template\.jinja, but an import only copies files",
         ),
         (lambda path: lowered(make_embedder(path)), r"modules\.json must be made from .*2 folders"),
         (lambda path: marked(make_llama(path)), r"config\.json must be made from config\.json, in plain UTF-8"),
@@ -211,7 +211,7 @@ def test_what_a_copy_of_one_folder_cannot_give_is_refused_before_anything_is_ask
     uri = bucket.put(make(tmp_path / "model"), "model")
     with pytest.raises(CheckpointError, match=says) as caught:
         account.run().create("chat", uri)
-    assert "leave out -C transfer=import" in str(caught.value)
+    assert "omit -C transfer=import" in str(caught.value)
     assert account.changes() == []
 
 
@@ -260,7 +260,7 @@ def test_weights_that_only_the_hub_has_are_refused(bucket, tmp_path):
 def test_a_folder_of_this_machine_is_refused_before_it_is_read(account, tmp_path):
     folder = make_llama(tmp_path / "llama")
     (folder / "config.json").write_text("not json")
-    with pytest.raises(InvalidConfigError, match="lies on this machine"):
+    with pytest.raises(InvalidConfigError, match="is on this machine"):
         account.run().create("chat", str(folder))
     assert account.changes() == []
 
@@ -294,7 +294,7 @@ def test_an_import_that_never_ends_has_a_limit(account, chat):
     assert sum(account.waits) == 600
     assert max(account.waits) == 30
     text = str(caught.value)
-    assert "s3://models/teams/chat is not imported after 10m 0s" in text
+    assert "s3://models/teams/chat has not been imported after 10m 0s" in text
     assert "op-" in text
     assert "mlflow deployments update -t fireworks --name chat" in text
 
@@ -390,11 +390,11 @@ def test_what_fireworks_says_of_its_progress_is_passed_on():
     told = Remembers()
     with scripted(running, {"done": True}, {"name": "x", "state": "READY"}) as gateway:
         import_files(impatient(gateway, told), "chat", BLOBS, AGAIN)
-    assert told.notes == ["      copied 3 of 9 files; asking again in 1s"]
+    assert told.notes == ["      copied 3 of 9 files; checking again in 1s"]
 
 
 def test_an_import_without_an_operation_says_where_to_look():
-    with scripted({}) as gateway, pytest.raises(ApiError, match=r"named no operation.*update --name chat"):
+    with scripted({}) as gateway, pytest.raises(ApiError, match=r"returned no operation.*update --name chat"):
         import_files(impatient(gateway, Remembers()), "chat", BLOBS, AGAIN)
 
 

@@ -221,7 +221,7 @@ def control_plane(landed, sent, *, before=0, after=0, left=SIZE):
             "403": fails(ApiError, r"the reason for 403 \(403\); .*check the account in the target", once),
             "404": fails(ApiError, r"the reason for 404 \(404\); .*check the name", once),
             "412": fails(ApiError, r"the reason for 412 \(412\); the account may be suspended; see its billing", once),
-            "malformed": fails(ApiError, "something that is not a .*; is the target an address of", once),
+            "malformed": fails(ApiError, "an unexpected reply .*; is the target an address of", once),
         }
     )
 
@@ -238,7 +238,7 @@ def storage(sent, *, tries=4, once=1, session=False, left=SIZE):
     """
     before, each = sent
     fails = partial(Fails, TransferError, landed="others", session=session, left=left)
-    stays = r"\(7 of 8 files are up\); " + AGAIN
+    stays = r"\(7 of 8 files uploaded\); " + AGAIN
     return {fault: fails(f"{text} {stays}", once, before) for fault, text in NETWORK.items()} | {
         "503 for ever": fails(
             f"storage answered 503 Service Unavailable, 4 times {stays}", tries, before + tries * each
@@ -279,7 +279,7 @@ CELLS = {
         "ExpiredToken": Passes(2),  # signed again
         "403": Fails(TransferError, f"{FORBIDDEN}, with 3 fresh URLs", 3, 0, "others"),
         "404": Fails(TransferError, NOT_FOUND, 1, 0, "others"),
-        "malformed": Fails(TransferError, "no usable session for .*: -C resumable=false", 1, 0, "others"),
+        "malformed": Fails(TransferError, "no usable session for .* with -C resumable=false", 1, 0, "others"),
     },
     "chunk": dict.fromkeys(PASSING, Passes(3, 3 * SIZE))
     | dict.fromkeys(("reset", "close"), Passes(3, 2 * LOST + SIZE))
@@ -289,7 +289,7 @@ CELLS = {
     | {
         "bad TLS": Fails(TransferError, TLS_AT_STORAGE, 0, 0, "others", session=True),
         "ExpiredToken": Passes(2, 2 * SIZE),  # another session
-        "403": Fails(TransferError, f"its resumable session is gone: {FORBIDDEN}, 4 times", 4, 4 * SIZE, "others"),
+        "403": Fails(TransferError, f"its resumable session has expired: {FORBIDDEN}, 4 times", 4, 4 * SIZE, "others"),
         "404": Passes(2, 2 * SIZE),
         "malformed": Passes(2, 2 * SIZE),
     },

@@ -78,7 +78,7 @@ def test_another_machine_does_not_claim_that_all_was_sent(client, fireworks, lla
     with pytest.raises(DeadlineError) as caught:
         client.update_deployment("chat", config={"progress": "lines", "timeout": "0.01s"})
     assert "all bytes" not in caught.value.message
-    [told] = [text for text in caplog.messages if "is not known on this machine" in text]
+    [told] = [text for text in caplog.messages if "this machine has no record" in text]
     [command] = find_commands(told)
     assert command in caught.value.message
     fireworks.clear_faults()
@@ -92,7 +92,7 @@ def test_a_failed_model_is_tried_as_the_next_revision(client, fireworks, llama, 
         client.create_deployment("chat", str(make_llama(tmp_path / "first", seed=5)), config=QUIET)
     fireworks.behave("states=failed")
     deploy = client.update_deployment if earlier else client.create_deployment
-    with pytest.raises(FailedStateError, match=r"chat.* is FAILED: .*; to try it as the next revision:") as caught:
+    with pytest.raises(FailedStateError, match=r"chat.* is FAILED: .*; to retry it as the next revision:") as caught:
         deploy("chat", llama, config=QUIET)
     [command] = find_commands(caught.value.message)
     fireworks.behave("states=plain")

@@ -108,7 +108,7 @@ def test_a_url_that_is_only_found_is_not_told_as_the_one_that_is_there(client, h
 
 @pytest.mark.parametrize("verb", ["create", "update", "finish"])
 def test_what_cannot_change_is_refused_before_anything_is(client, llama, fireworks, verb):
-    with pytest.raises(InvalidConfigError, match=r"world_size=4: .*/chat was created with 1, and that cannot change"):
+    with pytest.raises(InvalidConfigError, match=r"world_size=4: .*/chat was created with 1, which cannot be changed"):
         again(client, llama, verb, world_size=4, public=True)
     assert fireworks.calls("update_model") == []
     assert again(client, llama, verb, world_size=1)["changed"] == []

@@ -79,7 +79,7 @@ def test_one_changed_byte_of_the_weights_is_other_content(account, llama):
     data[-1] ^= 1
     shard.write_bytes(data)
     with pytest.raises(
-        ConflictError, match=r"already exists with other content.*mlflow deployments update -t fireworks"
+        ConflictError, match=r"already exists with different content.*mlflow deployments update -t fireworks"
     ):
         account.run().create("chat", str(llama))
 
@@ -175,7 +175,7 @@ def test_create_does_not_go_back(account, versions):
     first, second, _ = versions
     account.run().create("chat", first)
     account.run().update("chat", second)
-    with pytest.raises(ConflictError, match="already exists with other content"):
+    with pytest.raises(ConflictError, match="already exists with different content"):
         account.run().create("chat", first)
     assert current(account) == (2, "READY", None)
 
@@ -264,9 +264,9 @@ def test_a_name_that_is_a_revision_of_another_is_refused(account, llama, tmp_pat
 def test_a_model_somebody_else_made_is_not_touched(account, llama):
     account.gateway.models.create("chat", {"kind": "HF_BASE_MODEL", "baseModelDetails": {"checkpointFormat": "NATIVE"}})
     for attempt in (lambda: account.run().create("chat", str(llama)), lambda: account.run().update("chat", str(llama))):
-        with pytest.raises(ConflictError, match="this plugin did not make"):
+        with pytest.raises(ConflictError, match="this plugin did not create"):
             attempt()
-    with pytest.raises(ConflictError, match="not made by this plugin"):
+    with pytest.raises(ConflictError, match="not created by this plugin"):
         account.run().delete("chat")
     assert account.run(force=True).delete("chat")
 

@@ -13,7 +13,10 @@ from mlflow_fireworks.gateway.refusals import refusal
     ("way", "says"),
     [
         ("suspended", r"account acme is suspended \(412\); the account is suspended; see its billing page"),
-        ("zero-data-retention", r"\(403\); accounts with Zero Data Retention take no uploads .*use another account"),
+        (
+            "zero-data-retention",
+            r"\(403\); accounts with Zero Data Retention do not accept uploads .*use another account",
+        ),
         (
             "other-region",
             r"use us.api.fireworks.ai instead \(403\); the account may belong to another region.*HOST/ACC",

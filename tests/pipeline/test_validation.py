@@ -61,7 +61,7 @@ def test_a_success_whose_answer_was_lost_is_a_success(account, llama, status):
 @pytest.mark.parametrize("message", ["tensor model.norm.weight has the wrong shape", "architecture X is not supported"])
 def test_a_refusal_that_is_final_keeps_what_was_sent(account, llama, message):
     account.emulator.fault("validate_upload", status=400, body=refusal(message), times=1)
-    with pytest.raises(ApiError, match="what was sent is kept: validate it again with: ") as caught:
+    with pytest.raises(ApiError, match="the uploaded part is kept: validate it again with: ") as caught:
         create(account, llama)
     assert message in caught.value.message
     [command] = find_commands(caught.value.message)

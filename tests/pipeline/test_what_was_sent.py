@@ -41,7 +41,9 @@ def test_file_that_was_taken_for_another_one_is_noticed(account, tmp_path):
 def test_names_that_may_collide_are_said_before_anything_is_sent(account, tmp_path):
     folder = make_embedder(tmp_path / "embedder")
     planned = account.run(dry_run="true").create("chat", str(folder)).to_dict()
-    assert any("1_Pooling/config.json and config.json would be one file" in warning for warning in planned["warnings"])
+    assert any(
+        "1_Pooling/config.json and config.json would become one file" in warning for warning in planned["warnings"]
+    )
     assert not account.changes()
 
 
@@ -57,7 +59,7 @@ def test_defaults_of_an_adapter_are_sent_where_they_are_taken(account, tmp_path,
     warnings = warnings_of(account, folder, **BASE)
 
     assert ("fireworks.json" in account.sent()) == (way == "fireworks-json")
-    assert any("Fireworks does not take fireworks.json" in warning for warning in warnings) == (way == "strict")
+    assert any("Fireworks does not accept fireworks.json" in warning for warning in warnings) == (way == "strict")
 
 
 def test_defaults_that_only_validation_refuses_are_left_out_then(account, tmp_path):
@@ -86,5 +88,5 @@ def test_quantized_checkpoint_is_ready_or_refused_in_one_line(account, tmp_path,
     if way == "accepted":
         warnings_of(account, folder, allow_quantized="true")
         return
-    with pytest.raises(ApiError, match=r"quantization_config.* will be sent again by: mlflow"):
+    with pytest.raises(ApiError, match=r"quantization_config.* will be uploaded again by: mlflow"):
         warnings_of(account, folder, allow_quantized="true")

@@ -13,7 +13,7 @@ from mlflow_fireworks.errors import SourceError, UnavailableError
 from mlflow_fireworks.registry.pointers import pin
 
 USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
-ACCESS = "this user may not read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
+ACCESS = "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
 RUNNING = "is it running, and is MLFLOW_TRACKING_URI right?"
 NO_WORKSPACE = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace 'team' not found"})
 

@@ -51,7 +51,7 @@ def test_a_server_that_refuses_is_waited_for_a_moment_and_one_that_is_silent_not
         assert 3 <= server.asked <= 5
         assert 10 <= clock.now <= most
     assert [record.getMessage() for record in caplog.records] == [
-        "the server at http://s does not answer (away); trying again, for up to 20s"
+        "the server at http://s does not answer (away); retrying for up to 20s"
     ] * 2
 
 
@@ -139,7 +139,7 @@ def assert_told_in_one_line(told):
     *log, error = told.stderr.splitlines()
     assert told.exit_code == 1
     assert error.startswith("Error: ")
-    assert [line for line in log if "trying again" not in line] == []
+    assert [line for line in log if "retrying" not in line] == []
 
 
 @pytest.mark.slow
@@ -159,7 +159,7 @@ def test_a_person_waits_half_a_minute_at_most_for_an_mlflow_server(command, kind
     assert_told_in_one_line(told)
     assert f"the MLflow server at http://{address} does not answer" in told.stderr
     assert "a-password" not in told.stderr + caplog.text
-    assert "trying again, for up to 20s" in caplog.text
+    assert "retrying, for up to 20s" in caplog.text
 
 
 @pytest.mark.slow

@@ -208,7 +208,7 @@ def test_tunability_is_waited_for(monkeypatch, llamas, caplog):
         assert client.get_deployment("chat")["tunable"] == created["tunable"]
         impatient = {**options, "watch_tunable": True, "tunable_timeout": "0.2s"}
         late = client.create_deployment("late", llamas[1], config=impatient)
-        assert late["tunable"] == "not yet: Fireworks looks about every 30 minutes"
+        assert late["tunable"] == "not yet: Fireworks checks about every 30 minutes"
         assert "is not tunable yet after 0s" in caplog.text
 
 

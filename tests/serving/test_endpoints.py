@@ -60,12 +60,14 @@ def test_a_slow_start_is_waited_for_with_progress(open_world):
     world.emulator.set_transition("deployments", seconds=400)
     create_endpoint(world.run(model=QWEN), "prod")
     assert any("prod is CREATING: no replica yet" in note for note in world.told.notes)
-    assert any("READY and not routed yet (404)" in note for note in world.told.notes)
+    assert any("READY but not reachable yet (404)" in note for note in world.told.notes)
 
 
 def test_a_start_that_takes_too_long_says_how_to_go_on_and_what_it_costs(world):
     world.emulator.set_transition("deployments", seconds=4000)
-    with pytest.raises(DeadlineError, match=r"CREATING.*after 10m 0s; it may still come up and be billed") as caught:
+    with pytest.raises(
+        DeadlineError, match=r"CREATING.*after 10m 0s; it may still start, and is billed from then on"
+    ) as caught:
         create_endpoint(world.run(model=QWEN, ready_timeout="10m"), "prod")
     assert "mlflow-fireworks endpoint delete -t fireworks --name prod" in caught.value.message
     world.clock[0] += 4000
@@ -82,12 +84,14 @@ def test_stopping_while_it_starts_says_that_it_may_still_be_billed(world):
     world.emulator.set_transition("deployments", seconds=100)
     with pytest.raises(KeyboardInterrupt):
         create_endpoint(replace(run, waiter=replace(run.waiter, sleep=stop)), "prod")
-    assert "prod may come up all the same and is billed then; go on with the same command" in world.told.warnings[-1]
+    assert "prod may still start, and is billed from then on; continue with the same command" in world.told.warnings[-1]
 
 
 def test_one_that_never_answers_says_that_it_is_billed(open_world):
     world = open_world(behaviours={"routing": "404-first:99999s"})
-    with pytest.raises(DeadlineError, match=r"not routed yet \(404\) after 1h 0m; it may still come up and be billed"):
+    with pytest.raises(
+        DeadlineError, match=r"not reachable yet \(404\) after 1h 0m; it may still start, and is billed from then on"
+    ):
         create_endpoint(world.run(model=QWEN), "prod")
 
 
@@ -177,7 +181,7 @@ def test_shapes_by_default_by_preset_and_for_adapters(world):
     [
         ({"deployment_shape": "THROUGHPUT"}, r"no shape THROUGHPUT fits.*these do: MINIMAL \(1 x NVIDIA_H100_80GB"),
         ({"deployment_shape": "biggest"}, "needs default, a preset"),
-        ({"deployment_shape": "fast", "accelerator_type": "H100"}, "exclude each other"),
+        ({"deployment_shape": "fast", "accelerator_type": "H100"}, "are mutually exclusive"),
         ({"accelerator_count": 2}, "needs -C accelerator_type"),
     ],
 )
@@ -241,7 +245,7 @@ def test_what_others_made_is_shown_and_left_alone(world):
     world.api.call("POST", "/deployments?deploymentId=theirs", json=body)
     assert get_endpoint(world.run(), "theirs")["managed"] is False
     for change in (delete_endpoint, update_endpoint):
-        with pytest.raises(ConflictError, match=r"was not made by this plugin.*-C force=true"):
+        with pytest.raises(ConflictError, match=r"was not created by this plugin.*-C force=true"):
             change(world.run(), "theirs")
     assert delete_endpoint(world.run(force=True), "theirs")
     assert world.deployments() == {}

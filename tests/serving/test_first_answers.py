@@ -65,7 +65,9 @@ def test_minutes_of_early_refusals_are_waited_out(served, way):
 def test_replicas_that_still_start_are_told_once_a_minute(served):
     served.emulator.behave("routing=503-first:600s")
     move(served, served.second)
-    told = [note for note in served.told.notes if "prod-2 is READY, its replicas are not: 1 initializing (503)" in note]
+    told = [
+        note for note in served.told.notes if "prod-2 is READY, but its replicas are not: 1 initializing (503)" in note
+    ]
     asked = [call for call in served.emulator.calls("completions") if call.status == 503]
     assert 0 < len(told) < len(asked) / 2
 
@@ -105,9 +107,9 @@ def test_silence_is_waited_out_only_for_the_first_answer(served):
     hasty = replace(served.run(), request_timeout=0.1)
     served.emulator.fault("completions", times=2, stall_seconds=0.4)
     serve_deployment(hasty, "prod", served.second, {CHAT, CHAT_2}, live_merge=False, moving=True)
-    assert any("prod-2 is READY and not reached yet" in note for note in served.told.notes)
+    assert any("prod-2 is READY but not reachable yet" in note for note in served.told.notes)
     served.emulator.fault("chat_completions", stall_seconds=0.4)
-    with pytest.raises(UnavailableError, match=r"was silent for .*; allow more"):
+    with pytest.raises(UnavailableError, match=r"sent nothing for .*; allow more"):
         predict(hasty, choose_place(hasty, None, "prod"), "hi")
 
 
@@ -158,7 +160,7 @@ def test_an_outage_of_the_api_is_no_reason_to_give_a_deployment_up(served):
     served.emulator.set_transition("accounts/*/deployments/prod-2", seconds=120)
     served.emulator.fault("get_deployment", skip=3, status=503, times=12)
     move(served, served.second)
-    assert any("prod-2 cannot be seen" in note for note in served.told.notes)
+    assert any("prod-2 cannot be checked" in note for note in served.told.notes)
     assert served.deployments() == {"prod-2": "chat-r2"}
 
 
@@ -248,7 +250,7 @@ def test_ids_that_are_taken_though_nothing_shows_them_are_passed_over(world):
 
 
 def test_only_what_is_softly_deleted_can_be_brought_back(served):
-    with pytest.raises(NotFoundError, match=r"nothing of endpoint 'prod' can be brought back.*list-endpoints"):
+    with pytest.raises(NotFoundError, match=r"endpoint 'prod' cannot be restored.*list-endpoints"):
         undelete_endpoint(served.run(), "prod")
     delete_endpoint(served.run(), "prod")
     assert undelete_endpoint(served.run(), "prod")["model"] == CHAT

@@ -99,7 +99,7 @@ def test_texts_for_an_embedding_model_go_in_batches():
     "inputs", [None, [], {}, 5, {"text": "a"}, [1, 2], [["a"]], pd.DataFrame({"a": [1], "b": [2]})]
 )
 def test_what_cannot_be_read_says_what_can(inputs):
-    with pytest.raises(InvalidConfigError, match=r"predict cannot read .*; it takes a payload with messages"):
+    with pytest.raises(InvalidConfigError, match=r"predict cannot read .*; it accepts a payload with messages"):
         read_inputs(inputs, embeds=False)
 
 
@@ -156,7 +156,7 @@ def test_an_endpoint_that_sleeps_is_woken_by_one_request_and_waited_for(world):
     world.clock[0] += 4000
     answer = ask(world, ["a", "b", "c"])
     assert len(answer["predictions"]) == 3
-    assert any("scaled to zero and starts up (503)" in note for note in world.told.notes)
+    assert any("scaled to zero and starting up (503)" in note for note in world.told.notes)
     refused = [call for call in world.emulator.calls("chat_completions") if call.status == 503]
     assert len(refused) < 20
 
@@ -166,7 +166,7 @@ def test_a_cold_start_has_a_limit(world):
     create_endpoint(world.run(model="chat", scale_to_zero_window="5m"), "prod")
     world.emulator.set_transition("deployments", seconds=4000)
     world.clock[0] += 4000
-    with pytest.raises(DeadlineError, match=r"starts up \(503\) after 1m 0s; ask again later"):
+    with pytest.raises(DeadlineError, match=r"starting up \(503\) after 1m 0s; ask again later"):
         ask(world, "a", world.impatient(60.0))
 
 
@@ -213,7 +213,7 @@ def test_a_stream_comes_in_pieces(served):
     assert len(chunks) > 3
     said = "".join(chunk["choices"][0]["delta"]["content"] for chunk in chunks)
     assert said == ask(served, {"messages": [HI]})["predictions"][0]
-    with pytest.raises(InvalidConfigError, match="one chat or one prompt"):
+    with pytest.raises(InvalidConfigError, match="a single chat or prompt"):
         list(predict_stream(run, choose_place(run, None, "prod"), ["a", "b"]))
 
 

@@ -36,7 +36,7 @@ def served(world):
 
 @pytest.fixture
 def tuned(world):
-    """The endpoint `prod` serves a base that takes adapters; lora and lora-r2 are READY."""
+    """The endpoint `prod` serves a base that accepts adapters; lora and lora-r2 are READY."""
     world.first, world.second = world.adapter("lora"), world.adapter("lora-r2")
     create_endpoint(world.run(model=QWEN, enable_addons=True), "prod")
     world.clock[0] += 60
@@ -126,7 +126,7 @@ def test_when_the_new_one_fails_it_is_cleaned_up_and_the_old_one_is_untouched(se
     assert get_endpoint(served.run(), "prod") == before
     assert "deployments/prod still answers on endpoint 'prod' with accounts/acme/models/chat" in caught.value.message
     if trouble != "no quota":
-        assert "prod-2 was taken down again; within seven days it can be brought back" in caught.value.message
+        assert "prod-2 was taken down again; it can be restored within seven days" in caught.value.message
         assert served.gateway.deployments.find("prod-2").is_gone
 
 
@@ -139,7 +139,7 @@ def test_a_move_that_was_cut_off_goes_on_with_what_is_up(served):
     served.emulator.set_transition("accounts/*/deployments/prod-2", seconds=100)
     with pytest.raises(KeyboardInterrupt):
         move(served, served.second, interrupted)
-    assert any("may still come up and is billed then" in text for text in served.told.warnings)
+    assert any("may still start, and is billed from then on" in text for text in served.told.warnings)
     assert get_endpoint(served.run(), "prod")["model"] == CHAT
     move(served, served.second)
     assert served.deployments() == {"prod-2": "chat-r2"}
@@ -208,7 +208,7 @@ def test_rules_for_adapters_come_first(world):
     ):
         move(world, lora)
     create_endpoint(world.run(model=QWEN), "prod")
-    with pytest.raises(InvalidConfigError, match="it was made without -C enable_addons=true"):
+    with pytest.raises(InvalidConfigError, match="it was created without -C enable_addons=true"):
         move(world, lora)
     create_endpoint(world.run(model="accounts/fireworks/models/gpt-oss-20b"), "other")
     with pytest.raises(InvalidConfigError, match=r"it serves .*gpt-oss-20b, and the adapter belongs to .*qwen3-8b"):
@@ -231,7 +231,7 @@ def test_the_next_revision_of_a_merged_adapter_needs_no_option(world):
 
 def test_a_base_with_adapters_on_it_does_not_move_under_them(tuned):
     move(tuned, tuned.first)
-    with pytest.raises(ConflictError, match="lora would be lost"):
+    with pytest.raises(ConflictError, match=r"would drop its adapters .*/lora"):
         update_endpoint(tuned.run(accelerator_type="H200"), "prod")
 
 
@@ -257,7 +257,7 @@ def test_what_others_made_or_use_is_not_taken_down_by_a_cascade(tuned):
     body = {"baseModel": CHAT, "acceleratorType": "NVIDIA_H100_80GB"}
     tuned.base("chat")
     tuned.api.call("POST", "/deployments?deploymentId=theirs", json=body)
-    with pytest.raises(ConflictError, match="'theirs' was not made by this plugin"):
+    with pytest.raises(ConflictError, match="'theirs' was not created by this plugin"):
         stop_serving(tuned.run(), "chat", {CHAT}, cascade=True)
     assert set(tuned.deployments()) == {"prod", "theirs"}
 

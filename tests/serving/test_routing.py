@@ -140,7 +140,7 @@ def test_what_the_router_cannot_be_turned_away_from_is_not_taken_down(served):
     served.emulator.fault("completions", skip=2, status=400, times=1)
     served.emulator.fault("update_router", skip=1, status=403, times=1)
     with pytest.raises(
-        ApiError, match="prod-2 is up and billed: router 'prod' leads to it; run the same command again"
+        ApiError, match="prod-2 is up and billed: router 'prod' points to it; run the same command again"
     ):
         move(served, served.second)
     assert any("router prod could not be changed back" in text for text in served.told.warnings)
@@ -217,9 +217,7 @@ def test_where_the_service_has_no_routers_it_is_as_before_and_says_so(world, way
     assert any("prod has no router (127.0.0.1" in note for note in world.told.notes)
     assert move(world, second).address == f"{second.name}#{place_of('prod-2')}"
     assert list_all(world.run())[0]["router"] is None
-    with pytest.raises(
-        InvalidConfigError, match=r"'other' cannot have a router: .* has none; leave out -C router=true"
-    ):
+    with pytest.raises(InvalidConfigError, match=r"'other' cannot have a router: .* has none; omit -C router=true"):
         create_endpoint(world.run(model="chat", router="true"), "other")
     assert list(world.deployments()) == ["prod-2"]
     assert delete_endpoint(world.run(), "prod")
@@ -251,7 +249,7 @@ def test_routers_that_fireworks_makes_by_itself_change_nothing(world):
     _first, second = world.base("chat"), world.base("chat-r2")
     made = create_endpoint(world.run(model="chat"), "prod")
     assert (made["managed"], made["address"].partition("#")[2]) == (True, place_of("prod"))
-    assert any("Fireworks itself has made one of that name" in note for note in world.told.notes)
+    assert any("Fireworks itself has created one with that name" in note for note in world.told.notes)
     move(world, second)
     assert list(list_endpoints(world.gateway)) == ["prod"]
     assert list(world.deployments()) == ["prod-2"]
@@ -262,9 +260,9 @@ def test_a_single_region_has_no_router_and_says_so(world, placement):
     world.base()
     made = create_endpoint(world.run(model="chat", placement=placement), "prod")
     assert made["address"].endswith(f"#{place_of('prod')}")
-    assert any("routers take multi-region placements only" in note for note in world.told.notes)
+    assert any("routers only work with multi-region placements" in note for note in world.told.notes)
     assert world.emulator.calls("create_router") == []
-    with pytest.raises(InvalidConfigError, match="multi-region placements only"):
+    with pytest.raises(InvalidConfigError, match="only work with multi-region placements"):
         create_endpoint(world.run(model="chat", placement=placement, router="true"), "other")
     assert list(world.deployments()) == ["prod"]
 
@@ -298,7 +296,7 @@ def test_a_router_of_somebody_else_is_not_taken_over_without_force(world):
     world.base("chat")
     deploy(world, "theirs")
     make_router(world, "prod", "theirs")
-    with pytest.raises(ConflictError, match=r"there is a router 'prod' that this plugin did not make.*force=true"):
+    with pytest.raises(ConflictError, match=r"there is a router 'prod' that this plugin did not create.*force=true"):
         create_endpoint(world.run(model="chat"), "prod")
     assert list(world.deployments()) == ["theirs"]
     made = create_endpoint(world.run(model="chat", force=True), "mine")
@@ -326,9 +324,9 @@ def test_somebodys_router_of_another_name_keeps_what_it_leads_to(served):
     assert move(served, served.second).address == ROUTER
     assert set(served.deployments()) == {"prod", "prod-2"}
     assert any(
-        "is kept running, and billed while it is up: router 'demo' leads to it" in t for t in served.told.warnings
+        "is kept running, and billed while it is up: router 'demo' points to it" in t for t in served.told.warnings
     )
-    with pytest.raises(ConflictError, match="routers/demo leads requests to endpoint 'prod', and would fail"):
+    with pytest.raises(ConflictError, match="routers/demo routes requests to endpoint 'prod', and would fail"):
         delete_endpoint(served.run(), "prod")
     assert set(served.deployments()) == {"prod", "prod-2"}
     shown = {item["name"]: item for item in list_all(served.run())}
@@ -364,7 +362,7 @@ def test_a_router_that_divides_requests_is_left_as_it_is(divided):
     for model in (divided.first, divided.second):  # both answer already
         move(divided, model)
     other = divided.gateway.models.find("other")
-    with pytest.raises(ConflictError, match=r"divides requests among prod \(accounts/acme/models/chat, 25%\), prod-2"):
+    with pytest.raises(ConflictError, match=r"splits requests between prod \(accounts/acme/models/chat, 25%\), prod-2"):
         serve_deployment(divided.run(), "prod", other, MODELS | {other.name}, live_merge=False, moving=True)
     assert (router(divided), set(divided.deployments())) == (before, {"prod", "prod-2"})
     forced = divided.run(force=True)

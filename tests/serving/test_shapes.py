@@ -87,7 +87,7 @@ def test_force_starts_it_all_the_same_with_a_warning(world):
     embedder(world)
     no_shapes(world)
     create_endpoint(world.run(model="embedder", force=True), "prod")
-    assert any("it is started without one: Fireworks may answer wrong vectors" in text for text in world.told.warnings)
+    assert any("it is started without one: Fireworks may return wrong vectors" in text for text in world.told.warnings)
 
 
 def test_a_preset_is_looked_for_among_embedding_shapes(world):
@@ -105,7 +105,7 @@ def test_hardware_that_is_named_for_vectors_is_warned_of_and_then_proven(world, 
     options = {"force": True} if "deployment_shape" in hardware else {}
     with pytest.raises(UnexpectedAnswerError, match=r"two different texts get the same vector; .*prod was taken down"):
         create_endpoint(world.run(model="embedder", **hardware, **options), "prod")
-    assert any("Fireworks may answer wrong vectors there" in warning for warning in world.told.warnings)
+    assert any("Fireworks may return wrong vectors there" in warning for warning in world.told.warnings)
     assert world.deployments() == {}
 
 
@@ -139,9 +139,9 @@ def test_the_next_revision_keeps_an_embedding_shape(world):
         (vectors([], []), "not with a vector for each"),
         ("{}", "not with a vector for each"),
         (vectors([0.1, 0.2], [0.1, 0.2, 0.3]), r"differ in length \(2 and 3\)"),
-        (vectors([0.1, float("nan")], [0.1, 0.2]), "no finite number"),
-        (vectors([0.1, None], [0.1, 0.2]), "no finite number"),
-        (vectors([0.1, float("inf")], [0.1, 0.2]), "no finite number"),
+        (vectors([0.1, float("nan")], [0.1, 0.2]), "not finite numbers"),
+        (vectors([0.1, None], [0.1, 0.2]), "not finite numbers"),
+        (vectors([0.1, float("inf")], [0.1, 0.2]), "not finite numbers"),
         (vectors([0.1, 0.2], [0.1, 0.2000000001]), "two different texts get the same vector"),
         (vectors([0, 0], [0, 0]), "two different texts get the same vector"),
     ],
@@ -224,7 +224,7 @@ def test_a_shape_that_got_lost_is_warned_of(world):
     create_endpoint(world.run(model=QWEN, deployment_shape=f"{SHAPES}/gpt-oss-20b-fast"), "prod")
     [warning] = [text for text in world.told.warnings if "shape" in text]
     assert (
-        "was asked to have the shape accounts/fireworks/deploymentShapes/gpt-oss-20b-fast, and Fireworks gave it none"
+        "requested the shape accounts/fireworks/deploymentShapes/gpt-oss-20b-fast, but Fireworks gave it none"
         in warning
     )
 

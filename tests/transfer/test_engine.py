@@ -179,7 +179,8 @@ def test_trouble_that_stays_ends_in_one_line_without_the_url(storage, send):
         send(storage, [File("a", b"x")])
     text = str(caught.value)
     assert text == (
-        "a: storage answered 503 Service Unavailable, 4 times (0 of 1 files are up); run the same command again"
+        "a: storage answered 503 Service Unavailable, 4 times (0 of 1 files uploaded); run the same command "
+        "again to resume"
     )
     assert len(storage.puts) == 4
 
@@ -227,7 +228,7 @@ def test_a_redirect_is_not_followed(storage, send, status):
 
 @pytest.mark.parametrize("said", [9, 11], ids=["grew", "shrank"])
 def test_a_file_that_changes_while_it_is_sent_is_noticed(storage, send, said):
-    with pytest.raises(TransferError, match="changed while it was uploaded"):
+    with pytest.raises(TransferError, match="changed while it was being uploaded"):
         send(storage, [File("a", b"0123456789", size=said)])
     assert "/a" not in storage.stored
 
@@ -320,7 +321,7 @@ def test_sessions_that_are_gone_are_opened_again_without_signing(storage, send):
 @pytest.mark.parametrize("status", ["404 Not Found", "410 Gone", "403 Forbidden"])
 def test_a_session_that_is_gone_for_ever_ends(storage, send, status):
     storage.script["chunk /a"] = [Answer(status)] * 99
-    with pytest.raises(TransferError, match=rf"its resumable session is gone: \(HTTP {status[:3]}\), 4 times"):
+    with pytest.raises(TransferError, match=rf"its resumable session has expired: \(HTTP {status[:3]}\), 4 times"):
         send(storage, [File("a", b"x")], resumable=True)
     assert count(storage, "start") == count(storage, "chunk") == 4
 
@@ -328,11 +329,11 @@ def test_a_session_that_is_gone_for_ever_ends(storage, send, status):
 @pytest.mark.parametrize(
     ("said", "text"),
     [
-        ("", "storage took only a part"),
-        ("Range: bytes=0-9", "storage has all of it and does not finish it"),
+        ("", "storage accepted only part of it"),
+        ("Range: bytes=0-9", "storage has all of it but does not finish it"),
         ("Range: bytes=0-10", "its resumable session has 11 bytes of 10"),
-        ("Range: bytes=5-7", "storage took only a part"),
-        ("Range: nonsense", "storage took only a part"),
+        ("Range: bytes=5-7", "storage accepted only part of it"),
+        ("Range: nonsense", "storage accepted only part of it"),
     ],
     ids=["nothing", "all", "more", "a hole", "nonsense"],
 )
@@ -349,7 +350,7 @@ def test_storage_that_has_now_more_and_now_less_ends(storage, send):
     steps = [Answer("308 Resume Incomplete", (f"Range: bytes=0-{number}",)) for number in (5, 5, 2, 5, 2)]
     storage.script["chunk /a"] = [Answer("308 Resume Incomplete")] * 99
     storage.script["probe /a"] = steps * 20
-    with pytest.raises(TransferError, match="storage took only a part, 4 times"):
+    with pytest.raises(TransferError, match="storage accepted only part of it, 4 times"):
         send(storage, [File("a", b"0123456789")], resumable=True)
     assert count(storage, "probe") < 10
 
@@ -409,7 +410,9 @@ def test_other_bytes_in_a_session_are_sent_again_in_another_one(storage, send, w
 @pytest.mark.parametrize("resumable", [False, True], ids=["plain", "resumable"])
 def test_other_bytes_for_ever_end_loudly(storage, send, resumable):
     storage.script["chunk /a" if resumable else "/a"] = [Answer(crc32c="AAAAAA==")] * 99
-    with pytest.raises(TransferError, match=r"received other bytes than were sent \(crc32c differs\), 4 times"):
+    with pytest.raises(
+        TransferError, match=r"received different bytes from those that were sent \(crc32c differs\), 4 times"
+    ):
         send(storage, [File("a", b"x")], resumable=resumable)
 
 
@@ -418,7 +421,9 @@ def test_other_bytes_for_ever_end_loudly(storage, send, resumable):
 )
 def test_a_session_that_is_nowhere_safe_is_not_used(storage, send, location):
     storage.script["start /a"] = [Answer("201 Created", (location,) if location else ())]
-    with pytest.raises(TransferError, match="no usable session for a; send it in one piece: -C resumable=false"):
+    with pytest.raises(
+        TransferError, match="no usable session for a; upload it in a single request with -C resumable=false"
+    ):
         send(storage, [File("a", b"x")], resumable=True)
 
 
@@ -438,7 +443,7 @@ def test_an_answer_that_cannot_be_decoded_is_another_try(storage, send):
 def test_a_connection_that_takes_no_more_bytes_is_given_up(storage, send):
     storage.script["/a"] = [Answer(stall_after=1_000_000)]
     recorder = send(storage, [File("a", bytes(30_000_000))], timeouts=Timeouts(quiet=0.5, answer=0.5))
-    assert recorder.notes == ["a: the connection stopped taking data; trying again (try 2 of 4)"]
+    assert recorder.notes == ["a: the connection stopped accepting data; retrying (attempt 2 of 4)"]
 
 
 class Unreadable(File):
@@ -469,18 +474,18 @@ def test_a_file_that_cannot_be_opened_for_a_moment_is_opened_again(storage, send
     [
         (
             errno.EMFILE,
-            r"Too many open files \(allow this process more with ulimit -n, .* -C max_workers=\), 4 times",
+            r"Too many open files \(raise the limit with ulimit -n, .* -C max_workers=\), 4 times",
         ),
         (errno.ESTALE, r"Stale file handle \(the network file system .*\), 4 times"),
         (errno.EACCES, r"Permission denied \(check its permissions and those of the folders above it\)"),
         (errno.ENAMETOOLONG, r"File name too long \(use a shorter path\)"),
-        (errno.ENOENT, r"No such file or directory \(it was there when the model was listed\)"),
+        (errno.ENOENT, r"No such file or directory \(it existed when the model was listed\)"),
     ],
 )
 def test_a_file_that_stays_unreadable_ends_in_one_line_with_the_count(storage, send, number, says):
     files = [File("config.json", b"{}"), Unreadable("model.safetensors", b"w" * 1000, *[number] * 9)]
 
-    with pytest.raises(TransferError, match=rf"^cannot read model\.safetensors: {says} \(1 of 2 files are up\); run"):
+    with pytest.raises(TransferError, match=rf"^cannot read model\.safetensors: {says} \(1 of 2 files uploaded\); run"):
         send(storage, files, workers=1)
 
 
@@ -509,7 +514,7 @@ def test_a_file_that_vanishes_between_two_tries_is_one_line(storage, send, tmp_p
     storage.script["/model.safetensors"] = [BUSY]
 
     with pytest.raises(
-        TransferError, match=r"^cannot read model\.safetensors: No such file .* \(0 of 1 files are up\)"
+        TransferError, match=r"^cannot read model\.safetensors: No such file .* \(0 of 1 files uploaded\)"
     ):
         send(storage, [file])
 
@@ -566,10 +571,14 @@ NGINX = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n
 @pytest.mark.parametrize(
     ("name", "size", "advice"),
     [
-        ("model-00001-of-00002.safetensors", 12 * 10**6, "send the weights in smaller files, -C shard_size=5MB say"),
-        ("adapter_model.safetensors", 12 * 10**6, r"have it allow more, or let it leave out .* \(NO_PROXY\)"),
-        ("tokenizer.json", 12 * 10**6, "have it allow more"),
-        ("model.safetensors", 1000, "have it allow more"),
+        (
+            "model-00001-of-00002.safetensors",
+            12 * 10**6,
+            "send the weights in smaller files, -C shard_size=5MB for example",
+        ),
+        ("adapter_model.safetensors", 12 * 10**6, r"raise its limit, or bypass it .*\(NO_PROXY\)"),
+        ("tokenizer.json", 12 * 10**6, "raise its limit"),
+        ("model.safetensors", 1000, "raise its limit"),
     ],
 )
 def test_a_limit_of_size_on_the_way_is_final_and_says_what_helps(storage, send, name, size, advice):

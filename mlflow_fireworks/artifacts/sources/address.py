@@ -37,9 +37,9 @@ def check_address(repository: ArtifactRepository) -> None:
         return
     for mark in "?#":
         if mark in address:
-            raise _misread(address.partition(mark)[0] + mark + "…", f"MLflow drops all that follows a {mark}")
+            raise _misread(address.partition(mark)[0] + mark + "…", f"MLflow ignores everything after a {mark}")
     if _DROPPED_BY_URLPARSE.search(address):
-        raise _misread(" ".join(address.split()), "MLflow drops the blanks, tabs or line breaks in it")
+        raise _misread(" ".join(address.split()), "MLflow ignores the spaces, tabs or line breaks in it")
     if isinstance(repository, MlflowArtifactsRepository):  # an address of any other web server is written encoded
         check_folder(repository, address)
 
@@ -68,6 +68,6 @@ def _decoded(text: str) -> str | None:
 
 def _misread(address: str, why: str) -> SourceError:
     return SourceError(
-        f"{hide_credentials(address)} cannot be read exactly as it is named: {why}; "
+        f"{hide_credentials(address)} cannot be read under exactly that name: {why}; "
         "copy or move it to a name without such characters"
     )

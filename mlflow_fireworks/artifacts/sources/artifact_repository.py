@@ -64,7 +64,8 @@ def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRep
     except MlflowException as error:
         if "registered artifact repository" in str(error):
             raise InvalidConfigError(
-                f"no store is known for {hide_credentials(uri)}; use models:/NAME/VERSION, models:/NAME@ALIAS, "
+                f"there is no artifact store for {hide_credentials(uri)}; use models:/NAME/VERSION, "
+                "models:/NAME@ALIAS, "
                 "runs:/RUN/PATH, hf:/ORG/NAME, a folder, or a URI such as s3://BUCKET/PATH"
             ) from None
         raise _unreadable(uri, error) from None
@@ -193,12 +194,12 @@ def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool = F
     except Exception as error:
         status = status_of(error)
         if was_read and status == HTTPStatus.PRECONDITION_FAILED:
-            raise ReplacedError("it has another version now") from None
+            raise ReplacedError("it has been replaced") from None
         if not _is_final(error) or (was_read and status in _DENIALS):
             raise
         place = hide_credentials(repository.artifact_uri)
         raise SourceError(
-            f"cannot fetch {name} from {place}: {brief(error)}; check that it is there and the store's credentials"
+            f"cannot fetch {name} from {place}: {brief(error)}; check that it exists, and the store's credentials"
         ) from None
 
 

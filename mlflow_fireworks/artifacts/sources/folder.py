@@ -143,9 +143,9 @@ class FolderStore:
         """
         path = self.path(name)
         if not path.is_file():
-            raise SourceError(f"{path} has vanished since the folder was listed")
+            raise SourceError(f"{path} has disappeared since the folder was listed")
         if not any(Path(os.path.realpath(path)).is_relative_to(home) for home in _homes(self._root)):
-            raise SourceError(f"{path} leads out of the folder, which it did not when that was listed")
+            raise SourceError(f"{path} now leads outside the folder, which it did not when the folder was listed")
         yield path
 
     def expect(self, uses: Mapping[str, int]) -> None:

@@ -72,8 +72,8 @@ def open_hub_source(
         raise SourceError(f"{asked.repo} has no revision '{asked.revision}' on the Hugging Face Hub") from None
     except hub_errors.RepositoryNotFoundError:
         raise SourceError(
-            f"no repo {asked.repo} on the Hugging Face Hub, or none that you may see; "
-            "check its name, or log in with a token that may read it (HF_TOKEN, `hf auth login`)"
+            f"no repo {asked.repo} on the Hugging Face Hub, or none that you have "
+            "access to; check its name, or log in with a token that may read it (HF_TOKEN, `hf auth login`)"
         ) from None
     except NO_ANSWER as error:
         why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
@@ -264,8 +264,8 @@ class HubStore:
             raise TransientError(brief(error.__cause__ or error)) from None
         except hub_errors.GatedRepoError:
             raise SourceError(
-                f"{self._repo} is gated on the Hugging Face Hub: accept its terms on "
-                f"https://huggingface.co/{self._repo} and give a token (HF_TOKEN, `hf auth login`)"
+                f"{self._repo} is gated on the Hugging Face Hub: accept its terms at "
+                f"https://huggingface.co/{self._repo} and provide a token (HF_TOKEN, `hf auth login`)"
             ) from None
         except (hub_errors.RepositoryNotFoundError, hub_errors.EntryNotFoundError) as error:
             raise SourceError(f"cannot read {name} of {self._repo} on the Hugging Face Hub: {brief(error)}") from None

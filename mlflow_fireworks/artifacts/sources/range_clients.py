@@ -212,7 +212,7 @@ def _open_on_server(repository: HttpArtifactRepository) -> OpenRange:
             if signs_uploads(repository):
                 # MLflow's server answers 206 for files on its own disk. What it keeps elsewhere it fetches as a whole
                 # before it sends the first byte, so that reading 1,000 beginnings would move the model twice.
-                raise RangeError("this server keeps its files in a store from which it would fetch all of one first")
+                raise RangeError("this server would first fetch the whole file from the store behind it")
         creds = get_default_host_creds(repository.artifact_uri)
         return _take(http_request(creds, f"/{path}", "GET", extra_headers=headers, stream=True, **_ONE_TRY))
 

@@ -46,7 +46,7 @@ SourceError means that another try is useless; any other exception is tried agai
 
 def whole_files_only(name: str, begin: int, end: int, version: str | None) -> Answer:  # noqa: ARG001 - an OpenRange
     """The `OpenRange` of a store that has none."""
-    raise RangeError("this store cannot send a part of a file")
+    raise RangeError("this store cannot send part of a file")
 
 
 def check_answer(answer: Answer, begin: int, end: int, size: int, version: str | None) -> None:
@@ -65,21 +65,21 @@ def check_answer(answer: Answer, begin: int, end: int, size: int, version: str |
     """
     found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if found is None:
-        raise RangeError("this server sends whole files only")
+        raise RangeError("this server only sends whole files")
     first, last, total = found.groups()
     if total != "*" and int(total) != size:
-        raise ReplacedError(f"it has {int(total):,} bytes now instead of {size:,}")
+        raise ReplacedError(f"it has {int(total):,} bytes now, not {size:,}")
     if version and answer.version and answer.version != version:
-        raise ReplacedError("it has another version now")
+        raise ReplacedError("it has been replaced")
     if (int(first), int(last) + 1) != (begin, end):
-        raise RangeError(f"the server sent the bytes {first}-{last} where {begin}-{end - 1} were asked for")
+        raise RangeError(f"the server sent the bytes {first}-{last}, but {begin}-{end - 1} were requested")
     length = answer.headers.get("content-length")
     if length is not None and length != str(end - begin):
-        raise RangeError(f"the server announced {length} bytes where {end - begin} were asked for")
+        raise RangeError(f"the server announced {length} bytes, but {end - begin} were requested")
     # Some stores hand out how an object was encoded when it was written; its bytes are sent as they are, and counted.
     encoding = answer.headers.get("content-encoding", "identity")
     if length is None and encoding not in ("", "identity"):
-        raise RangeError(f"the server sent the bytes encoded ({encoding}) instead of as they are")
+        raise RangeError(f"the server sent the bytes encoded ({encoding}) instead of unchanged")
 
 
 def read_pieces(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
@@ -163,7 +163,7 @@ class RangeStream(io.RawIOBase, BinaryIO):
         self._reached += len(piece)
         if not piece:
             self._drop_answer()
-            raise TransientError("the download broke off")
+            raise TransientError("the download was cut off")
         return piece
 
     def _find_answer(self) -> Answer:
@@ -171,7 +171,7 @@ class RangeStream(io.RawIOBase, BinaryIO):
         while self._answer and self._reached < self._position <= self._reached + GAP:
             skipped = self._answer.read(min(PIECE, self._position - self._reached))
             if not skipped:
-                raise TransientError("the download broke off")
+                raise TransientError("the download was cut off")
             self._reached += len(skipped)
         if self._answer is None or self._reached != self._position:
             self._drop_answer()

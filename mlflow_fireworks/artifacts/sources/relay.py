@@ -66,7 +66,7 @@ class RelayStore:
         """Why ranges cannot be read: asked of the store once, for the last byte of its smallest file."""
         smallest = min(((size, name) for name, size in self._sizes.items() if size), default=None)
         if smallest is None:
-            return "the store does not tell how long they are"
+            return "the store does not report their sizes"
         size, name = smallest
         try:
             self._tries.call(name, lambda: self._open_checked(name, size, size - 1, size, None).close())
@@ -130,7 +130,7 @@ class RelayStore:
         """Why a file must be fetched before it is sent; None when it need not."""
         if not self._may_relay:
             return "-C relay=off"
-        return self._obstacle or ("the store does not tell how long it is" if self._sizes[name] is None else None)
+        return self._obstacle or ("the store does not report its size" if self._sizes[name] is None else None)
 
     def staged(self, name: str) -> AbstractContextManager[Path]:
         """The file, fetched.
@@ -168,7 +168,8 @@ class RelayStore:
             answer = self._open_checked(name, size, begin, end, self._versions.get(name))
         except ReplacedError as error:
             raise SourceError(
-                f"{name} in {self._origin} was replaced while it was read ({error.message}), so nothing is validated; "
+                f"{name} in {self._origin} was replaced while it was being read ({error.message}), so nothing "
+                "is validated; "
                 "run the same command again to send it as it is now"
             ) from None
         except RangeError as error:  # of a store that sent ranges before

@@ -102,7 +102,9 @@ def _open_folder(folder: Path, root: Path, asked: str, place: Place | None, repo
         raise SourceError(f"cannot look for the folder {folder}: {error.strerror}; check the path") from None
     listing = list_folder(folder)
     for name in listing.unreadable:
-        reporter.warn(f"{folder / name} may not be read and is left out; if the model needs it, check its permissions")
+        reporter.warn(
+            f"{folder / name} cannot be read and is not uploaded; if the model needs it, check its permissions"
+        )
     if not listing.files:
         raise SourceError(f"{asked}: {folder} holds no files")
     store = FolderStore(folder)
@@ -125,8 +127,8 @@ def _explain_missing(folder: Path, root: Path) -> str:
         return f"{folder} is a file; name its folder"
     if folder != root and root.is_dir():
         there = sorted(path.name for path in root.iterdir())
-        return f"there is no folder {folder.relative_to(root)} in {root}; there: {', '.join(there[:8]) or 'nothing'}"
-    return f"{root} does not exist on this machine; was it deleted, or written by another machine?"
+        return f"there is no folder {folder.relative_to(root)} in {root}; it has: {', '.join(there[:8]) or 'nothing'}"
+    return f"{root} does not exist on this machine; was it deleted, or created on another machine?"
 
 
 def _open_remote(
@@ -141,14 +143,14 @@ def _open_remote(
     location = f"{location}/{place.folder}" if place.folder else location
     sizes = list_repository(place.repository, place.folder)
     if not sizes:
-        raise SourceError(f"{asked}: there are no files below {location}; check the path, it must be a folder")
+        raise SourceError(f"{asked}: there are no files in {location}; check the path (it must be a folder)")
     fetched = make_fetched(location, sizes, fetch_from(place.repository, place.folder))
     open_range = open_from(place.repository, place.folder)
     store = RelayStore(location, sizes, open_range, fetched, reporter=reporter, relay=relay)
     try:
         unknown = [name for name, size in sizes.items() if size is None]
         if unknown:
-            reporter.warn(f"{location} does not tell the size of {len(unknown)} files; fetching them to find out")
+            reporter.warn(f"{location} does not report the size of {len(unknown)} files; fetching them to find out")
         files = {name: store.measure(name) for name in sizes}
         mlmodel = read_mlmodel(store, asked) if MLMODEL in files else {}
     except BaseException:

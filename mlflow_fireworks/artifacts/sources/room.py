@@ -87,8 +87,8 @@ class Room:
         size = self.size_of(name)
         if self._max_disk is not None and size > self._max_disk:
             raise SourceError(
-                f"{name} ({format_bytes(size)}) must be fetched from {self._origin}, and "
-                f"-C max_disk={format_bytes(self._max_disk).replace(' ', '')} allows less than that one file"
+                f"{name} ({format_bytes(size)}) must be fetched from {self._origin}, "
+                f"but -C max_disk={format_bytes(self._max_disk).replace(' ', '')} is less than that one file"
             )
         unused = [other for other, copy in self.copies.items() if copy.path and not copy.users]
         if unused:
@@ -115,10 +115,11 @@ class Room:
         root = self._scratch[0]
         entries = count_free_entries(root)
         free = format_bytes(max(0, self._free_bytes(root)))
-        lacks = "has no inode left for another file" if entries == 0 else f"has {free} free beside a reserve"
+        lacks = "has no inodes left" if entries == 0 else f"has {free} free beyond a reserve"
         return SourceError(
-            f"no room to fetch {name} ({format_bytes(self.size_of(name))}) from {self._origin}: {root.parent} {lacks}; "
-            "free some space or set TMPDIR to another disk"
+            f"not enough space to fetch {name} ({format_bytes(self.size_of(name))}) from {self._origin}: "
+            f"{root.parent} {lacks}; "
+            "free up some space or set TMPDIR to another disk"
         )
 
     def close(self) -> None:

@@ -31,9 +31,7 @@ def temporary_folder() -> Path:
     try:
         return Path(tempfile.gettempdir())
     except OSError as error:
-        raise SourceError(
-            f"no temporary folder can be used: {error}; set TMPDIR to one that can be written to"
-        ) from None
+        raise SourceError(f"no temporary folder is usable: {error}; set TMPDIR to a writable folder") from None
 
 
 def make_scratch(owner: object, parent: Path | None = None) -> tuple[Path, Callable[[], object]]:
@@ -54,7 +52,7 @@ def make_scratch(owner: object, parent: Path | None = None) -> tuple[Path, Calla
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=home))
     except OSError as error:
         raise SourceError(
-            f"cannot make a temporary folder in {home}: {error.strerror}; free some space there, or set TMPDIR"
+            f"cannot make a temporary folder in {home}: {error.strerror}; free up some space there, or set TMPDIR"
         ) from None
     lock = FileLock(folder / _LOCK, thread_local=False)
     with suppress(OSError, NotImplementedError):  # some network file systems lock nothing; nobody can sweep there, too

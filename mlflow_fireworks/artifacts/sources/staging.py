@@ -187,7 +187,7 @@ class FetchedStore:
         with self._changed:
             self._changed.wait_for(lambda: copy.path or copy.error or self._is_closed)
         if copy.path is None:
-            raise copy.error or SourceError(f"{self._origin} was closed while it was read")
+            raise copy.error or SourceError(f"{self._origin} was closed while it was being read")
         return copy.path
 
     def _fetch_ahead(self) -> None:
@@ -250,6 +250,6 @@ class FetchedStore:
             raise
         expected = self._sizes[name]
         if expected is not None and arrived != expected:
-            raise TransientError(f"{arrived:,} bytes came, the store lists {expected:,}")
+            raise TransientError(f"{arrived:,} bytes arrived, but the store lists {expected:,}")
         self._reporter.bytes_fetched(arrived)
         return path

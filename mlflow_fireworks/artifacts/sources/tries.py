@@ -50,7 +50,7 @@ class Tries:
             return self.retry.call(once, lambda failure: self.reporter.warn(f"{name}: {failure}"))
         except TransientError as error:
             raise SourceError(
-                f"cannot fetch {name} from {self.origin}: {error}; run the same command again to go on"
+                f"cannot fetch {name} from {self.origin}: {error}; run the same command again to resume"
             ) from None
 
 

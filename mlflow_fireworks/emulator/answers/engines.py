@@ -70,7 +70,8 @@ class _Checkpoint:
         if not self.is_trusted and (found := find_own_code(self.folder)):
             named = "; ".join(found[:_SHOWN]) + (f"; and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
             raise CannotRunError(
-                f"{self.model} brings code of its own, which does not run here by itself: {named}. If you trust it, "
+                f"{self.model} has its own code, which does not run here unless you allow it: {named}. If you "
+                "trust it, "
                 "delete the deployment and create it again with -C trust_remote_code=true"
             )
 

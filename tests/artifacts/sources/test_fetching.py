@@ -116,7 +116,9 @@ def test_file_that_fails_twice_comes_the_third_time(source, store, reporter, fau
 def test_file_that_stays_truncated_is_refused_with_both_sizes(source, store, tmp_path):
     store.fail(SHARD, *["truncate"] * 3)
 
-    with pytest.raises(SourceError, match="524,288 bytes came, the store lists 1,048,576; run the same") as caught:
+    with pytest.raises(
+        SourceError, match="524,288 bytes arrived, but the store lists 1,048,576; run the same"
+    ) as caught:
         source.store.read_beginning(SHARD, 8)
     assert SHARD in str(caught.value)
     source.store.close()
@@ -150,7 +152,7 @@ def test_sizes_that_the_store_does_not_tell_are_found_out(store, reporter, tmp_p
     source = open_source(store.url, reporter=reporter, workspace=tmp_path)
 
     assert source.files["config.json"] == 2
-    assert "does not tell the size of 1 file" in reporter.warnings[0]
+    assert "does not report the size of 1 file" in reporter.warnings[0]
     with source.store.staged("config.json") as path:
         assert path.read_bytes() == b"{}"
     assert store.requests.count("config.json") == 1
@@ -161,7 +163,10 @@ def test_file_larger_than_the_disk_is_refused_before_it_moves(store, tmp_path):
     store.listed[SHARD] = 2**60
     source = open_source(store.url, workspace=tmp_path)
 
-    with pytest.raises(SourceError, match=r"no room to fetch .*1048576\.00 TiB.* TMPDIR"), source.store.staged(SHARD):
+    with (
+        pytest.raises(SourceError, match=r"not enough space to fetch .*1048576\.00 TiB.* TMPDIR"),
+        source.store.staged(SHARD),
+    ):
         pass
     assert SHARD not in store.requests
     source.store.close()
@@ -208,7 +213,7 @@ def test_disk_that_fills_up_while_fetching_is_not_tried_again(tmp_path):
         raise OSError(28, "No space left on device")
 
     store = FetchedStore("s3://b/m", {"a": 10}, fetch, reporter=Remembers(), workspace=tmp_path)
-    with pytest.raises(SourceError, match="no room to fetch a"):
+    with pytest.raises(SourceError, match="not enough space to fetch a"):
         store.read("a")
     assert tries == ["a"]
     store.close()
@@ -331,7 +336,7 @@ def test_repository_that_only_wraps_another_is_asked_for_the_whole_call(tmp_path
 def test_store_that_holds_nothing_is_refused(store, tmp_path):
     store.listed.clear()
 
-    with pytest.raises(SourceError, match="there are no files below http://127"):
+    with pytest.raises(SourceError, match="there are no files in http://127"):
         open_source(store.url, workspace=tmp_path)
     assert list(tmp_path.iterdir()) == []
 
@@ -381,7 +386,7 @@ def test_disk_without_inodes_is_called_that(small_disk):
         return into / name
 
     store = FetchedStore("s3://b/m", {"a": 1}, fetch, reporter=Remembers(), workspace=small_disk)
-    with pytest.raises(SourceError, match=r"no room to fetch a .*small has no inode left for another file; free some"):
+    with pytest.raises(SourceError, match=r"not enough space to fetch a .*small has no inodes left; free up some"):
         store.read("a")
     store.close()
 
@@ -416,9 +421,7 @@ def test_what_needs_no_temporary_file_needs_no_folder_for_them(monkeypatch, tmp_
     FetchedStore("s3://b/m", {"a": 1}, fetch_from, reporter=Remembers()).close()
 
     store = FetchedStore("s3://b/m", {"a": 1}, fetch_one, reporter=Remembers())
-    with pytest.raises(
-        SourceError, match=r"no temporary folder can be used: .*; set TMPDIR to one that can be written to"
-    ):
+    with pytest.raises(SourceError, match=r"no temporary folder is usable: .*; set TMPDIR to a writable folder"):
         store.read("a")
 
 

@@ -331,7 +331,7 @@ def test_plan_says_how_much_disk_is_taken(tmp_path):
         source = open_source(served.url, workspace=tmp_path)
         [note] = [note for note in plan(source, max_disk="30KB").notes if "max_disk" in note]
         assert note.startswith(f"{len(names(plan(source)))} files (")
-        assert "are fetched as they go up (this server sends whole files only), with at most 29.3 KiB at a " in note
+        assert "are fetched as they are uploaded (this server only sends whole files), with at most 29.3 KiB" in note
         source.store.close()
     assert not any("max_disk" in note for note in plan(tmp_path / "m").notes)
 
@@ -351,7 +351,7 @@ def test_lone_file_larger_than_max_disk_is_refused_before_it_is_fetched(tmp_path
     """Its header can be had only by fetching all of it."""
     with running(remote_llama(tmp_path)) as served:
         source = open_source(served.url, workspace=tmp_path, max_disk=12_000)
-        with pytest.raises(SourceError, match=r"model\.safetensors .* -C max_disk=11\.7KiB allows less than that one"):
+        with pytest.raises(SourceError, match=r"model\.safetensors .* -C max_disk=11\.7KiB is less than that one"):
             plan(source, max_disk=12_000)
         assert "model.safetensors" not in served.requests
         source.store.close()

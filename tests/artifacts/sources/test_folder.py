@@ -151,7 +151,7 @@ def test_file_that_vanishes_after_listing_is_named(folder):
 
     with pytest.raises(SourceError, match=r"cannot read .*config\.json: No such file"):
         store.read_beginning("config.json", 8)
-    with pytest.raises(SourceError, match=r"config\.json has vanished"), store.staged("config.json"):
+    with pytest.raises(SourceError, match=r"config\.json has disappeared"), store.staged("config.json"):
         pass
 
 
@@ -204,7 +204,7 @@ def test_subfolder_that_may_not_be_read_is_left_out_with_a_warning(volume):
         source = open_source(str(volume), reporter=told)
 
     assert source.files == {"config.json": 2, "sub/z": 1}
-    assert [warning.partition(" may not be read")[0] for warning in told.warnings] == [
+    assert [warning.partition(" cannot be read")[0] for warning in told.warnings] == [
         f"{volume}/lost+found",
         f"{volume}/sub/deep",
     ]

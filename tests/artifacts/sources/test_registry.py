@@ -165,7 +165,7 @@ def test_run_path_that_names_two_things_is_told(world):
         pytest.param(
             "models:/m-0000", "no logged model m-0000 in sqlite:.*MLFLOW_TRACKING_URI", marks=needs_logged_models
         ),
-        ("models:/chat/1/nowhere", "there is no folder nowhere in .*; there: MLmodel"),
+        ("models:/chat/1/nowhere", "there is no folder nowhere in .*; it has: MLmodel"),
         ("runs:/0000/model", "cannot read run 0000 in sqlite:.*MLFLOW_TRACKING_URI"),
         ("runs:/{run_id}/nowhere", "there is no folder nowhere in .*plain"),
     ],
@@ -197,7 +197,7 @@ def test_artifacts_deleted_by_hand_are_explained(world, tmp_path):
     world.client.create_registered_model("deleted")
     world.client.create_model_version("deleted", str(tmp_path / "gone"))
 
-    with pytest.raises(SourceError, match=r"gone does not exist on this machine; was it deleted, or written by"):
+    with pytest.raises(SourceError, match=r"gone does not exist on this machine; was it deleted, or created on"):
         open_source("models:/deleted/1")
 
 
@@ -249,7 +249,7 @@ def test_outcome_is_written_on_the_version_that_was_resolved(world):
 def test_registry_that_refuses_a_tag_is_a_warning_only(world):
     refusal = write_outcome(RegisteredVersion("chat", "77"), {"fireworks.state": "READY"})
 
-    assert refusal.startswith("the registry did not take the tags for models:/chat/77: ")
+    assert refusal.startswith("the registry did not accept the tags for models:/chat/77: ")
     assert "\n" not in refusal
 
 
@@ -260,8 +260,8 @@ def test_outcome_of_what_is_not_registered_goes_nowhere():
 @pytest.mark.parametrize(
     ("spell", "says"),
     [
-        ("file://{}/chat#2/1", "MLflow drops all that follows a #"),
-        ("file://{}/chat?2/1", "MLflow drops all that follows a \\?"),
+        ("file://{}/chat#2/1", "MLflow ignores everything after a #"),
+        ("file://{}/chat?2/1", "MLflow ignores everything after a \\?"),
         ("{}/chat%202", "MLflow decodes percent signs and would read {}/chat 2"),
     ],
 )
@@ -273,5 +273,5 @@ def test_source_of_a_version_is_read_exactly_as_it_is_named_or_not_at_all(world,
     world.client.create_registered_model(name)
     world.client.create_model_version(name, spell.format(tmp_path))
 
-    with pytest.raises(SourceError, match=f"cannot be read exactly as it is named: {says.format(tmp_path)}"):
+    with pytest.raises(SourceError, match=f"cannot be read under exactly that name: {says.format(tmp_path)}"):
         open_source(f"models:/{name}/1")

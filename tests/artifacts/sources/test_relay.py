@@ -213,7 +213,7 @@ def test_store_is_asked_as_late_as_it_wants(monkeypatch, reporter):
         assert store.beginnings_are_cheap
         served.fail("weights", Fault("status", status=503, headers=(("Retry-After", "0.2"),)))
         assert read(part) == WEIGHTS
-    assert "trying again in 0s" in reporter.warnings[0]
+    assert "retrying in 0s" in reporter.warnings[0]
 
 
 def test_answers_that_are_not_what_was_asked_for_are_noticed(kind, monkeypatch, reporter):
@@ -259,7 +259,7 @@ def test_file_that_was_replaced_ends_the_run(kind, monkeypatch, reporter, seen):
             assert stream.read(8) == WEIGHTS[:8]
             served.files["weights"] = bytes(SIZE)
             with pytest.raises(
-                SourceError, match=r"weights in the store was replaced while it was read .*run the same"
+                SourceError, match=r"weights in the store was replaced while it was being read .*run the same"
             ):
                 stream.read()
 
@@ -268,7 +268,7 @@ def test_file_that_grew_is_told(kind, monkeypatch, reporter):
     with opened(kind, monkeypatch, reporter) as (store, served, part):
         assert store.beginnings_are_cheap
         served.files["weights"] += b"more"
-        with pytest.raises(SourceError, match="was replaced while it was read"):
+        with pytest.raises(SourceError, match="was replaced while it was being read"):
             read(part)
 
 
@@ -308,7 +308,7 @@ def test_object_that_google_stores_with_an_encoding_is_fetched_decoded(monkeypat
         source = open_source("gs://models/chat", workspace=tmp_path)
         assert source.files == {"config.json": len(text), "weights": SIZE}
         assert source.store.read("config.json") == text
-        assert source.store.why_fetched("config.json") == "the store does not tell how long it is"
+        assert source.store.why_fetched("config.json") == "the store does not report its size"
         assert source.store.why_fetched("weights") is None
         part = Stored(source.store, "weights", SIZE)
         assert read(part) == WEIGHTS

@@ -124,8 +124,8 @@ def test_artifact_uri_of_the_proxy_can_be_named(world, tmp_path):
         ("models:/chat@nobody", r"does not exist in the registry http://127\.0\.0\.1:\d+; aliases: champion → 1"),
         ("models:/nobody/1", "no registered model 'nobody' in the registry http://"),
         ("runs:/0000/model", "cannot read run 0000 in http://"),
-        ("runs:/{run_id}/nowhere", "there are no files below http://"),
-        ("models:/plain/1/config.json", "there are no files below http://.*must be a folder"),
+        ("runs:/{run_id}/nowhere", "there are no files in http://"),
+        ("models:/plain/1/config.json", "there are no files in http://.*must be a folder"),
     ],
 )
 def test_uri_that_leads_to_nothing_on_a_server_is_explained(world, uri, says, tmp_path):
@@ -185,7 +185,7 @@ def test_object_deleted_after_listing_is_not_asked_for_again(aws, tmp_path):
 @pytest.mark.parametrize(
     ("uri", "says"),
     [
-        ("s3://models/teams/nothing", "there are no files below s3://models/teams/nothing"),
+        ("s3://models/teams/nothing", "there are no files in s3://models/teams/nothing"),
         ("s3://no-such-bucket/x", "cannot read s3://no-such-bucket/x: .*bucket does not exist"),
     ],
 )
@@ -194,7 +194,7 @@ def test_bucket_that_leads_to_nothing_is_explained(aws, uri, says, tmp_path):
         open_source(uri, workspace=tmp_path)
 
 
-NO_OTHER = "cannot be read exactly as it is named: MLflow"
+NO_OTHER = "cannot be read under exactly that name: MLflow"
 
 
 @pytest.mark.parametrize("mark", ["#2", "#", "?2", "?"])
@@ -208,7 +208,7 @@ def test_mlflow_is_not_let_read_another_folder_of_a_bucket_than_the_one_named(wo
         world.client.create_model_version(name, uri)
         uri = f"models:/{name}/1"
 
-    with pytest.raises(SourceError, match=rf"{NO_OTHER} drops all that follows a \{mark[0]}; copy or move"):
+    with pytest.raises(SourceError, match=rf"{NO_OTHER} ignores everything after a \{mark[0]}; copy or move"):
         open_source(uri, workspace=tmp_path)
 
 
