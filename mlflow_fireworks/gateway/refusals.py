@@ -84,6 +84,11 @@ def is_about_quota(response: httpx.Response) -> bool:
     )
 
 
+def is_about_region(status: int, message: str) -> bool:
+    """Whether a refusal says that the account is of another region than the address that was asked."""
+    return status == httpx.codes.MISDIRECTED_REQUEST or _OTHER_REGION.search(message) is not None
+
+
 def refusal(response: httpx.Response, method: str, subject: str, host: str) -> RefusedError:
     """The error for an answer outside 2xx.
 
@@ -108,7 +113,7 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
         next_step = _FEWER_FILES
     elif _ZERO_RETENTION.search(message):
         next_step = _NO_UPLOADS
-    elif response.status_code == httpx.codes.MISDIRECTED_REQUEST or _OTHER_REGION.search(message):
+    elif is_about_region(response.status_code, message):
         next_step = _USE_THAT_REGION
     elif response.status_code == httpx.codes.PRECONDITION_FAILED and "suspended" in message.lower():
         next_step = _SUSPENDED

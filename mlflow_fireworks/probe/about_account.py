@@ -1,5 +1,6 @@
 """Questions about the account and the API itself: credentials, errors, lists."""
 
+from mlflow_fireworks.gateway.refusals import is_about_region
 from mlflow_fireworks.probe.answers import Reply
 from mlflow_fireworks.probe.checkpoint import make_llama, make_quantized_llama
 from mlflow_fireworks.probe.points import Finding, Point
@@ -15,7 +16,8 @@ def _account(session: Session) -> Finding:
     for field, stand_in in (("email", "E-MAIL"), ("displayName", "NAME")):
         session.mask.learn(str(reply.body.get(field) or ""), stand_in)
     if not reply.is_success:
-        return Finding(reply.describe())
+        elsewhere = is_about_region(reply.status, reply.answer.message)
+        return Finding(reply.describe(), {"account": "other-region"} if elsewhere else {})
     state = reply.body.get("suspendState")
     if state is None:
         return Finding("no suspendState in the answer")
@@ -91,7 +93,7 @@ def _yes_or_no(reply: Reply) -> str:
 
 POINTS = (
     Point("key", "Can a key be traced to its account?", "GET verifyApiKey", _whose_key),
-    Point("account", "Does the account say whether it is suspended?", "GET the account", _account),
+    Point("account", "Does the account say whether it is suspended, or in another region?", "GET the account", _account),
     Point("wrong key", "What is the reply for a wrong key?", "list models with an invented key", _wrong_key),
     Point(
         "x-api-key", "Is the key also accepted in this header?", "list models with x-api-key, no bearer", _other_header

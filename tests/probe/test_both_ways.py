@@ -5,7 +5,10 @@ from probe.test_probe import probe
 
 from mlflow_fireworks.emulator.behaviours import FACTS, PROFILES, Behaviours
 
-NEEDS_GPUS = {"routing", "bare-model", "router-changes", "router-sleep", "auto-routers", "answering-deployment"}
+NEEDS_GPUS = {
+    *("routing", "bare-model", "router-changes", "router-sleep", "auto-routers", "answering-deployment"),
+    "projections",
+}
 NAMES = {fact.name for fact in FACTS} - NEEDS_GPUS
 TOGETHER = {word for words in PROFILES.values() for word in words}
 APART = [
@@ -21,6 +24,7 @@ HIDDEN = {
     "second-signing=refused-400": {"landed-files"},
     "account=suspended": NAMES - {"account"},
     "account=zero-data-retention": NAMES - {"account"},
+    "account=other-region": NAMES - {"account"},
     "states=failed": NAMES - {"states"},
 }
 
