@@ -326,7 +326,8 @@ Targets (-t)
   fireworks://local[/ACCOUNT]        the embedded local Fireworks: no account, no network, no cost
 
 Credentials
-  FIREWORKS_API_KEY in the environment, else firectl's ~/.fireworks/auth.ini. Never in -t or -C.
+  FIREWORKS_API_KEY: a variable, else a file of that name in $CREDENTIALS_DIRECTORY, else firectl's
+  ~/.fireworks/auth.ini. Never in -t or -C.
 
 Models (-m)
   models:/NAME/VERSION   models:/NAME@ALIAS   models:/m-ID   runs:/RUN/PATH   a folder   s3://… and other stores

@@ -28,6 +28,7 @@ _URI = re.compile(
 _VARIABLE = re.compile(r".*(?:URI|URL|PROXY|DSN)$", re.IGNORECASE)
 _KNOWN = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^:/@]*):(.+)@([^@/?#]*)", re.DOTALL)
 _QUOTED = re.compile(r"(['\"])([^'\"]+)\1")
+_LEARNED: set[str] = set()
 
 
 def brief(error: BaseException) -> str:
@@ -98,10 +99,16 @@ class _Known(NamedTuple):
     host: str
 
 
+def learn_uri(uri: str) -> None:
+    """Hide the password of a URI from now on and everywhere, wherever it was written down."""
+    _LEARNED.add(uri)
+
+
 def _known(environ: Mapping[str, str]) -> Iterator[_Known]:
-    """Those in the environment, with each way to spell the password."""
-    for name, value in environ.items():
-        if "@" in value and _VARIABLE.match(name) and (found := _KNOWN.search(value)):
+    """Those in the environment and those learned, with each way to spell the password."""
+    named = [value for name, value in environ.items() if _VARIABLE.match(name)]
+    for value in (*named, *_LEARNED):
+        if "@" in value and (found := _KNOWN.search(value)):
             scheme, user, password, host = found.groups()
             for spelled in dict.fromkeys((password, unquote(password), quote(password), quote_plus(password))):
                 yield _Known(scheme, user, spelled, host)

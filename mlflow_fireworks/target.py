@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 
 from pydantic import SecretStr
 
+from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
 from mlflow_fireworks.http import is_loopback
 
@@ -87,11 +88,11 @@ def parse_target(uri: str, environ: Mapping[str, str] = os.environ) -> Target:
 
 
 def load_api_key(target: Target, environ: Mapping[str, str] = os.environ, home: Path | None = None) -> SecretStr:
-    """The API key for a target: `FIREWORKS_API_KEY`, else firectl's `~/.fireworks/auth.ini`.
+    """The API key for a target: `FIREWORKS_API_KEY` (a variable or a file), else firectl's `~/.fireworks/auth.ini`.
 
     Args:
         target: The local Fireworks takes any key, so it needs none.
-        environ: Where the variable is read.
+        environ: Where the variable is read, and `CREDENTIALS_DIRECTORY`, which names the file's folder.
         home: Folder that holds `.fireworks/auth.ini`; the user's home when None.
 
     Raises:
@@ -106,8 +107,8 @@ def locate_api_key(
     """The API key as of `load_api_key`, and where it was found: a variable or a file."""
     if target.is_local:
         return SecretStr("local"), "the local Fireworks takes any key"
-    if key := environ.get("FIREWORKS_API_KEY", "").strip():
-        return _checked_key(key, "FIREWORKS_API_KEY"), "FIREWORKS_API_KEY"
+    if (given := read_credential("FIREWORKS_API_KEY", environ)).value:
+        return _checked_key(given.value, given.where), given.where
     path = (home or Path.home()) / ".fireworks" / "auth.ini"
     if key := _read_auth_ini(path):
         return _checked_key(key, str(path)), str(path)

@@ -18,7 +18,7 @@ FLOORS = (
     {"printable"},
     {"redaction", "home", "terminal"},
     {"errors", "names", "progress", "file_errors"},
-    {"options", "commands", "connections", "http", "threads", "waiting", "signals", "answers"},
+    {"options", "commands", "credentials", "connections", "http", "threads", "waiting", "signals", "answers"},
     {"config", "local", "target"},
     {"endpoint_config"},
     {"artifacts", "gateway", "registry", "transfer"},

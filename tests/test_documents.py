@@ -31,6 +31,7 @@ _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _OURS = ("mlflow", "mlflow-fireworks")
 # Programs that are not ours, and a shell's own words.
 _OTHERS = {"cd", "cp", "docker", "echo", "export", "git", "install", "kubectl", "make", "pip", "python", "python3"}
+_OTHERS |= {"cat", "chmod", "mkdir", "openssl"}
 _OTHERS |= {
     "databricks",
     "gh",

@@ -242,7 +242,7 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
 @click.option(
     "--queue",
     "queue_url",
-    envvar="MLFLOW_FIREWORKS_QUEUE",
+    envvar=options.QUEUE_VARIABLE,
     help="Take turns with everything that uses this queue, and respect its holds: a file, or redis://… for "
     "several machines. [default: none]",
 )
@@ -267,7 +267,8 @@ def run(  # noqa: PLR0917 - click passes them by name
         raise InvalidConfigError("name the event: --from-env (with WEBHOOK_PAYLOAD set) or --event FILE")
     rules = load_rules(rules_path)
     _check_workspaces(rules)
-    queue = open_queue(queue_url) if queue_url else None
+    shared = options.find_queue_url(queue_url)
+    queue = open_queue(shared) if shared else None
     done = work_now(rules, [job for one in read_event(body) for job in plan_jobs(rules, one)], queue=queue)
     if not done and not as_json:
         say(NOT_ABOUT_EVENT)

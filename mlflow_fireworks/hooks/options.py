@@ -6,7 +6,9 @@ from typing import Any
 import click
 
 from mlflow_fireworks.config import read_duration
+from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.redaction import learn_uri
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # older clicks know no argument
@@ -31,10 +33,11 @@ RULES = click.option(
     envvar="MLFLOW_FIREWORKS_RULES",
     help="The rule file.",
 )
+QUEUE_VARIABLE = "MLFLOW_FIREWORKS_QUEUE"
 QUEUE = click.option(
     "--queue",
     "queue_url",
-    envvar="MLFLOW_FIREWORKS_QUEUE",
+    envvar=QUEUE_VARIABLE,
     help="SQLite file, or redis://… when several machines share the work. "
     "[default: hooks.db in the plugin's state folder]",
 )
@@ -44,6 +47,20 @@ def locate_queue(url: str | None) -> str:
     """The queue that is meant.
 
     Args:
-        url: As given; None means the default one.
+        url: As of `find_queue_url`; without one it is the default one.
+
+    Raises:
+        CredentialsError: There is a file of secrets for it that cannot be read.
     """
-    return url or str(state_folder() / "hooks.db")
+    return find_queue_url(url) or str(state_folder() / "hooks.db")
+
+
+def find_queue_url(url: str | None) -> str:
+    """The queue that is named: as given, else in a file of secrets; empty when it is not. Its password is hidden.
+
+    Raises:
+        CredentialsError: There is a file of secrets for it that cannot be read.
+    """
+    found = url or read_credential(QUEUE_VARIABLE).value
+    learn_uri(found)
+    return found

@@ -13,6 +13,7 @@ import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
+from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, Heartbeat
 from mlflow_fireworks.hooks.links import Links
@@ -46,10 +47,11 @@ def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secre
 
     Raises:
         InvalidConfigError: One is missing, without which anybody could have anything deployed; or the token is short.
+        CredentialsError: A file with one cannot be read.
     """
 
     def load(variable: str, needed: bool, sender: str) -> SecretStr | None:
-        if value := environ.get(variable, "").strip():
+        if value := read_credential(variable, environ).value:
             return SecretStr(value)
         if needed:
             raise InvalidConfigError(
@@ -57,15 +59,15 @@ def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secre
             )
         return None
 
-    token = environ.get(TOKEN, "").strip()
-    if token and len(token) < _TOKEN_MIN:
+    token = read_credential(TOKEN, environ)
+    if token.value and len(token.value) < _TOKEN_MIN:
         raise InvalidConfigError(
-            f"{TOKEN} is shorter than {_TOKEN_MIN} characters; generate one with: openssl rand -hex 32"
+            f"{token.where} is shorter than {_TOKEN_MIN} characters; generate one with: openssl rand -hex 32"
         )
     return Secrets(
         load(MLFLOW_SECRET, any(rule.model for rule in rules), "MLflow"),
         load(HUB_SECRET, any(rule.hub for rule in rules), "the Hugging Face Hub"),
-        SecretStr(token) if token else None,
+        SecretStr(token.value) if token.value else None,
     )
 
 

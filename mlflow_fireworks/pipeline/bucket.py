@@ -12,6 +12,7 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.config import Config
+from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
 from mlflow_fireworks.gateway.operations import AzureBlobSource, ImportSource, S3Source
 
@@ -100,7 +101,7 @@ def _allow_s3(origin: S3Source, config: Config, environ: Mapping[str, str]) -> S
 
 
 def _read_variable(name: str, option: str, environ: Mapping[str, str]) -> SecretStr:
-    value = environ.get(name, "").strip()
+    value = read_credential(name, environ).value
     if not value:
         raise CredentialsError(f"the environment variable {name} that -C {option} names is not set")
     return SecretStr(value)

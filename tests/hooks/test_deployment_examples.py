@@ -37,7 +37,12 @@ KUBERNETES = EXAMPLES / "kubernetes"
 UNIT = EXAMPLES / "systemd" / "mlflow-fireworks-hooks.service"
 IMAGE = Image.read(EXAMPLES / "compose" / "Dockerfile")
 RECEIVER = "http://127.0.0.1:8765"
-ACCOUNT = {"FIREWORKS_API_KEY": "fw_key", "FIREWORKS_ACCOUNT_ID": "acme"}
+ACCOUNT = {"FIREWORKS_ACCOUNT_ID": "acme"}
+SECRETS = {
+    "FIREWORKS_API_KEY": "fw_key",
+    "MLFLOW_FIREWORKS_WEBHOOK_SECRET": token_hex(),
+    "MLFLOW_FIREWORKS_HOOKS_TOKEN": token_hex(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -76,7 +81,8 @@ def outcome(client, version):
 def test_a_promotion_under_compose_outlives_the_worker_that_does_it(network, fireworks, tmp_path):
     variables = fill_in(COMPOSE.with_name(".env.example")) | ACCOUNT
     images = {"postgres:16": POSTGRES, "redis:7": REDIS, "mlflow-fireworks": IMAGE}
-    compose = Compose(COMPOSE, variables, images, {"FIREWORKS_BASE_URL": fireworks.url}, tmp_path)
+    environ = {"FIREWORKS_BASE_URL": fireworks.url}
+    compose = Compose(COMPOSE, variables, images, environ, tmp_path, secrets=SECRETS)
     try:
         compose.up()
         (register,) = compose.containers["register"]
@@ -133,8 +139,29 @@ def test_no_service_of_compose_can_do_more_than_it_must(service):
 
 def test_only_workers_hold_a_key_of_fireworks_under_compose():
     services = yaml.safe_load(COMPOSE.read_text())["services"]
-    holders = [name for name, service in services.items() if "FIREWORKS_API_KEY" in service.get("environment", {})]
+    holders = [name for name, service in services.items() if "FIREWORKS_API_KEY" in service.get("secrets", [])]
     assert holders == ["worker"]
+
+
+def test_no_secret_of_the_hooks_is_in_an_environment():
+    """The three that Compose has in its `.env` are those that MLflow, Postgres and Redis read nowhere else."""
+    compose = yaml.safe_load(COMPOSE.read_text())
+    deployments = [read_manifests(file)[0] for file in ("receiver.yaml", "workers.yaml")]
+    containers = [container for item in deployments for container in item["spec"]["template"]["spec"]["containers"]]
+    variables = {name for service in compose["services"].values() for name in service.get("environment", {})}
+    variables |= {
+        line.partition("=")[0]
+        for item in read_kustomization()["configMapGenerator"]
+        for line in item.get("literals", [])
+    }
+    variables |= set(fill_in(UNIT.with_suffix(".env")))
+    assert not variables & SECRETS.keys()
+    assert all("env" not in container for container in containers)
+    assert [reference for container in containers for reference in container["envFrom"]] == [
+        {"configMapRef": {"name": "hooks-settings"}}
+    ] * 2
+    loaded = {value.partition(":")[0] for value in read_unit()["LoadCredential"]}
+    assert loaded == compose["secrets"].keys() == SECRETS.keys()
 
 
 @pytest.mark.parametrize("file", ["receiver.yaml", "workers.yaml"])
@@ -151,8 +178,11 @@ def test_no_pod_can_do_more_than_it_must(file):
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["resources"]["limits"].keys() == {"cpu", "memory", "ephemeral-storage"}
-    secrets = [source["secretRef"]["name"] for source in container["envFrom"]]
+    (mounted,) = [volume["projected"] for volume in pod["volumes"] if "projected" in volume]
+    secrets = [source["secret"]["name"] for source in mounted["sources"]]
     assert ("hooks-fireworks" in secrets) == (file == "workers.yaml")
+    # The files are root's; the group of the pod may read them.
+    assert (mounted["defaultMode"], pod["securityContext"]["fsGroup"]) == (0o440, IMAGE.user)
 
 
 def test_the_network_lets_in_webhooks_only_and_keeps_out_of_the_clouds_credentials():
@@ -186,17 +216,20 @@ def make_pod(deployment, secrets, environ, store, folder):
     pod = deployment["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     assert pod["securityContext"]["runAsUser"] == IMAGE.user
-    (generator,) = read_kustomization()["configMapGenerator"]
+    generators = {generator["name"]: generator for generator in read_kustomization()["configMapGenerator"]}
     sources = {}
     for volume in pod["volumes"]:
         source = sources[volume["name"]] = folder / deployment["metadata"]["name"] / volume["name"]
         source.mkdir(parents=True)
         if "configMap" in volume:
-            assert volume["configMap"]["name"] == generator["name"]
-            for file in generator["files"]:
+            for file in generators[volume["configMap"]["name"]]["files"]:
                 shutil.copy(KUBERNETES / file, source)
+        for projected in volume.get("projected", {}).get("sources", []):
+            for name, value in secrets[projected["secret"]["name"]].items():
+                (source / name).write_text(value)
     for reference in container["envFrom"]:
-        environ = environ | secrets[reference["secretRef"]["name"]]
+        settings = generators[reference["configMapRef"]["name"]]["literals"]
+        environ = dict(line.split("=", 1) for line in settings) | environ
     mounts = container["volumeMounts"]
     return Container(
         IMAGE,
@@ -211,14 +244,15 @@ def make_pod(deployment, secrets, environ, store, folder):
 
 @pytest.mark.slow
 def test_pods_on_kubernetes_answer_their_probes_promote_and_end_in_time(network, fireworks, redis_url, store, tmp_path):
-    values = ACCOUNT | {"MLFLOW_FIREWORKS_QUEUE": redis_url, "MLFLOW_TRACKING_URI": f"sqlite:///{store}/mlflow.db"}
+    values = SECRETS | {"MLFLOW_FIREWORKS_QUEUE": redis_url}
     secrets = {
-        secret["metadata"]["name"]: {name: values.get(name) or token_hex() for name in secret["stringData"]}
+        secret["metadata"]["name"]: {name: values[name] for name in secret["stringData"]}
         for secret in read_manifests("secret.example.yaml")
     }
     manifests = read_manifests(*read_kustomization()["resources"])
     deployments = [manifest for manifest in manifests if manifest["kind"] == "Deployment"]
-    environ = {"FIREWORKS_BASE_URL": fireworks.url}
+    tracking_uri = f"sqlite:///{store}/mlflow.db"
+    environ = ACCOUNT | {"FIREWORKS_BASE_URL": fireworks.url, "MLFLOW_TRACKING_URI": tracking_uri}
     pods = [make_pod(deployment, secrets, environ, store, tmp_path) for deployment in deployments]
     (receiver,) = deployments[0]["spec"]["template"]["spec"]["containers"]
 
@@ -236,10 +270,10 @@ def test_pods_on_kubernetes_answer_their_probes_promote_and_end_in_time(network,
         assert answers_probe("livenessProbe")
         assert answers_probe("readinessProbe")
 
-        client = mlflow.MlflowClient(values["MLFLOW_TRACKING_URI"])
+        client = mlflow.MlflowClient(tracking_uri)
         client.set_registered_model_alias("chat", "champion", "1")
         body, now = alias_event(Registry(client, "", "chat"), 1), str(int(time.time()))
-        signature = sign(secrets["hooks"]["MLFLOW_FIREWORKS_WEBHOOK_SECRET"], "d-1", now, body)
+        signature = sign(SECRETS["MLFLOW_FIREWORKS_WEBHOOK_SECRET"], "d-1", now, body)
         headers = {"X-MLflow-Delivery-Id": "d-1", "X-MLflow-Timestamp": now, "X-MLflow-Signature": signature}
         assert httpx.post(f"{RECEIVER}/webhooks/mlflow", content=body, headers=headers).status_code == 202
         wait_until(lambda: outcome(client, 1) == "READY", "version 1 is READY")
@@ -292,6 +326,11 @@ def make_service(environ, mounts, folder):
     for path in folders.values():
         path.mkdir()
     own = dict(word.split("=", 1) for line in unit["Environment"] for word in line.split())
+    credentials = folder / "credentials"
+    credentials.mkdir()
+    for name in (value.partition(":")[0] for value in unit["LoadCredential"]):
+        (credentials / name).write_text(SECRETS[name])
+    own["CREDENTIALS_DIRECTORY"] = f"/run/credentials/{UNIT.name}"
     installed = {
         "/opt/mlflow-fireworks": Path(sys.prefix),
         "/etc/mlflow-fireworks/hooks.yaml": EXAMPLES / "hooks.yaml",
@@ -301,7 +340,7 @@ def make_service(environ, mounts, folder):
         folder / "service.log",
         command=unit["ExecStart"][0].split(),
         environ=environ,
-        mounts={**installed, **folders, **mounts},
+        mounts={**installed, **folders, own["CREDENTIALS_DIRECTORY"]: credentials, **mounts},
         writable=[*folders, *mounts],
         tmpfs=["/tmp", "/run"],
         has_init=True,

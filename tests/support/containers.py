@@ -227,6 +227,7 @@ class Compose:
         images: By their names.
         environ: Variables that every container sees beside those in the file.
         folder: Takes volumes and logs.
+        secrets: What the files of its secrets hold, by their names.
     """
 
     # A key that is in neither of the two is one that nobody has thought about here.
@@ -235,6 +236,7 @@ class Compose:
             "image",
             "command",
             "environment",
+            "secrets",
             "volumes",
             "tmpfs",
             "networks",
@@ -266,12 +268,19 @@ class Compose:
         images: Mapping[str, Image],
         environ: Mapping[str, str],
         folder: Path,
+        *,
+        secrets: Mapping[str, str],
     ) -> None:
         self._home = file.parent
         self._images = images
         self._environ = environ
         self._folder = folder
-        self.services: dict[str, Any] = yaml.safe_load(interpolate(file.read_text(), variables))["services"]
+        content = yaml.safe_load(interpolate(file.read_text(), variables))
+        self.services: dict[str, Any] = content["services"]
+        self._secrets = {name: folder / secret["file"] for name, secret in content["secrets"].items()}
+        for name, path in self._secrets.items():
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(f"{secrets[name]}\n")
         self.containers: dict[str, list[Container]] = {}
 
     def up(self) -> None:
@@ -307,12 +316,13 @@ class Compose:
     def _make(self, name: str, number: int) -> Container:
         service = self.services[name]
         volumes = [volume.split(":") for volume in service.get("volumes", [])]
+        secrets = {f"/run/secrets/{secret}": self._secrets[secret] for secret in service.get("secrets", [])}
         return Container(
             self._images[service["image"]],
             self._folder / f"{name}-{number}.log",
             command=service.get("command", ()),
             environ={**self._environ, **service.get("environment", {})},
-            mounts={place: self._find_volume(source) for source, place, *_ in volumes},
+            mounts={place: self._find_volume(source) for source, place, *_ in volumes} | secrets,
             writable=[place for _, place, *mode in volumes if mode != ["ro"]],
             tmpfs=[place.partition(":")[0] for place in service.get("tmpfs", [])],
             hosts=[other for other in self.services if self._networks(name) & self._networks(other)],
