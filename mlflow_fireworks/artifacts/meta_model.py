@@ -18,8 +18,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-# What a config could add over the libraries themselves; the rest of a model takes a few KiB for each tensor.
-_MOST_EXTRA_BYTES = 1024**3
+# How far the architecture of a config may go beyond the tensors that there are. A decoder with a matrix for each expert
+# has 46,000 (DeepSeek-V3); one that was edited to a million layers ends here, after seconds.
+_MOST_EXTRA_TENSORS = 50_000
+# What a model may take over the libraries themselves, and for each of its tensors (measured: 380 MiB for 70,000).
+_MOST_EXTRA_BYTES, _MOST_BYTES_OF_TENSOR = 512 * 1024**2, 8 * 1024
 _INTEGERS = {"BOOL": "bool", "U8": "uint8", "I8": "int8", "I16": "int16", "I32": "int32", "I64": "int64"}
 # Settings that would run other code than transformers' own, or fetch it.
 _FOREIGN_SETTINGS = ("auto_map", "quantization_config", "fusion_config", "transformers_weights")
@@ -29,6 +32,14 @@ _MISMATCH = re.compile(r"- (\S+): found shape torch\.Size\(\[(.*?)\]\) in the ch
 
 class _UnknownError(Exception):
     """The libraries that are installed cannot tell."""
+
+
+class _TooLargeError(Exception):
+    """The architecture has far more tensors than there are."""
+
+
+class _RefusedError(Exception):
+    """What config.json says is nothing that its class can be made of."""
 
 
 def judge(question: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -43,22 +54,47 @@ def judge(question: Mapping[str, Any], folder: Path) -> dict[str, Any]:
         `model` (the class), `library`, `expected` (how many tensors it has), `missing`, `unexpected`, `mismatched`
         (name, found, expected) and `broken`; or `unknown` with a reason.
     """
+    most = _MOST_EXTRA_TENSORS + len(question["tensors"])
     try:
         config, model_class = _choose_class(question["config"], folder, headless=question["headless"])
-        if question["adapter"]:
-            return _judge_adapter(model_class, config, question)
-        return _judge_model(model_class, config, question)
+        judge_it = _judge_adapter if question["adapter"] else _judge_model
+        with _bounded_tensors(most):
+            return judge_it(model_class, config, question)
     except _UnknownError as error:
         return {"unknown": str(error)}
+    except _TooLargeError:
+        return _refuse(question, f"config.json describes more than {most} tensors, not {len(question['tensors'])}")
+    except _RefusedError as error:
+        return _refuse(question, f"{error}; -C verify=headers leaves this check out")
     except Exception as error:  # noqa: BLE001  # any model's own code may fail on a config in any way
-        return {"unknown": f"{type(error).__name__}: {error}"}
+        return {"unknown": _describe(error)}
+
+
+def _refuse(question: Mapping[str, Any], why: str) -> dict[str, Any]:
+    """A fault of the model; of an adapter's base, which is not what goes up, one more thing that is not known."""
+    if question["adapter"]:
+        return {"unknown": f"of its base model, {why}"}
+    return _answer(next(iter(question["config"]["architectures"])), "transformers", 0, broken=[why])
+
+
+def _lacks_memory(error: Exception) -> bool:
+    return isinstance(error, MemoryError) or "can't allocate memory" in str(error)
+
+
+def _describe(error: Exception) -> str:
+    if _lacks_memory(error):
+        return "what config.json describes takes more memory than a model of so many tensors"
+    return f"{type(error).__name__}: {' '.join(str(error).split('Exception raised from')[0].split())}"
 
 
 def _choose_class(settings: Mapping[str, Any], folder: Path, *, headless: bool) -> tuple[Any, Any]:
     transformers = importlib.import_module("transformers")
     own = {key: value for key, value in settings.items() if key not in _FOREIGN_SETTINGS and not key.startswith("_")}
     (folder / "config.json").write_text(json.dumps(own), encoding="utf-8")
-    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    if own.get("model_type") not in transformers.CONFIG_MAPPING:
+        raise _UnknownError(f"transformers {transformers.__version__} has no model_type {own.get('model_type')}")
+    with _refusing():
+        config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     if headless:
         mapping = transformers.MODEL_MAPPING
         if type(config) not in mapping:
@@ -88,13 +124,17 @@ def _judge_model(model_class: Any, config: Any, question: Mapping[str, Any]) -> 
                 ignore_mismatched_sizes=True,
                 output_loading_info=True,
             )
-        except RuntimeError:
-            if not (broken := _CONVERSION.findall("\n".join(report))):
-                raise
-            return _answer(model_class, "transformers", 0, broken=broken)
+        except _TooLargeError:
+            raise
+        except Exception as error:
+            if broken := _CONVERSION.findall("\n".join(report)):
+                return _answer(model_class.__name__, "transformers", 0, broken=broken)
+            with _refusing(), importlib.import_module("torch").device("meta"):
+                model_class(config)
+            raise error from None
     missing = set(info["missing_keys"])
     return _answer(
-        model_class,
+        model_class.__name__,
         "transformers",
         len(model.state_dict()),
         missing=missing,
@@ -112,7 +152,7 @@ def _judge_adapter(model_class: Any, config: Any, question: Mapping[str, Any]) -
         wanted = peft.PeftConfig.from_peft_type(**settings)
         model = peft.get_peft_model(base, wanted, low_cpu_mem_usage=True)
     except ValueError as error:  # its layers are not in this model
-        return _answer(model_class, "peft", 0, broken=[str(error)])
+        return _answer(model_class.__name__, "peft", 0, broken=[str(error)])
     saved = peft.get_peft_model_state_dict(model, save_embedding_layers=False)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -121,7 +161,7 @@ def _judge_adapter(model_class: Any, config: Any, question: Mapping[str, Any]) -
                 model, _make_tensors(question["tensors"]), ignore_mismatched_sizes=True, low_cpu_mem_usage=True
             )
         except KeyError as error:  # of modules_to_save
-            return _answer(model_class, "peft", len(saved), missing=error.args)
+            return _answer(model_class.__name__, "peft", len(saved), missing=error.args)
     mismatched = [
         (_without_adapter_name(name), _numbers(found), _numbers(wanted))
         for warning in caught
@@ -129,7 +169,7 @@ def _judge_adapter(model_class: Any, config: Any, question: Mapping[str, Any]) -
     ]
     missing = {_without_adapter_name(name) for name in result.missing_keys if "lora_" in name or ".default." in name}
     return _answer(
-        model_class,
+        model_class.__name__,
         "peft",
         len(saved),
         missing=missing - {name for name, _, _ in mismatched},
@@ -156,7 +196,7 @@ def _make_tensors(entries: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _answer(
-    model_class: Any,
+    model: str,
     library: str,
     expected: int,
     *,
@@ -166,7 +206,7 @@ def _answer(
     broken: Iterable[str] = (),
 ) -> dict[str, Any]:
     return {
-        "model": model_class.__name__,
+        "model": model,
         "library": f"{library} {importlib.import_module(library).__version__}",
         "expected": expected,
         "missing": sorted(missing),
@@ -174,6 +214,37 @@ def _answer(
         "mismatched": sorted(mismatched),
         "broken": list(broken),
     }
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What transformers does not make of a config, for other reasons than what is installed here."""
+    try:
+        yield
+    except (ImportError, OSError, _TooLargeError):
+        raise
+    except Exception as error:
+        if _lacks_memory(error):
+            raise
+        raise _RefusedError(f"config.json is not taken ({_describe(error)})") from error
+
+
+@contextmanager
+def _bounded_tensors(most: int) -> Iterator[None]:
+    """Stop whoever builds a model with more parameters than that."""
+    seen: set[tuple[int, str]] = set()
+
+    def count(module: object, name: str, _: object) -> None:
+        seen.add((id(module), name))
+        if len(seen) > most:
+            raise _TooLargeError
+
+    hooks = importlib.import_module("torch.nn.modules.module")
+    handle = hooks.register_module_parameter_registration_hook(count)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager
@@ -190,12 +261,12 @@ def _transformers_report() -> Iterator[list[str]]:
         logger.removeHandler(handler)
 
 
-def _bound_memory() -> None:
-    """A config that asks for a million layers ends this program, not the machine. Linux only."""
+def _bound_memory(tensors: int) -> None:
+    """A config that asks for a list of a thousand million ends this program, not the machine. Linux only."""
     with suppress(ImportError, OSError, ValueError):
         resource = importlib.import_module("resource")
         pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[0])
-        most = pages * resource.getpagesize() + _MOST_EXTRA_BYTES
+        most = pages * resource.getpagesize() + _MOST_EXTRA_BYTES + tensors * _MOST_BYTES_OF_TENSOR
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         resource.setrlimit(resource.RLIMIT_AS, (most, hard))
 
@@ -204,9 +275,9 @@ def main() -> None:
     """Read the question, leave the answer."""
     folder = Path(sys.argv[1])
     question = json.loads((folder / "question.json").read_text(encoding="utf-8"))
-    for library in ("torch", "transformers", *(("peft",) if question["adapter"] else ())):
+    for library in ("torch", "transformers.modeling_utils", *(("peft",) if question["adapter"] else ())):
         importlib.import_module(library)
-    _bound_memory()
+    _bound_memory(len(question["tensors"]))
     answer = judge(question, folder)
     (folder / "answer.json").write_text(json.dumps(answer), encoding="utf-8")
 

@@ -3,6 +3,7 @@
 import importlib.util
 import os
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -18,7 +19,12 @@ from support.checkpoints import (
 )
 from support.planning import RemoteStore, plan, source_of
 
-from mlflow_fireworks.artifacts.load_check import _limited_environment
+from mlflow_fireworks.artifacts.checkpoint import make_checkpoint
+from mlflow_fireworks.artifacts.layout import find_layout
+from mlflow_fireworks.artifacts.load_check import _limited_environment, check_loading
+from mlflow_fireworks.artifacts.preflight import read_headers
+from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.errors import InvalidConfigError, PreflightError
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
@@ -73,7 +79,7 @@ def test_program_gets_no_secrets_and_no_network(monkeypatch, tmp_path):
 
 
 @with_torch
-@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("shards", [1, 20])
 def test_good_model_is_checked_against_its_class(tmp_path, shards):
     note = checked(plan(make_llama(tmp_path / "m", shards=shards), verify="load"))
     assert note.startswith("checked: the names and shapes of 21 tensors against LlamaForCausalLM in transformers ")
@@ -133,6 +139,46 @@ def test_architecture_that_is_unknown_falls_back_unless_it_was_demanded(tmp_path
     assert note.startswith("checked by general rules")
     assert reason in note
     assert reason in problems(folder, verify="load")[0]
+
+
+@with_torch
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        ({"num_hidden_layers": 10**6}, "describes more than 50021 tensors, not 21"),
+        ({"num_hidden_layers": "two"}, "'num_hidden_layers' expected int"),
+        ({"num_attention_heads": 3}, "not a multiple of the number of attention heads"),
+        ({"hidden_act": "nope"}, "KeyError: 'nope'"),
+    ],
+)
+def test_config_that_makes_no_model_is_refused(tmp_path, config, said):
+    (found,) = problems(make_llama(tmp_path / "m", **config))
+    assert "cannot make LlamaForCausalLM of it: config.json" in found
+    assert said in found
+
+
+@with_torch
+def test_config_that_takes_too_much_memory_is_told_from_a_fault(tmp_path):
+    """transformers makes two dictionaries of the labels, beyond what the program may take."""
+    folder = make_llama(tmp_path / "m", num_labels=10**8)
+    assert "takes more memory than a model of so many tensors" in checked(plan(folder))
+    assert "takes more memory" in problems(folder, verify="load")[0]
+
+
+@with_torch
+def test_check_that_does_not_end_is_ended(tmp_path):
+    """PEFT takes the keys of `rank_pattern` as regular expressions, and this one never comes to an end."""
+    folder = make_peft_model(tmp_path / "m")
+    edit_json(folder / "peft" / "adapter_config.json", rank_pattern={"(([a-z._0-9])*)*!": 8})
+    config = parse_config({})
+    layout = find_layout(open_source(str(folder)), config, open_source)
+    checkpoint = make_checkpoint(layout, None, "the model")
+    began = time.monotonic()
+    check = check_loading(checkpoint, read_headers(checkpoint), "load", is_quantised=False, seconds=5)
+    assert time.monotonic() - began < 30
+    assert "it took longer than 5 seconds" in check.note
+    (problem,) = check.problems
+    assert problem.endswith("which cannot be made: it took longer than 5 seconds")
 
 
 @with_torch
