@@ -103,7 +103,9 @@ def _check_ranks(config: Document, halves: list[_Half]) -> Iterator[str]:
     pattern = child_of(config, "rank_pattern")
     # Fused experts have the rank once for each expert.
     wrong = [
-        half for half in halves if half.rank not in _allowed_ranks(half.module, r, pattern) and not _is_fused(half)
+        half
+        for half in halves
+        if half.rank and half.rank not in _allowed_ranks(half.module, r, pattern) and not _is_fused(half)
     ]
     if wrong:
         shown = [f"{half.module} has {half.rank}" for half in wrong]

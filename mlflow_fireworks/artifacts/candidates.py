@@ -22,6 +22,9 @@ SERVABLE = (
     "or adapter_config.json with adapter_model.safetensors"
 )
 
+# How trainers keep a model on many GPUs, and what makes one of it.
+_OF_TRAINERS = {"FSDP": re.compile(r".*\.distcp"), "DeepSpeed": re.compile(r"zero_to_fp32\.py")}
+_MERGES = {"FSDP": "accelerate merge-weights", "DeepSpeed": "its zero_to_fp32.py"}
 # A commit's files in a cache of the Hub, below the folder `models--org--name` of their repository.
 _SNAPSHOT = re.compile(r"(?P<repo>(?:.*/)?)snapshots/(?P<revision>[^/]+)/[^/]+")
 
@@ -147,6 +150,10 @@ def _describe_nothing(folders: Mapping[str, set[str]]) -> str:
     foreign = sorted(name for name in names if is_foreign_weights(name))
     if "model_index.json" in names:
         return "is a diffusers pipeline, which cannot be uploaded to Fireworks"
+    if trainer := next((trainer for trainer, name in _OF_TRAINERS.items() if any(map(name.fullmatch, names))), None):
+        return (
+            f"holds only {trainer}'s own checkpoint, one part for each GPU; run {_MERGES[trainer]} and log the result"
+        )
     if foreign:
         return f"holds weights only as {enumerate_names(foreign, 3)}; convert them to safetensors with save_pretrained"
     if ADAPTER_CONFIG in names:

@@ -37,7 +37,7 @@ from mlflow_fireworks.artifacts.sentence_modules import (
 )
 from mlflow_fireworks.artifacts.small_files import parse_all, read_all, read_card, write_plainly
 from mlflow_fireworks.artifacts.weight_map import clean_paths
-from mlflow_fireworks.artifacts.weights import choose_all_weights, list_tensors
+from mlflow_fireworks.artifacts.weights import choose_all_weights, list_tensors, name_lone_weights
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
@@ -134,6 +134,7 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
     kind = _choose_kind(files, documents, wanted, layout.task, subject)
     if kind is Kind.EMBEDDING and (misfit := find_misfit(modules, documents.get(SETTINGS, {}))):
         raise CheckpointError(_describe_misfit(subject, misfit, documents.get("config.json", {})))
+    notes += name_lone_weights(files) if kind is not Kind.ADDON else []
     weights = choose_all_weights(files, documents, kind, folders)
     draft = _Draft(files, contents, documents, _choose_small(contents, kind, weights), notes=notes)
     if kind is not Kind.ADDON:
@@ -142,7 +143,7 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
     _put_defaults(draft, layout.mlmodel, kind)
     draft.problems += [f"{files[name].origin} {fault.text}" for name, fault in faults.items() if name in draft.small]
     heavy = [folder + name for folder, group in weights.items() for name in group.files]
-    found = [name for name in layout.files if name not in layout.borrowed]
+    found = [name for name in files if name not in layout.borrowed]
     draft.notes += _list_left_out(found, {*draft.small, *heavy}, weights)
     return Checkpoint(
         kind,

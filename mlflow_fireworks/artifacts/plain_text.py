@@ -23,6 +23,16 @@ _ANSWERS = (
     "unauthorized",
     "forbidden",
 )
+# What a file begins with that was packed and never unpacked.
+_ARCHIVES = (
+    (b"\x1f\x8b", "gzip"),
+    (b"PK\x03\x04", "zip"),
+    (b"\xfd7zXZ", "xz"),
+    (b"BZh", "bzip2"),
+    (b"\x28\xb5/\xfd", "zstd"),
+)
+_ERROR_KEYS = {"error", "errors", "message", "detail"}
+_BESIDE_ERRORS = {"code", "status", "statuscode", "documentation_url", "requestid", "request_id", "type", "success"}
 _PAGE = re.compile(r"(<\?xml[^>]*>\s*)?(<!--.*?-->\s*)?<(!doctype html|html|head|error)\b", re.DOTALL)
 # What is left of a link where links are not followed; Hugging Face's cache and git-annex keep files behind links.
 _LINK = re.compile(
@@ -58,14 +68,35 @@ def find_stand_in(data: bytes) -> Fault | None:
 
 
 def _is_error(start: str, size: int) -> bool:
-    """Whether a file is an answer such as `{"error": "Entry not found"}`."""
+    """Whether a file is an answer such as `{"error": "Entry not found"}`; its start is in lower case."""
     if size >= START_BYTES or not start.startswith("{"):
         return False
     try:
         content = json.loads(start)
     except (ValueError, RecursionError):
         return False
-    return isinstance(content, dict) and "error" in content and set(content) <= {"error", "message", "code", "status"}
+    return (
+        isinstance(content, dict)
+        and not _ERROR_KEYS.isdisjoint(content)
+        and set(content) <= _ERROR_KEYS | _BESIDE_ERRORS
+    )
+
+
+def find_text_fault(name: str, data: bytes) -> Fault | None:
+    """What a small file is that no loader can read: packed, or text in an encoding of old.
+
+    Args:
+        name: Its name.
+        data: Its bytes, after `rewrite_plainly`.
+    """
+    if packed := next((kind for start, kind in _ARCHIVES if data.startswith(start)), None):
+        return Fault(f"is packed ({packed}); unpack it and log the model again")
+    if name.endswith(_TEXTS) and not name.endswith(".json"):  # JSON is told where its parser fails
+        try:
+            data.decode()
+        except UnicodeDecodeError as error:
+            return Fault(f"is not UTF-8 text (byte {error.start}); save it as UTF-8 and log the model again")
+    return None
 
 
 def rewrite_plainly(name: str, data: bytes) -> bytes | None:

@@ -28,7 +28,7 @@ WHAT_IS_KNOWN_OF_QUANTISED = (
     "Fireworks documents that it accepts FP16 or BF16 weights and quantises them itself, yet its own tool "
     "fireworks-prequant writes fp8 and nvfp4 checkpoints for it"
 )
-_PLAIN = {"F64", "F32", "F16", "BF16"}
+_PLAIN = {"F64", "F32", "F16", "BF16", "BOOL"}
 _KEYS = ("quantization_config", "compression_config", "quantization")
 _SIDE_FILES = (
     "quantize_config.json",  # AutoGPTQ
@@ -44,6 +44,7 @@ _PACKED = re.compile(
     r"|quant_map|quant_state\..+|_data|_scale)|SCB|W_q|[a-z_]+_proj_(blocks|scales))$"
 )
 _MATRIX = 2
+_NO_WEIGHT = re.compile(r"(mask|bias|position|ids|idx|index|indices|table|count)[^.]*$|rotary|tid2eid")
 
 
 def find_quantisation(
@@ -113,7 +114,7 @@ def _is_packed(name: str, header: Header) -> bool:
     """Integers that are no weights are masks and positions."""
     if _PACKED.search(name):
         return True
-    is_weight = len(header.shapes[name]) >= _MATRIX and name.endswith(("weight", "_proj"))
+    is_weight = len(header.shapes[name]) >= _MATRIX and not _NO_WEIGHT.search(name)
     return is_weight and header.dtypes[name] not in _PLAIN
 
 

@@ -57,7 +57,20 @@ _VOCABULARIES = (
 )
 # What Fireworks serves, best first: (ending, the name of a lone file).
 _FORMATS = ((".safetensors", "model.safetensors"), (".bin", "pytorch_model.bin"))
-_FOREIGN_WEIGHTS = (".gguf", ".ggml", ".onnx", ".h5", ".msgpack", ".pth", ".pt", ".ckpt", ".tflite", ".pdparams")
+_FOREIGN_WEIGHTS = (
+    ".gguf",
+    ".ggml",
+    ".onnx",
+    ".h5",
+    ".msgpack",
+    ".pth",
+    ".pt",
+    ".ckpt",
+    ".tflite",
+    ".pdparams",
+    ".distcp",
+    ".nemo",
+)
 _SHARD = re.compile(r"-\d+-of-\d+\.")
 
 # What trainers leave beside a model or an adapter that is a part of neither: TRL's value head, FSDP's own dump.
@@ -101,6 +114,13 @@ def is_weights(name: str) -> bool:
     if name in ADAPTER_WEIGHTS or _matches(name, _TRAINING_STATE + _OF_TRAINERS):
         return False
     return name.endswith(".safetensors") or bool(re.fullmatch(r"(pytorch_)?model.*\.bin", name))
+
+
+def lone_name(name: str) -> str:
+    """What a weights file is called where it is the only one; a shard of several keeps its name."""
+    if _SHARD.search(name) and "-00001-of-00001." not in name:
+        return name
+    return next(single for ending, single in _FORMATS if name.endswith(ending))
 
 
 def is_foreign_weights(name: str) -> bool:

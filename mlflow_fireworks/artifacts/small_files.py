@@ -14,13 +14,15 @@ from mlflow_fireworks.artifacts.documents import (
     most_bytes,
     parse_document,
 )
-from mlflow_fireworks.artifacts.plain_text import find_stand_in, rewrite_plainly
+from mlflow_fireworks.artifacts.plain_text import find_stand_in, find_text_fault, rewrite_plainly
 from mlflow_fireworks.artifacts.sentence_modules import MODULES
 from mlflow_fireworks.errors import CheckpointError
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
 from mlflow_fireworks.threads import inheriting
 
+TOKENIZER = "tokenizer.json"
+"""All of a fast tokenizer; that it has a `model` is what the tokenizers library asks for."""
 _READERS = 8
 
 
@@ -65,9 +67,11 @@ def parse_all(contents: Mapping[str, bytes]) -> tuple[dict[str, Document], dict[
     documents: dict[str, Document] = {}
     faults: dict[str, Fault] = {}
     for name, data in contents.items():
-        content: Document | Fault | None = find_stand_in(data)
+        content: Document | Fault | None = find_stand_in(data) or find_text_fault(name, data)
         if content is None and name.endswith(".json") and name != MODULES:
             content = parse_document(data)
+        if name == TOKENIZER and isinstance(content, dict) and not isinstance(content.get("model"), dict):
+            content = Fault("holds no tokenizer (no model in it); save the tokenizer again with save_pretrained")
         if isinstance(content, Fault):
             faults[name] = content
         elif content is not None:

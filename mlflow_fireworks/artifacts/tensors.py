@@ -12,6 +12,7 @@ from mlflow_fireworks.artifacts.adapter_tensors import find_adapter_tensor_fault
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.documents import Document, Fault, child_of, number_of, with_language_model
 from mlflow_fireworks.artifacts.index import find_copies
+from mlflow_fireworks.artifacts.missing_parts import find_missing_parts
 from mlflow_fireworks.artifacts.rivals import find_rival
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights
@@ -19,14 +20,20 @@ from mlflow_fireworks.config import Kind
 from mlflow_fireworks.names import enumerate_names
 
 _SHOWN = 3
-# Parts of a name that wrappers add: torch.compile, FSDP, activation checkpointing, Lightning.
-_WRAPPER = re.compile(r"(?:^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
+# Parts of a name that wrappers add: torch.compile, FSDP, activation checkpointing, Lightning; parametrizations, which
+# audio encoders have in their first convolution; FSDP's own form of a group of layers.
+_WRAPPER = re.compile(
+    r"(?:^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module|_flat_param$"
+    r"|(?<!conv\.)parametrizations)(?:\.|$)"
+)
 # What stands before every name when a wrapped model was saved: DataParallel and DeepSpeed, TRL, PEFT.
 _PREFIXES = ("module.", "pretrained_model.", "base_model.model.")
 # Where a decoder's tensors begin in transformers; below them a common prefix is one too many.
-_DECODER_HEADS = ("lm_head.weight", "model.embed_tokens.weight")
+_DECODER_HEADS = ("lm_head.weight", "model.embed_tokens.weight", "transformer.wte.weight", "gpt_neox.embed_in.weight")
 # The language model of a multimodal family, saved alone.
-_OUTER = ("language_model.", "thinker.", "text_model.")
+_OUTER = re.compile(r"(^|\.)(language_model|thinker|talker|text_model|llm)\.")
+# A few tensors beside it (a value head, a step counter) belong to the wrapper as well.
+_MOST_OUTSIDE = 5
 
 _EMBEDDING = re.compile(r"(?:^|\.)(embed_tokens|wte|word_embeddings|embed_in|lm_head|embed_out)\.weight$")
 _OF_OTHER_SENSES = re.compile(r"vision|visual|audio|image|speech|talker|codec|draft|mtp|layers\.")
@@ -51,14 +58,16 @@ def find_tensor_problems(checkpoint: Checkpoint, headers: Mapping[str, Header | 
         }
         problems += find_rival(checkpoint, folder, weights)
         problems += find_copies(checkpoint, folder, weights, headers)
-        if len(read) == len(weights.files):
+        if read and len(read) == len(weights.files):
             problems += _check_content(read)
         names = {name for header in read.values() for name in header.shapes} | _listed(checkpoint, folder, weights)
         problems += _check_names(" and ".join(read) if len(read) == 1 else "the weights", names)
         if checkpoint.kind is Kind.ADDON:
             problems += _check_adapter(checkpoint, read)
         elif not folder:
-            problems += _check_vocabulary(checkpoint.document("config.json"), read)
+            config = checkpoint.document("config.json")
+            problems += _check_vocabulary(config, read)
+            problems += find_missing_parts(config, names)
     return problems
 
 
@@ -88,9 +97,10 @@ def _check_names(where: str, names: set[str]) -> Iterator[str]:
     """Names that a wrapper changed: each loader would find nothing of what it looks for."""
     if wrapped := sorted(name for name in names if _WRAPPER.search(name)):
         part = _WRAPPER.search(wrapped[0])
-        yield _describe_prefix(where, len(wrapped), len(names), f"contain {part[1] if part else ''}.", wrapped[0])
+        yield _describe_prefix(where, len(wrapped), len(names), f"contain {part[1] if part else ''}", wrapped[0])
     elif prefix := _find_prefix(names):
-        yield _describe_prefix(where, len(names), len(names), f"begin with {prefix}", min(names))
+        prefixed = sorted(name for name in names if name.startswith(prefix))
+        yield _describe_prefix(where, len(prefixed), len(names), f"begin with {prefix}", prefixed[0])
 
 
 def _describe_prefix(where: str, some: int, total: int, what: str, example: str) -> str:
@@ -102,20 +112,22 @@ def _describe_prefix(where: str, some: int, total: int, what: str, example: str)
 
 
 def _find_prefix(names: set[str]) -> str | None:
-    """A first part that all names share and that does not belong to the model."""
-    first = f"{min(names, default='').partition('.')[0]}."
-    if not names or any(not name.startswith(first) for name in names):
-        return None
+    """A beginning that all names share, or nearly all, and that does not belong to the model."""
     if any(name.startswith("base_model.model.") and ".lora_" in name for name in names):
         return None  # an adapter; `adapter_tensors` knows its names
     for prefix in _PREFIXES:
-        if all(name.startswith(prefix) for name in names):
+        if names and all(name.startswith(prefix) for name in names):
             return prefix
-    return first if any(f"{first}{head}" in names for head in _DECODER_HEADS) and first not in _OUTER else None
+    for head in _DECODER_HEADS:
+        for prefix in [name.removesuffix(head) for name in names if name.endswith(f".{head}")]:
+            outside = sum(not name.startswith(prefix) for name in names)
+            if outside <= min(_MOST_OUTSIDE, len(names) // 2) and not _OUTER.search(prefix):
+                return prefix
+    return None
 
 
 def _check_vocabulary(config: Document, read: Mapping[str, Header]) -> Iterator[str]:
-    """Fewer rows than tokens; more are usual, as padding. Of several languages or senses only the config knows more."""
+    """Fewer rows than tokens, or no rows at all; more are usual, as padding. Not of several languages or senses."""
     sizes = [number for part in with_language_model(config) if (number := number_of(part, "vocab_size"))]
     if not sizes or config.get("is_encoder_decoder"):
         return
@@ -124,7 +136,12 @@ def _check_vocabulary(config: Document, read: Mapping[str, Header]) -> Iterator[
             is_packed = not header.dtypes[name].startswith(("F", "BF"))
             if not _EMBEDDING.search(name) or _OF_OTHER_SENSES.search(name) or is_packed:
                 continue
-            if len(shape) == 2 and 0 < shape[0] < min(sizes):  # noqa: PLR2004 - a matrix
+            if len(shape) == 1 and shape[0]:
+                yield (
+                    f"{origin}: {name} is flat ({shape[0]} numbers in a row), as FSDP keeps weights while it trains: "
+                    "save the model with a full state dict (accelerator.get_state_dict)"
+                )
+            elif len(shape) == 2 and 0 < shape[0] < min(sizes):  # noqa: PLR2004 - a matrix
                 yield (
                     f"{origin}: {name} has {shape[0]} rows, but config.json has vocab_size={min(sizes)}; save "
                     "both again "

@@ -6,8 +6,36 @@ from functools import partial
 from mlflow_fireworks.artifacts.content import Part, Stored
 from mlflow_fireworks.artifacts.documents import Document, child_of
 from mlflow_fireworks.artifacts.safetensors import Header, read_header
-from mlflow_fireworks.artifacts.selection import ADAPTER_WEIGHTS, Weights, choose_weights, is_index
+from mlflow_fireworks.artifacts.selection import (
+    ADAPTER_WEIGHTS,
+    Weights,
+    choose_weights,
+    is_index,
+    is_weights,
+    lone_name,
+)
 from mlflow_fireworks.config import Kind
+
+
+def name_lone_weights(files: dict[str, Part]) -> list[str]:
+    """Give the only weights file the name that loaders look for where there is no index.
+
+    Args:
+        files: All files by name; changed.
+
+    Returns:
+        A note where something was renamed.
+    """
+    top = [name for name in files if "/" not in name]
+    names = [name for name in top if is_weights(name)]
+    if len(names) != 1 or any(map(is_index, top)):
+        return []
+    [name] = names
+    single = lone_name(name)
+    if name == single:
+        return []
+    files[single] = files.pop(name)
+    return [f"{name} goes up as {single}, the name that loaders look for"]
 
 
 def choose_all_weights(

@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 from safetensors.numpy import load
-from support.checkpoints import llama_tensors, make_peft_model, make_transformers_model, read_files, save_weights
+from support.checkpoints import (
+    edit_json,
+    llama_tensors,
+    make_peft_model,
+    make_transformers_model,
+    read_files,
+    save_weights,
+)
 from support.misbehaving_store import MisbehavingStore, running
 from support.planning import RemoteStore, names, plan, read_file, source_of
 
@@ -85,6 +92,9 @@ def test_model_that_carries_adapters_as_a_part_of_itself_keeps_them(tmp_path):
     """Phi-4-multimodal is published with its speech and vision adapters inside."""
     folder = make_transformers_model(tmp_path / "m")
     save_weights(folder / "model", wrapped_tensors())
+    with pytest.raises(PreflightError, match=r"a LoRA that was not merged .*merge_and_unload"):
+        plan(folder)
+    edit_json(folder / "model" / "config.json", model_type="phi4mm")
     assert set(read_weights(plan(folder))) == set(wrapped_tensors())
 
 

@@ -21,7 +21,7 @@ from mlflow_fireworks.errors import CheckpointError
 
 def make_headless(folder, name, *, head=None, template=None, **config):
     """A checkpoint whose class is called `…Model`; `head` names a last layer, as some that generate have one."""
-    make_llama(folder, architectures=[name], **config)
+    make_llama(folder, architectures=[name], **{"tie_word_embeddings": True, **config})
     make_tokenizer(folder, chat_template=template)
     tensors = llama_tensors()
     output = tensors.pop("lm_head.weight")

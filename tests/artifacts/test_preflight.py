@@ -342,7 +342,7 @@ def test_only_headers_of_local_weights_are_read(tmp_path):
     (folder / "model.safetensors").unlink()
     shards, weight_map, tensor_bytes = 40, {}, 5 * 10**9
     for number in range(shards):
-        shard, name = f"model-{number:05d}-of-{shards:05d}.safetensors", f"layers.{number}.weight"
+        shard, name = f"model-{number:05d}-of-{shards:05d}.safetensors", f"blocks.{number}.weight"
         start = encode({name: tensor(0, tensor_bytes, (tensor_bytes // 2,))})
         with (folder / shard).open("wb") as file:
             file.write(start)

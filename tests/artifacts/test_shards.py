@@ -264,7 +264,7 @@ def test_adapter_is_never_divided(tmp_path):
 def test_large_file_is_divided_by_itself_except_for_an_import(tmp_path):
     folder = make_llama(tmp_path / "m")
     entries = {
-        f"model.layers.{number}.weight": {
+        f"model.blocks.{number}.weight": {
             "dtype": "F16",
             "shape": [2**25],
             "data_offsets": [number * 2**26, (number + 1) * 2**26],
