@@ -7,18 +7,21 @@ up for as long as it likes, or fill the memory.
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Any, TypeVar
 
 import httpx
 
 from mlflow_fireworks.progress import format_bytes, format_seconds
+from mlflow_fireworks.threads import inheriting
 
 T = TypeVar("T")
 
 # A page of 200 models has some 400 KB, with the longest descriptions.
 MOST_BYTES = 32 * 1024 * 1024
+MOST_ITEMS = 200_000
+MOST_LIST_SECONDS = 600.0
 _REST_SECONDS = 60.0
 _KNOWN_ENCODINGS = {"", "identity", "gzip", "deflate"}
 _UNPACKED = ("content-encoding", "content-length", "transfer-encoding")
@@ -83,7 +86,7 @@ def send(
         with closing(_open(http, request)) as response:
             return _read_whole(response, most, rest)
 
-    return exchange() if seconds is None else _within(seconds, exchange)
+    return exchange() if seconds is None else within(seconds, exchange)
 
 
 def open_events(
@@ -104,7 +107,7 @@ def open_events(
         EndlessAnswerError: It takes longer, or is not read whole within its bounds.
         httpx.RequestError: As httpx raises it.
     """
-    response = _within(seconds, lambda: _open(http, request))
+    response = within(seconds, lambda: _open(http, request))
     if response.is_success and not response.headers.get("content-type", "").lower().startswith(_NO_EVENTS):
         return response
     with closing(response):
@@ -143,6 +146,80 @@ def read_events(response: httpx.Response, *, quiet: float, most: int = MOST_BYTE
         yield bytes(held.removeprefix(_DATA).strip())
 
 
+def collect(pieces: Iterable[bytes], most: int = MOST_BYTES, rest: float = _REST_SECONDS) -> bytes:
+    """The pieces of an answer as a whole.
+
+    Args:
+        pieces: Of any HTTP client.
+        most: As for `send`.
+        rest: As for `send`.
+
+    Raises:
+        EndlessAnswerError: It has more bytes, or takes longer.
+    """
+    content, deadline = bytearray(), time.monotonic() + rest
+    for piece in pieces:
+        content += piece
+        if len(content) > most:
+            raise EndlessAnswerError(f"its reply is larger than {format_bytes(most)}")
+        if time.monotonic() > deadline:
+            raise EndlessAnswerError("its reply never ends")
+    return bytes(content)
+
+
+def take(items: Iterable[T], *, most: int = MOST_ITEMS, seconds: float = MOST_LIST_SECONDS) -> Iterator[T]:
+    """The parts of a list that a server gives one by one, or page by page.
+
+    Args:
+        items: They, or the pages.
+        most: How many there may be.
+        seconds: How long the server may take for all of them; what is done with them in between does not count.
+
+    Raises:
+        EndlessAnswerError: There are more, or they take longer.
+    """
+    remaining, left = iter(items), seconds
+    for _ in range(most):
+        began = time.monotonic()
+        try:
+            item = next(remaining)
+        except StopIteration:
+            return
+        left -= time.monotonic() - began
+        if left < 0:
+            break
+        yield item
+    raise EndlessAnswerError(f"its list does not end: there is more after {most:,}, or after {format_seconds(seconds)}")
+
+
+def within(seconds: float, work: Callable[[], T]) -> T:
+    """Do some work in a thread, which is left to itself when the time is over: a read cannot be ended from outside.
+
+    Args:
+        seconds: How long it may take.
+        work: It.
+
+    Raises:
+        EndlessAnswerError: It takes longer.
+    """
+    ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
+
+    def run() -> None:
+        try:
+            ended.put((work(), None))
+        except BaseException as error:  # noqa: BLE001 - raised again below
+            ended.put((None, error))
+
+    threading.Thread(target=inheriting(run), name="fireworks-call", daemon=True).start()
+    try:
+        result, error = ended.get(timeout=seconds)
+    except queue.Empty:
+        raise EndlessAnswerError(f"its reply did not finish within {format_seconds(seconds)}") from None
+    if error is not None:
+        raise error
+    return result  # type: ignore[return-value]  # there is one where there is no error
+
+
 def _open(http: httpx.Client, request: httpx.Request) -> httpx.Response:
     """What unpacks to any size is not asked for."""
     request.headers["Accept-Encoding"] = "gzip, deflate"
@@ -157,7 +234,7 @@ def _pieces(response: httpx.Response) -> Iterator[bytes]:
 
 def _read_whole(response: httpx.Response, most: int, rest: float) -> httpx.Response:
     """An open answer as one that is complete; what it says of its packing is taken out."""
-    content = _read(response, most, time.monotonic() + rest)
+    content = collect(_pieces(response), most, rest)
     headers = [(name, value) for name, value in response.headers.raw if name.decode().lower() not in _UNPACKED]
     return httpx.Response(
         response.status_code,
@@ -166,34 +243,3 @@ def _read_whole(response: httpx.Response, most: int, rest: float) -> httpx.Respo
         request=response.request,
         extensions={name: response.extensions[name] for name in _KEPT if name in response.extensions},
     )
-
-
-def _read(response: httpx.Response, most: int, deadline: float) -> bytes:
-    content = bytearray()
-    for piece in _pieces(response):
-        content += piece
-        if len(content) > most:
-            raise EndlessAnswerError(f"its reply is larger than {format_bytes(most)}")
-        if time.monotonic() > deadline:
-            raise EndlessAnswerError("its reply never ends")
-    return bytes(content)
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Do some work in a thread, which is left to itself when the time is over: a read cannot be ended from outside."""
-    ended: queue.SimpleQueue[tuple[T | None, BaseException | None]] = queue.SimpleQueue()
-
-    def run() -> None:
-        try:
-            ended.put((work(), None))
-        except BaseException as error:  # noqa: BLE001 - raised again below
-            ended.put((None, error))
-
-    threading.Thread(target=run, name="fireworks-call", daemon=True).start()
-    try:
-        result, error = ended.get(timeout=seconds)
-    except queue.Empty:
-        raise EndlessAnswerError(f"its reply did not finish within {format_seconds(seconds)}") from None
-    if error is not None:
-        raise error
-    return result  # type: ignore[return-value]  # there is one where there is no error

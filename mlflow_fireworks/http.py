@@ -234,11 +234,21 @@ def find_page(response: httpx.Response) -> str | None:
     Args:
         response: An answer that was read.
     """
-    is_html = response.headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
-    is_of_storage = any(name == "etag" or name.startswith(_HEADERS_OF_STORES) for name in response.headers)
-    if not is_html or is_of_storage or not response.content:
+    return read_page(response.headers, response.content)
+
+
+def read_page(headers: Mapping[str, str], content: bytes) -> str | None:
+    """As `find_page`, for the answer that another HTTP client has.
+
+    Args:
+        headers: Their names in lower case, where it tells upper from lower case.
+        content: The body.
+    """
+    is_html = headers.get("content-type", "").lower().startswith(("text/html", "application/xhtml"))
+    is_of_storage = any(name == "etag" or name.startswith(_HEADERS_OF_STORES) for name in headers)
+    if not is_html or is_of_storage or not content:
         return None
-    text = response.text[:_READ_OF_A_PAGE]
+    text = content[:_READ_OF_A_PAGE].decode(errors="replace")
     found = _TITLE.search(text)
     return " ".join((found[1] if found else _TAG.sub(" ", text)).split())[:_SHOWN_OF_A_PAGE]
 

@@ -34,6 +34,7 @@ ARROWS = {
     ("names", "errors"),
     ("waiting", "errors"),
     ("http", "connections"),
+    ("answers", "threads"),
     ("artifacts", "registry"),
 }
 # Opened by name, at the moment somebody asks for them.

@@ -28,6 +28,7 @@ from mlflow_fireworks.http import IN_BETWEEN, describe_failure, find_page, is_of
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.hub_versions import is_organization
 from mlflow_fireworks.registry.mlflow_versions import explain_no_webhooks
+from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
 
 if TYPE_CHECKING:
@@ -196,14 +197,7 @@ def _events(rules: Rules) -> "list[WebhookEventStr]":
 
 def list_webhooks(client: MlflowClient) -> "Sequence[Webhook]":
     """All webhooks of a server."""
-    found: list[Webhook] = []
-    token = None
-    while True:
-        page = client.list_webhooks(page_token=token)
-        found += page
-        token = page.token
-        if not token:
-            return found
+    return list(read_pages(lambda token: client.list_webhooks(page_token=token)))
 
 
 def _address(base_url: str, sender: str) -> str:

@@ -12,6 +12,7 @@ from mlflow.entities.model_registry import RegisteredModel
 from mlflow.entities.model_registry.registered_model_search import RegisteredModelSearch
 from mlflow.exceptions import MlflowException
 
+from mlflow_fireworks.answers import take
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rules import Rule
@@ -22,6 +23,7 @@ from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import is_gone
 from mlflow_fireworks.registry.pointers import Pinned, pin
+from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
 from mlflow_fireworks.registry.versions import (
     find_registered,
@@ -215,18 +217,13 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
         wanted: dict[str, Any] = {}
         if _takes_filters():
             wanted = {"filter_string": _like("name", pattern), "max_results": _PAGE}
-        token, client = None, open_client()
-        while True:
-            page = client.search_registered_models(**wanted, page_token=token)
-            for listed in page:
-                if fnmatchcase(listed.name, pattern):
-                    # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
-                    model = find_registered(listed.name) if isinstance(listed, RegisteredModelSearch) else listed
-                    if model:
-                        yield model
-            token = page.token
-            if not token:
-                return
+        client = open_client()
+        for listed in read_pages(lambda token: client.search_registered_models(**wanted, page_token=token)):
+            if fnmatchcase(listed.name, pattern):
+                # What Unity Catalog lists is without aliases (MLflow 3.17, `registered_model_search.py`).
+                model = find_registered(listed.name) if isinstance(listed, RegisteredModelSearch) else listed
+                if model:
+                    yield model
     except MlflowException as error:
         raise UnavailableError(
             f"the registry did not list its models: {brief(error)}; {describe_remedy(error)}"
@@ -248,7 +245,7 @@ def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
     owner, _, name = (rule.hub or "").partition("/")
     api = HfApi()
     try:
-        repos = [item.id for item in api.list_models(author=owner)] if is_glob(name) else [rule.hub or ""]
+        repos = [item.id for item in take(api.list_models(author=owner))] if is_glob(name) else [rule.hub or ""]
         for repo in repos:
             if not fnmatchcase(repo, rule.hub or ""):
                 continue

@@ -93,7 +93,7 @@ def _yes_or_no(reply: Reply) -> str:
 
 POINTS = (
     Point("key", "Can a key be traced to its account?", "GET verifyApiKey", _whose_key),
-    Point("account", "Does the account say whether it is suspended, or in another region?", "GET the account", _account),
+    Point("account", "Does the account say whether it is suspended or elsewhere?", "GET the account", _account),
     Point("wrong key", "What is the reply for a wrong key?", "list models with an invented key", _wrong_key),
     Point(
         "x-api-key", "Is the key also accepted in this header?", "list models with x-api-key, no bearer", _other_header

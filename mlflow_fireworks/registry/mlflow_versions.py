@@ -25,13 +25,13 @@ from mlflow.store.artifact.artifact_repository_registry import get_artifact_repo
 from mlflow.store.artifact.mlflow_artifacts_repo import MlflowArtifactsRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 from mlflow.store.artifact.unity_catalog_models_artifact_repo import UnityCatalogModelsArtifactRepository
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 from mlflow.utils.uri import is_databricks_unity_catalog_uri
 from mlflow.version import VERSION
 
+from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.redaction import hide_credentials
+from mlflow_fireworks.registry.questions import ask_server
 
 Release = tuple[int, int]
 
@@ -145,15 +145,8 @@ def _reaches(version: str, release: Release) -> bool:
 
 def _ask_version(server: str) -> str:
     try:
-        answer = http_request(
-            get_default_host_creds(server),
-            "/version",
-            "GET",
-            max_retries=0,
-            timeout=_ANSWER_SECONDS,
-            raise_on_status=False,
-        )
-    except (MlflowException, requests.RequestException):
+        answer = ask_server(server, "/version", _ANSWER_SECONDS)
+    except (MlflowException, EndlessAnswerError, requests.RequestException):
         return ""
-    version: str = answer.text.strip() if answer.status_code == requests.codes.ok else ""
+    version = answer.content.decode(errors="replace").strip() if answer.status == requests.codes.ok else ""
     return version if read_release(version) else ""

@@ -7,22 +7,25 @@ huggingface_hub waits without a limit where it is given none.
 import re
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import mlflow
 import requests
-from huggingface_hub import constants, get_session
+from huggingface_hub import constants
+from huggingface_hub import errors as hub_errors
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_MAX_RETRIES, MLFLOW_HTTP_REQUEST_TIMEOUT
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
+from mlflow_fireworks.answers import EndlessAnswerError, collect, within
 from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.http import read_page
 from mlflow_fireworks.progress import format_seconds, logger
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.hub_versions import open_stream
 from mlflow_fireworks.registry.mlflow_versions import is_set
+from mlflow_fireworks.registry.questions import ask_server
 
 PATIENCE_SECONDS = 20.0
 _ANSWER_SECONDS = 5.0
@@ -32,7 +35,7 @@ _REMEMBERED_SECONDS = 30.0
 _MLFLOW_QUESTION = "/api/2.0/mlflow/registered-models/search"
 """Asks the server's database too, unlike `/health`."""
 _HUB_QUESTION = "/api/models"
-_SERVER_ERRORS = 500
+_OK, _SERVER_ERRORS = 200, 500
 _ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
@@ -209,29 +212,32 @@ def _read_patience() -> Patience:
 
 def _ask_mlflow(uri: str, seconds: float) -> str:
     try:
-        answer = http_request(
-            get_default_host_creds(uri),
-            _MLFLOW_QUESTION,
-            "GET",
-            max_retries=0,
-            timeout=seconds,
-            raise_on_status=False,
-            params={"max_results": 1},
-        )
+        answer = ask_server(uri, _MLFLOW_QUESTION, seconds, {"max_results": 1})
+    except EndlessAnswerError as error:
+        return str(error)
+    except requests.RequestException as error:
+        return _describe(error, seconds)
     except MlflowException as error:
         cause = error.__cause__ or error.__context__
         if isinstance(cause, requests.exceptions.ConnectionError | requests.exceptions.Timeout):
             return _describe(cause, seconds)
         return ""  # MLflow has better words for it
-    return _describe_status(answer.status_code)
+    return _judge(answer.status, answer.headers, answer.content)
 
 
 def _ask_hub(address: str, seconds: float) -> str:
+    def exchange() -> str:
+        with open_stream(f"{address}{_HUB_QUESTION}?limit=1", {}, seconds) as (headers, pieces):
+            return _judge(_OK, headers, collect(pieces, rest=seconds))
+
     try:
-        answer = get_session().get(f"{address}{_HUB_QUESTION}", params={"limit": 1}, timeout=seconds)
+        return within(3 * seconds, exchange)
+    except hub_errors.HfHubHTTPError as error:
+        return _judge(error.response.status_code, {}, b"")
+    except EndlessAnswerError as error:
+        return str(error)
     except Exception as error:  # noqa: BLE001 - huggingface_hub changes its HTTP client between releases
         return _describe(error, seconds)
-    return _describe_status(answer.status_code)
 
 
 def _describe(error: Exception, seconds: float) -> str:
@@ -243,8 +249,12 @@ def _describe(error: Exception, seconds: float) -> str:
     return found[1] if found else brief(error)
 
 
-def _describe_status(status: int) -> str:
-    return f"it answered {status}" if status >= _SERVER_ERRORS else ""
+def _judge(status: int, headers: Mapping[str, str], content: bytes) -> str:
+    """Why an answer is none of the server's; "" when it is one, be it a refusal."""
+    if status >= _SERVER_ERRORS:
+        return f"it answered {status}"
+    page = read_page(headers, content) if status == _OK else None
+    return "" if page is None else f"something in between answered with a web page, “{page}”"
 
 
 _MLFLOW = Service(

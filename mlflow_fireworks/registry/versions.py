@@ -14,6 +14,7 @@ from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy, is_about_workspace
 from mlflow_fireworks.registry.clients import is_made, open_client
 from mlflow_fireworks.registry.model_uri import parse_model_uri
+from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.uri_types import RegisteredUri, Workspace
 
 Tags = Mapping[str, str | None]
@@ -104,16 +105,10 @@ def search_versions(wanted: str, workspace: Workspace | None = None) -> list[Mod
     Raises:
         UnavailableError: The registry does not answer.
     """
-    found: list[ModelVersion] = []
-    token = None
     client = open_client(workspace)
     try:
-        while True:
-            page = client.search_model_versions(wanted, page_token=token)
-            found += page
-            token = page.token
-            if not token:
-                return sorted(found, key=lambda version: int(version.version), reverse=True)
+        found = read_pages(lambda token: client.search_model_versions(wanted, page_token=token))
+        return sorted(found, key=lambda version: int(version.version), reverse=True)
     except MlflowException as error:
         raise UnavailableError(f"the registry did not list the versions with {wanted}: {brief(error)}") from None
 

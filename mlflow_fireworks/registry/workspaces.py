@@ -3,17 +3,19 @@
 Databricks' workspaces are something else: see `uri_types.Workspace`.
 """
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import mlflow
+import requests
 from mlflow.exceptions import MlflowException
-from mlflow.utils.credentials import get_default_host_creds
-from mlflow.utils.rest_utils import http_request
 
+from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.registry.questions import ask_server
 from mlflow_fireworks.registry.reach import require_mlflow
 
 _DEFAULT = "default"
@@ -89,24 +91,17 @@ def list_workspaces() -> list[str]:
     require_mlflow()
     # MLflow's own client asks for minutes where workspaces are not enabled, which is answered as if it were away.
     try:
-        answer = http_request(
-            get_default_host_creds(address),
-            _QUESTION,
-            "GET",
-            max_retries=0,
-            timeout=_ANSWER_SECONDS,
-            raise_on_status=False,
-        )
-    except MlflowException as error:
+        answer = ask_server(address, _QUESTION, _ANSWER_SECONDS)
+    except (MlflowException, EndlessAnswerError, requests.RequestException) as error:
         raise UnavailableError(f"{_NO_LIST}: {brief(error)}; {describe_remedy(error)}") from None
-    if answer.status_code in _REFUSED:
+    if answer.status in _REFUSED:
         raise UnavailableError(
-            f"{_NO_LIST} (it answered {answer.status_code}); check MLFLOW_TRACKING_USERNAME and "
+            f"{_NO_LIST} (it answered {answer.status}); check MLFLOW_TRACKING_USERNAME and "
             "MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
-    if answer.status_code != _OK:
+    if answer.status != _OK:
         return []
     try:
-        return sorted(str(workspace["name"]) for workspace in answer.json()["workspaces"])
+        return sorted(str(workspace["name"]) for workspace in json.loads(answer.content)["workspaces"])
     except (ValueError, KeyError, TypeError):
         raise UnavailableError(f"{_NO_LIST}: unexpected reply") from None

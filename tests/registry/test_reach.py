@@ -1,16 +1,21 @@
 """Servers that somebody waits for: away, silent, broken, or there."""
 
 import time
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler
 
 import pytest
 from click.testing import CliRunner
 from huggingface_hub import constants
+from mlflow.store.entities import PagedList
 from support.hooks_world import free_port, silent_server
 from support.threaded_server import serving
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.registry import questions
+from mlflow_fireworks.registry import reach as reach_module
+from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.reach import Patience, Reach, Service, require_hub, require_mlflow
 
 
@@ -110,9 +115,10 @@ class Answers(BaseHTTPRequestHandler):
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429])
 def test_a_refusal_is_an_answer(status, monkeypatch):
-    with serving(Answers, status=status) as address:
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serving(Answers, status=status) as address, serving(Answers, status=status) as another:
         require_mlflow(address)
-        monkeypatch.setattr(constants, "ENDPOINT", address)
+        monkeypatch.setattr(constants, "ENDPOINT", another)
         require_hub()
 
 
@@ -189,3 +195,58 @@ def test_a_person_waits_half_a_minute_or_so_for_a_fireworks_that_is_silent(tmp_p
         assert time.monotonic() - began < 40
     assert_told_in_one_line(told)
     assert f"127.0.0.1:{port}: no answer in time" in told.stderr
+
+
+class Odd(BaseHTTPRequestHandler):
+    """Answers of something that is no MLflow server and no Hub."""
+
+    kind = "text/html"
+    parts: tuple = (b"<title>Sign in to Guest-WiFi</title>",)
+    pause = 0.0
+
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Type", self.kind)
+        self.end_headers()
+        try:
+            for part in self.parts:
+                self.wfile.write(part)
+                time.sleep(self.pause)
+        except OSError:
+            return
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ({}, "something in between answered with a web page, “Sign in to Guest-WiFi”"),
+        ({"kind": "application/json", "parts": [b" " * (1 << 20)] * 100}, "its reply is larger than 32.0 MiB"),
+        (
+            {"kind": "application/json", "parts": [b" "] * 1000, "pause": 0.05},
+            " not end",
+        ),  # does not, or did not within its time
+    ],
+    ids=["page", "flood", "drip"],
+)
+@pytest.mark.parametrize("server", ["MLflow", "Hub"])
+def test_what_is_no_answer_of_the_server_is_named(server, answer, says, monkeypatch):
+    monkeypatch.setattr(reach_module, "PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(reach_module, "_ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr(reach_module, "_HUB", replace(reach_module._HUB, patience=lambda: Patience(0.5)))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with serving(Odd, **answer) as address:
+        monkeypatch.setattr(constants, "ENDPOINT", address)
+        ask = {"MLflow": lambda: require_mlflow(address), "Hub": require_hub}[server]
+        with pytest.raises(UnavailableError) as failed:
+            ask()
+    assert says in failed.value.message
+
+
+def test_a_list_that_does_not_end_is_given_up(monkeypatch):
+    monkeypatch.setattr(questions, "_MOST_PAGES", 5)
+    with pytest.raises(UnavailableError, match=r"its list does not end: there is more after 5, or after 10m 0s"):
+        list(read_pages(lambda token: PagedList(["a"], f"{token}+")))
+    assert list(read_pages(lambda token: PagedList(["a"], "the same" if token is None else ""))) == ["a", "a"]

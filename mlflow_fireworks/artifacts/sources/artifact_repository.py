@@ -10,12 +10,14 @@ from http import HTTPStatus
 from pathlib import Path
 from threading import Lock
 
+from mlflow.entities import FileInfo
 from mlflow.exceptions import MlflowException
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.artifact_repository_registry import get_artifact_repository
 from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
+from mlflow_fireworks.answers import take
 from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
 from mlflow_fireworks.artifacts.sources.range_clients import find_encoded, find_opener
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
@@ -110,15 +112,19 @@ def list_repository(repository: ArtifactRepository, folder: str) -> dict[str, in
 def _walk(repository: ArtifactRepository, top: str) -> Iterator[tuple[str, int | None]]:
     holder = _find_holder(repository)
     waiting, seen = [top], {top, "."}
-    while waiting:
-        folder = waiting.pop(0)
-        # Some know their top as None, one (`presigned_url_artifact_repo.py`) as "".
-        for info in holder.list_artifacts(folder) if folder else holder.list_artifacts():
-            if not info.is_dir:
-                yield info.path, info.file_size
-            elif info.path not in seen:  # some stores list a folder as part of itself
-                seen.add(info.path)
-                waiting.append(info.path)
+
+    def list_all() -> Iterator[FileInfo]:
+        while waiting:
+            folder = waiting.pop(0)
+            # Some know their top as None, one (`presigned_url_artifact_repo.py`) as "".
+            yield from holder.list_artifacts(folder) if folder else holder.list_artifacts()
+
+    for info in take(list_all()):
+        if not info.is_dir:
+            yield info.path, info.file_size
+        elif info.path not in seen:  # some stores list a folder as part of itself
+            seen.add(info.path)
+            waiting.append(info.path)
 
 
 def fetch_from(repository: ArtifactRepository, folder: str) -> Fetch:

@@ -23,6 +23,7 @@ from mlflow_fireworks.registry.clients import find_registry, open_client
 from mlflow_fireworks.registry.lookup import ask, describe_known, find_version, is_gone
 from mlflow_fireworks.registry.mlflow_versions import has_logged_models, require_logged_models
 from mlflow_fireworks.registry.model_uri import parse_model_uri
+from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.uri_types import LoggedModelUri, RegisteredUri, RunUri, Workspace
 from mlflow_fireworks.registry.versions import RegisteredVersion, quote
 
@@ -186,18 +187,13 @@ def _open_artifacts(location: str, workspace: Workspace | None) -> ArtifactRepos
 
 
 def _find_logged_by(client: MlflowClient, run: Run, name: str) -> "LoggedModel | None":
-    token = None
-    while True:
-        # Filtering by run as well is not possible on Databricks (MLflow 3.17, `runs_artifact_repo.py`).
-        page = client.search_logged_models(
+    # Filtering by run as well is not possible on Databricks (MLflow 3.17, `runs_artifact_repo.py`).
+    found = read_pages(
+        lambda token: client.search_logged_models(
             experiment_ids=[run.info.experiment_id], filter_string=f"name = {quote(name)}", page_token=token
         )
-        for logged in page:
-            if logged.source_run_id == run.info.run_id:
-                return logged
-        token = page.token
-        if not token:
-            return None
+    )
+    return next((logged for logged in found if logged.source_run_id == run.info.run_id), None)
 
 
 def _hints(run: Run | None, logged: "LoggedModel | None") -> Iterator[Hint]:

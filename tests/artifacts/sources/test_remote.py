@@ -1,14 +1,20 @@
 """A real `mlflow server` that hands out artifacts itself, and one of its models kept in S3."""
 
 import sys
+from functools import partial
 
 import mlflow
 import pytest
+from mlflow.entities import FileInfo
+from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from moto.server import ThreadedMotoServer
 from support.counting_proxy import CountingProxy
 from support.mlflow_server import running_server
 from support.source_world import PLAIN, WEIGHTS, build_world, picture
 
+from mlflow_fireworks.answers import take
+from mlflow_fireworks.artifacts.sources import artifact_repository
+from mlflow_fireworks.artifacts.sources.artifact_repository import list_repository
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
@@ -283,3 +289,25 @@ def test_files_of_the_server_are_untouched(world, tmp_path, tmp_path_factory):
 
     assert before
     assert picture(kept) == before
+
+
+class Bottomless(ArtifactRepository):
+    """A store whose folders hold nothing but another folder."""
+
+    def list_artifacts(self, path=None):
+        return [FileInfo(f"{path or 'a'}/a", True, None)]
+
+    def log_artifact(self, local_file, artifact_path=None):
+        raise NotImplementedError
+
+    def log_artifacts(self, local_dir, artifact_path=None):
+        raise NotImplementedError
+
+    def _download_file(self, remote_file_path, local_path):
+        raise NotImplementedError
+
+
+def test_folders_in_folders_without_end_are_given_up(monkeypatch):
+    monkeypatch.setattr(artifact_repository, "take", partial(take, most=50))
+    with pytest.raises(SourceError, match="its list does not end: there is more after 50"):
+        list_repository(Bottomless("s3://models/chat"), "")
