@@ -1,9 +1,14 @@
 """Where the plugin keeps state on this machine."""
 
+import errno
 import os
 import sys
-from collections.abc import Mapping
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
+
+_OF_OTHERS = 0o022
 
 
 def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
@@ -24,3 +29,70 @@ def state_folder(environ: Mapping[str, str] = os.environ) -> Path:
     else:
         base = Path(environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state")
     return base / "mlflow-fireworks"
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder, and those above it that are missing, for this user only, whatever the umask.
+
+    `Path.mkdir(parents=True)` makes those above with the umask alone: with 000 anybody could put another folder there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    for place in (*reversed(folder.parents), folder):
+        if not place.exists():
+            place.mkdir(mode=0o700, exist_ok=True)
+
+
+def claim(folder: Path) -> None:
+    """Make a folder that is ours alone, or take one that always was.
+
+    What stands in it says where files are sent to and what is run, so nobody else may have put anything there.
+
+    Raises:
+        PermissionError: It is another user's, or holds something of another user.
+        OSError: It cannot be made or used.
+    """
+    make_private(folder)
+    if sys.platform == "win32":
+        return
+    me = _find_me(folder)
+    if folder.stat().st_uid != me:
+        raise PermissionError(errno.EPERM, "it belongs to another user")
+    if folder.stat().st_mode & _OF_OTHERS:
+        with suppress(OSError):  # a file system of Windows has no such thing
+            folder.chmod(0o700)
+    require_own(folder.iterdir(), me)
+
+
+def require_own(files: Iterable[Path], me: int | None = None) -> None:
+    """Refuse files that another user has made, links among them; root may do what it likes anyway.
+
+    Args:
+        files: What is about to be read, as far as it exists.
+        me: This user as the file system knows it; asked for when None.
+
+    Raises:
+        PermissionError: Names one.
+        OSError: They cannot be looked at.
+    """
+    if sys.platform == "win32":
+        return
+    for file in files:
+        with suppress(FileNotFoundError):
+            if file.lstat().st_uid not in (_find_me(file.parent) if me is None else me, 0):
+                raise PermissionError(errno.EPERM, f"{file.name} belongs to another user")
+
+
+def is_own(file: Path) -> bool:
+    """Whether this user, or root, has made a file; also in a folder that cannot be written."""
+    try:
+        return sys.platform == "win32" or file.lstat().st_uid in (os.geteuid(), 0)
+    except OSError:
+        return False
+
+
+def _find_me(folder: Path) -> int:
+    """The user that new files in a folder belong to: network file systems have their own idea of it."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        return os.fstat(probe.fileno()).st_uid

@@ -16,7 +16,7 @@ from queue import Empty, Queue
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import UnavailableError
-from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.home import claim, state_folder
 from mlflow_fireworks.progress import logger
 
 LOCAL_PACKAGES = "pip install 'mlflow-fireworks[local]'"
@@ -47,6 +47,13 @@ def local_url(state: Path) -> str:
     from mlflow_fireworks.emulator import processes  # noqa: PLC0415 - only who starts one needs it
 
     state = state.absolute()  # it works in a folder of its own
+    try:
+        claim(state)
+    except OSError as error:
+        raise UnavailableError(
+            f"the local Fireworks cannot keep its state in {state}: {error.strerror or error}; set "
+            "MLFLOW_FIREWORKS_HOME to a folder of your own"
+        ) from None
     process = processes.start(
         "mlflow_fireworks.emulator",
         *("--port", "0", "--state", str(state), "--quiet"),

@@ -9,6 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from mlflow_fireworks.home import make_private
 from mlflow_fireworks.progress import logger
 
 _PREFIX = "mlflow-fireworks.lock"
@@ -51,7 +52,7 @@ class FileLocks(Locks):
     @contextmanager
     def hold(self, name: str) -> Iterator[bool]:
         """As in the base class."""
-        self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(self._folder)
         lock = FileLock(self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:32]}.lock", mode=0o600)
         try:
             lock.acquire(blocking=False)

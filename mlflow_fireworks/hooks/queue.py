@@ -4,6 +4,7 @@ huey carries ids of jobs; the jobs themselves are in the ledger. A lost or doubl
 in the ledger is handed out again, and what is finished is not done again.
 """
 
+import glob
 import sqlite3
 import time
 import uuid
@@ -18,6 +19,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
+from mlflow_fireworks.home import make_private, require_own
 from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
@@ -250,7 +252,8 @@ def open_queue(
         return _open_redis(url, max_waiting, lease_seconds, patience, outage, clock)
     path = Path(url).expanduser().absolute()
     try:
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(path.parent)
+        require_own(path.parent.glob(f"{glob.escape(path.name)}*"))  # SQLite's and the locks too
         path.touch(mode=0o600)
 
         def storage(name: str) -> BaseStorage:
@@ -261,6 +264,11 @@ def open_queue(
         records = Records.open(_NAME, storage, locks, clock)
     except sqlite3.OperationalError as error:
         raise UnavailableError(f"the queue {path} cannot be opened: {error}; is another program using it?") from None
+    except PermissionError as error:
+        raise UnavailableError(
+            f"the queue {path} cannot be opened: {error.strerror}; run this as the user of the queue, or choose "
+            "another file with --queue"
+        ) from None
     except (OSError, sqlite3.Error) as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"

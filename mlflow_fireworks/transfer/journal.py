@@ -26,6 +26,7 @@ from pydantic import SecretStr
 from typing_extensions import Self
 
 from mlflow_fireworks.errors import ConflictError
+from mlflow_fireworks.home import claim, is_own
 
 T = TypeVar("T")
 
@@ -70,7 +71,7 @@ class Journal:
 
     def __enter__(self) -> Self:
         try:
-            self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            claim(self._path.parent)
             self._lock.acquire()
             self._database = self._open()
         except Timeout:
@@ -201,8 +202,9 @@ class Journal:
 
     def _leave_disk(self, error: Exception) -> None:
         self._is_on_disk = False
+        reason = getattr(error, "strerror", None) or error
         self._warn(
-            f"no journal can be kept in {self._path.parent} ({error}); the upload continues, but a later run that "
+            f"no journal can be kept in {self._path.parent} ({reason}); the upload continues, but a later run that "
             "resumes it may upload files again; free up some space, or set MLFLOW_FIREWORKS_HOME to another folder"
         )
 
@@ -214,6 +216,8 @@ class Journal:
     def _read_into_memory(self) -> sqlite3.Connection:
         """What an earlier run has left, where the file can be read but not be opened for writing."""
         uri = f"file:{quote(str(self._path))}?mode=ro&immutable=1"
+        if not is_own(self._path):
+            return _copy_to_memory(None)
         with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as kept:
             return _copy_to_memory(kept)
         return _copy_to_memory(None)
