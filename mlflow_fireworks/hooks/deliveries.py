@@ -22,7 +22,7 @@ _KEY = "last"
 _KEPT_VERIFIED = 80
 _KEPT_UNVERIFIED = 20
 """Whoever reaches the port can have those noted, which must not push out the others."""
-_UNVERIFIED_STATUSES = frozenset({401, 413})
+_UNVERIFIED_STATUSES = frozenset({400, 401, 408, 413})
 ID_LENGTH = 64
 _TEXT_LENGTH = 500
 

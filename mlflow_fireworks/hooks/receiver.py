@@ -5,6 +5,7 @@
 ``200`` ``duplicate``     they were before: a retry or a replay
 ``200`` ``ignored``       no rule is about it, for the reason in the answer; ``test`` for MLflow's test events
 ``401``                   no signature, a wrong one, or too old
+``400``, ``408``          cut off; too slow
 ``413``, ``422``          too large; not such an event
 ``503``                   the queue is full or away: the sender tries again
 ========================  ===========================================================================
@@ -22,7 +23,7 @@ from typing import Any
 from pydantic import SecretStr
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Route
 
@@ -37,6 +38,8 @@ from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import logger
 
 MAX_BODY_BYTES = 1 << 20
+BODY_SECONDS = 30.0
+"""MLflow itself gives up after so many (3.17, `webhooks/delivery.py`)."""
 OLDEST_SECONDS = 600
 """MLflow signs once and retries with the same time; its backoff and our Retry-After stay far below this."""
 SKEW_SECONDS = 60
@@ -59,6 +62,19 @@ class Secrets:
     mlflow: SecretStr | None = None
     hub: SecretStr | None = None
     people: SecretStr | None = None
+
+
+class BodyError(Exception):
+    """A body that is not read; the text says why.
+
+    Args:
+        status: HTTP status to answer with.
+        reason: For people.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -133,12 +149,9 @@ class Receiver:
         if self._secrets.mlflow is None:
             return _refuse(401, "no secret for MLflow's webhooks is set here")
         body = await read_body(request, MAX_BODY_BYTES)
-        if body is None:
-            return _refuse(413, f"larger than {MAX_BODY_BYTES} bytes")
-        headers = request.headers
-        delivery_id, timestamp = headers.get("x-mlflow-delivery-id", ""), headers.get("x-mlflow-timestamp", "")
+        delivery_id, timestamp = _only(request, "x-mlflow-delivery-id"), _only(request, "x-mlflow-timestamp")
         expected = sign(self._secrets.mlflow.get_secret_value(), delivery_id, timestamp, body)
-        if not delivery_id or not _is_same(headers.get("x-mlflow-signature", ""), expected):
+        if not delivery_id or not _is_same(_only(request, "x-mlflow-signature"), expected):
             return _refuse(
                 401, "the signature is missing or wrong; does the webhook use the same secret as this receiver?"
             )
@@ -153,13 +166,11 @@ class Receiver:
     async def _take_hub(self, request: Request) -> _Answer:
         if self._secrets.hub is None:
             return _refuse(401, "no secret for the Hub's webhooks is set here")
-        if not _is_same(request.headers.get("x-webhook-secret", ""), self._secrets.hub.get_secret_value()):
+        if not _is_same(_only(request, "x-webhook-secret"), self._secrets.hub.get_secret_value()):
             return _refuse(
                 401, "the secret is missing or wrong; does the webhook use the same secret as this receiver?"
             )
         body = await read_body(request, MAX_BODY_BYTES)
-        if body is None:
-            return _refuse(413, f"larger than {MAX_BODY_BYTES} bytes")
         return await self._take(read_hub_event(body))
 
     async def _take(self, events: Sequence[Event]) -> _Answer:
@@ -201,6 +212,8 @@ class Receiver:
         async def respond(request: Request) -> Response:
             try:
                 answer = await take(request)
+            except BodyError as error:
+                answer = _refuse(error.status, str(error))
             except InvalidConfigError as error:
                 answer = _refuse(422, error.message)
             except Exception as error:  # noqa: BLE001 - the sender is to try again, whatever it is
@@ -259,22 +272,43 @@ def make_app(routes: Sequence[BaseRoute], check: Callable[[], Mapping[str, Any]]
     return Starlette(routes=[*routes, Route("/healthz", health), Route("/readyz", ready)])
 
 
-async def read_body(request: Request, most: int) -> bytes | None:
-    """The body; None when it is too large, which is found out before all of it is read.
+async def read_body(request: Request, most: int) -> bytes:
+    """The body.
 
     Args:
         request: The request.
         most: Bytes that are not too many.
+
+    Raises:
+        BodyError: It is too large, which is found out before all of it is read, too slow, or cut off.
     """
     declared = request.headers.get("content-length", "0")
+    if "content-length" in request.headers and "transfer-encoding" in request.headers:
+        raise BodyError(400, "of two lengths: Content-Length and Transfer-Encoding")  # what is in between may read one
+    too_large = BodyError(413, f"larger than {most} bytes")
     if not declared.isdecimal() or int(declared) > most:
-        return None
+        raise too_large
     body = bytearray()
-    async for part in request.stream():
-        body += part
-        if len(body) > most:
-            return None
+
+    async def read() -> None:
+        async for part in request.stream():
+            body.extend(part)
+            if len(body) > most:
+                raise too_large
+
+    try:
+        await asyncio.wait_for(read(), BODY_SECONDS)
+    except asyncio.TimeoutError:
+        raise BodyError(408, f"not here within {BODY_SECONDS:.0f} seconds") from None
+    except ClientDisconnect:
+        raise BodyError(400, "cut off") from None
     return bytes(body)
+
+
+def _only(request: Request, name: str) -> str:
+    """A header that no sender repeats: of two, what is in between may have checked the other."""
+    values = request.headers.getlist(name)
+    return values[0] if len(values) == 1 else ""
 
 
 def _is_same(given: str, expected: str) -> bool:

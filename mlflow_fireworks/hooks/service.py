@@ -1,7 +1,6 @@
 """The running program: receiver, workers and the clock that reconciles, in one process."""
 
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 import mlflow
-import uvicorn
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 
@@ -17,6 +15,7 @@ from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, Heartbeat
 from mlflow_fireworks.hooks.links import Links
+from mlflow_fireworks.hooks.listening import listen, make_server
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import Receiver, Secrets, make_app
@@ -35,11 +34,9 @@ HUB_SECRET = "MLFLOW_FIREWORKS_HUB_SECRET"  # noqa: S105 - the name of a variabl
 TOKEN = "MLFLOW_FIREWORKS_HOOKS_TOKEN"  # noqa: S105 - the name of a variable
 _TOKEN_MIN = 16
 SWEEP_SECONDS = 10.0
-_GOODBYE_SECONDS = 5
 _NOTE_SECONDS = 1.0
 _WATCH_SECONDS = 2.0
 _COMPARE_AGAIN_SECONDS = 120.0  # after one that failed: the page would name an outage long after its end
-_BACKLOG = 1024  # connections of a burst that wait to be accepted
 
 
 def load_secrets(rules: Rules, environ: Mapping[str, str] = os.environ) -> Secrets:
@@ -175,7 +172,7 @@ class Service:
         Raises:
             UnavailableError: The address is taken, or not one of this machine's.
         """
-        listener = _listen(host, port)
+        listener = listen(host, port)
         self.start()
         metrics = CollectorRegistry()
         metrics.register(JobFigures(self._people))
@@ -190,15 +187,7 @@ class Service:
             links=links,
         )
         app = make_app([*receiver.routes(), *page.routes()], self.check)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app,
-                log_config=None,  # they go where ours go, in the same format
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=_GOODBYE_SECONDS,
-            )
-        )
+        server = make_server(app, host)
         logger.info("listening on %s port %d", host, listener.getsockname()[1])
         server.run(sockets=[listener])
         self._queue.deliveries.save()
@@ -246,22 +235,3 @@ class Service:
         else:
             return True
         return False
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """Take the address before any work begins."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # Only where the protocol is named does asyncio send small answers at once (TCP_NODELAY): 40 ms a delivery.
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
-        listener.listen(_BACKLOG)
-    except OSError as error:
-        listener.close()
-        reason = os.strerror(error.errno) if error.errno else error
-        raise UnavailableError(
-            f"cannot listen on {host} port {port} ({reason}): is another `hooks serve` running? "
-            "choose another address with --host and --port"
-        ) from None
-    return listener

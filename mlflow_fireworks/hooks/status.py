@@ -27,7 +27,7 @@ from mlflow_fireworks.hooks import wording
 from mlflow_fireworks.hooks.jobs import format_time
 from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.receiver import read_body
+from mlflow_fireworks.hooks.receiver import BodyError, read_body
 from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.hooks.snapshot import View
 from mlflow_fireworks.printable import make_all_printable, make_printable
@@ -169,9 +169,10 @@ class StatusPage:
         by_script = authorization[:7].lower() == "bearer "
         given = authorization[7:].strip()
         if not by_script:
-            body = await read_body(request, _MAX_FORM_BYTES)
-            if body is None:
-                return await self._show("That request did not come from this page's form.", 413)
+            try:
+                body = await read_body(request, _MAX_FORM_BYTES)
+            except BodyError as error:
+                return await self._show("That request did not come from this page's form.", error.status)
             given = parse_qs(body.decode("latin-1")).get("token", [""])[0]
 
         async def refuse(status: int, text: str) -> Response:

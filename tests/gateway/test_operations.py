@@ -67,7 +67,7 @@ def test_an_operation_nobody_knows_is_none():
 @pytest.mark.parametrize("content", [b"<html>", b"[]", b'{"done": "perhaps"}', b'{"done": true, "error": "x"}'])
 def test_an_answer_that_is_no_operation_says_so(content):
     gateway, _ = open_gateway(httpx.Response(200, content=content))
-    with pytest.raises(ApiError, match="an unexpected reply .not a Operation"):
+    with pytest.raises(ApiError, match=r"an unexpected reply .not a Operation"):
         gateway.models.find_operation(OPERATION)
 
 
