@@ -22,7 +22,13 @@ FAILED = "FAILED"
 class Wire(BaseModel):
     """Base of all answers: camelCase names, `null` read as unset, unknown fields ignored."""
 
-    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel,
+        populate_by_name=True,
+        extra="ignore",
+        frozen=True,
+        protected_namespaces=(),  # before 2.10 pydantic warns of every field that begins with `model_`
+    )
 
     @model_validator(mode="before")
     @classmethod

@@ -2,6 +2,7 @@
 
 import mlflow
 import pytest
+from mlflow.version import VERSION
 from support.checkpoints import make_llama, read_files
 from support.hub_server import SHA, HubServer
 from support.source_world import needs_logged_models
@@ -10,6 +11,7 @@ from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, SourceError, UnavailableError
+from mlflow_fireworks.registry.mlflow_versions import open_artifacts
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.versions import write_outcome
 
@@ -193,6 +195,13 @@ def test_a_profile_leads_to_the_registry_of_its_workspace(catalog, monkeypatch, 
     assert write_outcome(shown.registered, {"fireworks.state": "READY"}) is None
     assert write_outcome(source.registered, {"fireworks.model": "chat"}) is None
     assert catalog.tags(NAME, version) == {"fireworks.state": "READY", "fireworks.model": "chat"}
+
+
+@pytest.mark.parametrize("version", ["3.4.0", VERSION])
+def test_unity_catalog_is_opened_before_and_since_servers_are_named(catalog, version):
+    uri = f"models://prof@databricks/{NAME}/1"
+    repository = open_artifacts(uri, "databricks://prof", "databricks-uc://prof", version)
+    assert "config.json" in {file.path for file in repository.list_artifacts()}
 
 
 def test_what_a_profile_does_not_lead_to_is_told(catalog, tmp_path):
