@@ -15,6 +15,7 @@ from urllib.request import getproxies
 import httpx
 
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.installing import install
 
 # A proxy has no business between two processes of one machine.
 _DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
@@ -118,7 +119,7 @@ def _find_proxy() -> httpx.Proxy | None:
         if kind.startswith("socks"):
             httpx.HTTPTransport(proxy=proxy).close()
     except ImportError:
-        raise refuse("SOCKS needs a package that is missing; install it: pip install 'httpx[socks]'") from None
+        raise refuse(f"SOCKS needs a package that is missing; install it: {install('httpx[socks]')}") from None
     except (ValueError, httpx.InvalidURL):
         raise refuse("it is not a valid URL; in a password, write # as %23, / as %2F and @ as %40") from None
     if not url.host or url.fragment or not 0 < (url.port or 1) <= _MAX_PORT:

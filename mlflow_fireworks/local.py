@@ -19,7 +19,6 @@ from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.home import claim, state_folder
 from mlflow_fireworks.progress import logger
 
-LOCAL_PACKAGES = "pip install 'mlflow-fireworks[local]'"
 _START_SECONDS = 60.0
 _STOP_SECONDS = 5.0
 

@@ -17,7 +17,8 @@ from mlflow_fireworks.deployments import Deployments, open_deployments
 from mlflow_fireworks.endpoint_config import EndpointConfig, parse_both, parse_endpoint_config
 from mlflow_fireworks.errors import FireworksError, UnsupportedError
 from mlflow_fireworks.gateway.wire import READY
-from mlflow_fireworks.local import LOCAL_PACKAGES, can_answer, keep_answering, local_state, local_url
+from mlflow_fireworks.installing import install
+from mlflow_fireworks.local import can_answer, keep_answering, local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.printable import make_all_printable
@@ -300,7 +301,9 @@ def run_local(
     if result["state"] != READY:
         return result
     if not can_answer():
-        logger.info("no model runs here, so nothing answers; install what that needs: %s", LOCAL_PACKAGES)
+        logger.info(
+            "no model runs here, so nothing answers; install what that needs: %s", install("mlflow-fireworks[local]")
+        )
         return result
     try:
         served = client.update_deployment(name, endpoint=name, config={"live_merge": True})

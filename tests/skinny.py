@@ -1,6 +1,7 @@
 """mlflow-skinny is enough: run by `nox -s skinny`, where pandas, sqlalchemy and the hooks' packages are not."""
 
 import os
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -39,12 +40,12 @@ def test_a_registry_in_a_database_names_what_is_missing(tmp_path):
     plan = ["plan", "-t", "fireworks://local", "-m", "models:/chat/1", "--name", "chat"]
     result = run("mlflow-fireworks", *plan, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/mlflow.db")
     assert result.returncode == 1
-    assert "mlflow-skinny cannot read a database: pip install mlflow" in result.stderr
+    assert re.search(r"mlflow-skinny cannot read a database: .*pip install .*mlflow\b", result.stderr)
 
 
 @pytest.mark.parametrize("command", [["hooks", "jobs"], ["status", "-t", "fireworks://local"]])
 def test_commands_of_the_hooks_name_what_is_missing(command):
     result = run("mlflow-fireworks", *command)
     assert result.returncode == 1
-    assert "which is not installed: pip install huey prometheus_client" in result.stderr
+    assert re.search(r"which is not installed: .*pip install .*huey prometheus_client", result.stderr)
     assert len(result.stderr.splitlines()) == 1

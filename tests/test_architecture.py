@@ -16,7 +16,7 @@ MODULES = sorted(path for path in ROOT.rglob("*.py") if path.relative_to(ROOT).p
 # From the ground up. What stands on one floor does not know of the others on it, but for the arrows below.
 FLOORS = (
     {"printable"},
-    {"redaction", "home", "terminal"},
+    {"redaction", "home", "installing", "terminal"},
     {"errors", "names", "progress", "file_errors"},
     {"options", "commands", "credentials", "connections", "http", "threads", "waiting", "signals", "answers"},
     {"config", "local", "target"},

@@ -9,6 +9,7 @@ from click.testing import CliRunner
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.cli.menu import Menu, load_command
+from mlflow_fireworks.installing import install
 
 HEAVY = {"mlflow", "huggingface_hub", "httpx", "requests", "pydantic", "huey", "starlette", "mlflow_fireworks.errors"}
 MENUS = {"main": main, "hooks": main.menus["hooks"]}
@@ -71,7 +72,7 @@ def test_a_missing_package_of_an_extra_is_named_with_what_installs_it(tmp_path, 
     result = CliRunner().invoke(menu, ["go"])
     assert result.exit_code == 1
     assert result.stderr == (
-        "Error: this needs no_such_queue, which is not installed: pip install no_such_queue and_more\n"
+        f"Error: this needs no_such_queue, which is not installed: {install('no_such_queue', 'and_more')}\n"
     )
 
 

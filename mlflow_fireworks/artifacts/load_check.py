@@ -27,6 +27,7 @@ from mlflow_fireworks.artifacts.documents import Document, Fault, parse_document
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG
 from mlflow_fireworks.config import Kind
+from mlflow_fireworks.installing import install
 from mlflow_fireworks.names import enumerate_names
 
 Verify = Literal["auto", "headers", "load"]
@@ -34,7 +35,6 @@ _PROGRAM = "mlflow_fireworks.artifacts.meta_model"
 _TIMEOUT_SECONDS = 120
 _SHOWN = 5
 _MOST_REASON = 200
-_INSTALL = "pip install 'mlflow-fireworks[local]'"
 # What the program needs of the environment: to find Python's and torch's libraries, and a folder for temporary files.
 _ENVIRONMENT = (
     *("PATH", "HOME", "USERPROFILE", "SYSTEMROOT", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "VIRTUAL_ENV"),
@@ -161,7 +161,7 @@ def _find_obstacle(
     needed = ("torch", "transformers", *(("peft",) if is_adapter else ()))
     if lacking := [name for name in needed if find_spec(name) is None]:
         verb = "is" if len(lacking) == 1 else "are"
-        return f"{' and '.join(lacking)} {verb} not installed here ({_INSTALL})"
+        return f"{' and '.join(lacking)} {verb} not installed here ({install('mlflow-fireworks[local]')})"
     if not tensors:
         return "the headers of its weights were not read (.bin files, or a store that only sends whole files)"
     if is_quantised:

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from mlflow_fireworks.installing import install
+
 _OF_THE_HOOKS = ("huey", "prometheus_client", "starlette", "uvicorn")
 """Where mlflow-skinny takes the place of MLflow, these may be missing."""
 
@@ -65,7 +67,5 @@ def load_command(module: str, name: str, packages: Collection[str] = _OF_THE_HOO
     except ImportError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in packages:
-            raise click.ClickException(
-                f"this needs {missing}, which is not installed: pip install {' '.join(packages)}"
-            ) from None
+            raise click.ClickException(f"this needs {missing}, which is not installed: {install(*packages)}") from None
         raise

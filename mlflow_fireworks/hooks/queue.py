@@ -25,6 +25,7 @@ from mlflow_fireworks.hooks.jobs import Job, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
 from mlflow_fireworks.hooks.outage import Outage
 from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.installing import install
 
 LEASE_SECONDS = 60.0
 MAX_WAITING = 1000
@@ -290,7 +291,7 @@ def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
         from redis.backoff import NoBackoff  # noqa: PLC0415
         from redis.retry import Retry  # noqa: PLC0415
     except ImportError:
-        raise InvalidConfigError("a queue on Redis needs: pip install 'mlflow-fireworks[redis]'") from None
+        raise InvalidConfigError(f"a queue on Redis needs: {install('mlflow-fireworks[redis]')}") from None
     where = f"the queue's Redis{_name_host(url)}"
     try:
         # Older clients wait for ever, newer ones try four times, longer than senders wait. One more try is for

@@ -9,6 +9,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, field_validator
 
+from mlflow_fireworks.installing import install
+
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _EVERY_DAY = "daily"
 _WINDOW = re.compile(r"(?P<days>\S+) (?P<start>\d\d:\d\d)-(?P<end>\d\d:\d\d) (?P<zone>\S+)")
@@ -137,5 +139,5 @@ def _read_zone(name: str) -> ZoneInfo:
     except (ZoneInfoNotFoundError, ValueError, OSError):
         raise ValueError(
             f"the time zone '{name}' is unknown here; use one such as Europe/Berlin or UTC (on a system without time "
-            "zone data: pip install tzdata)"
+            f"zone data: {install('tzdata')})"
         ) from None

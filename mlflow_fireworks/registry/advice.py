@@ -3,6 +3,8 @@
 import re
 from importlib.util import find_spec
 
+from mlflow_fireworks.installing import install
+
 _STATUS = re.compile(r"\berror code (\d{3})\b")  # MLflow 3.17, `rest_utils.py`, where the body is no JSON
 _NO_DATABASES = "functionality is unavailable; got unsupported URI"  # of mlflow-skinny, which has no sqlalchemy
 _NO_WORKSPACE = re.compile(r"Workspace '.*' not found")
@@ -17,7 +19,7 @@ def describe_remedy(error: BaseException) -> str:
     text, code = str(error), getattr(error, "error_code", "")
     status = found[1] if (found := _STATUS.search(text)) else ""
     if _NO_DATABASES in text and not find_spec("sqlalchemy"):
-        return "mlflow-skinny cannot read a database: pip install mlflow, or set MLFLOW_TRACKING_URI to a server"
+        return f"mlflow-skinny cannot read a database: {install('mlflow')}, or set MLFLOW_TRACKING_URI to a server"
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return (
             "its certificate is not trusted: set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of "

@@ -30,6 +30,7 @@ from mlflow.version import VERSION
 
 from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.installing import install
 from mlflow_fireworks.redaction import hide_credentials
 from mlflow_fireworks.registry.questions import ask_server
 
@@ -80,7 +81,7 @@ def require_logged_models(uri: object, version: str = VERSION) -> None:
     """
     if not has_logged_models(version):
         raise SourceError(
-            f"{uri} is a logged model, which MLflow {version} cannot read; upgrade it here: pip install 'mlflow>=3'"
+            f"{uri} is a logged model, which MLflow {version} cannot read; upgrade it here: {install('mlflow>=3')}"
         )
 
 
@@ -135,7 +136,7 @@ def explain_no_webhooks(server: str, version: str = VERSION) -> str:
     if of_server and not _reaches(of_server, _WEBHOOKS):
         return f"the MLflow server at {hide_credentials(server)} is {of_server}, and webhooks came with MLflow 3.3"
     if not _reaches(version, _WEBHOOKS):
-        return f"MLflow {version} here cannot make webhooks; upgrade it with: pip install 'mlflow>=3.3'"
+        return f"MLflow {version} here cannot make webhooks; upgrade it with: {install('mlflow>=3.3')}"
     return ""
 
 

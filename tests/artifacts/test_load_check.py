@@ -26,6 +26,7 @@ from mlflow_fireworks.artifacts.preflight import read_headers
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.errors import InvalidConfigError, PreflightError
+from mlflow_fireworks.installing import install
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
 without_torch = pytest.mark.skipif(HAS_TORCH, reason="says what happens where torch is not installed")
@@ -58,7 +59,7 @@ def test_unknown_way_to_verify_is_refused(tmp_path):
 @without_torch
 def test_plan_says_that_torch_would_check_more(tmp_path):
     note = checked(plan(make_llama(tmp_path / "m")))
-    assert "torch and transformers are not installed here (pip install 'mlflow-fireworks[local]')" in note
+    assert f"torch and transformers are not installed here ({install('mlflow-fireworks[local]')})" in note
     assert "peft" in checked(plan(make_adapter(tmp_path / "a")))
 
 

@@ -69,7 +69,7 @@ def test_a_release_is_the_first_two_numbers(version, release):
 @pytest.mark.parametrize("version", ["2.19.0", "2.22.5"])
 def test_mlflow_2_has_no_logged_models_and_says_what_to_do(version):
     assert not mlflow_versions.has_logged_models(version)
-    with pytest.raises(SourceError, match=rf"models:/m-1 .* MLflow {version} cannot read; .* pip install 'mlflow>=3'"):
+    with pytest.raises(SourceError, match=rf"models:/m-1 .* MLflow {version} cannot read; .* 'mlflow>=3'"):
         mlflow_versions.require_logged_models("models:/m-1", version)
 
 
@@ -126,7 +126,7 @@ def test_what_repositories_of_old_releases_do_not_know():
         ("2.19.0", "3.17.2", "is 2.19.0, and webhooks came with MLflow 3.3"),
         ("3.2.0", "3.17.2", "is 3.2.0, and webhooks came with MLflow 3.3"),
         ("3.2.0", "2.19.0", "is 3.2.0, and webhooks came with MLflow 3.3"),
-        ("3.17.2", "3.0.1", "MLflow 3.0.1 here cannot make webhooks; upgrade it with: pip install 'mlflow>=3.3'"),
+        ("3.17.2", "3.0.1", "MLflow 3.0.1 here cannot make webhooks; upgrade it with: "),
         ("<html>", "2.22.5", "MLflow 2.22.5 here cannot make webhooks"),
     ],
 )

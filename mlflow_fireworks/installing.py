@@ -1,0 +1,36 @@
+"""What installs a package in the environment that this program runs in, as a command to paste."""
+
+import shlex
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+_OF_PIPX = "pipx_metadata.json"
+
+
+def install(*packages: str) -> str:
+    """The command that installs packages here.
+
+    A bare `pip install` reaches another environment where the program came with `pipx` or `uv tool`, or where its own
+    environment is not the active one; and what uv makes has no pip.
+
+    Args:
+        packages: As pip takes them: `huey`, `mlflow>=3`, `mlflow-fireworks[redis]`.
+    """
+    here = Path(sys.prefix)
+    if (here / _OF_PIPX).is_file():
+        command = ["pipx", "inject", here.name]
+    elif find_spec("pip") is None:
+        command = ["uv", "pip", "install", "--python", sys.executable]
+    elif _is_active(here):
+        command = ["pip", "install"]
+    else:
+        command = [sys.executable, "-m", "pip", "install"]
+    return shlex.join([*command, *packages])
+
+
+def _is_active(here: Path) -> bool:
+    """Whether `pip` in a shell is the one of this environment."""
+    found = shutil.which("pip")
+    return found is not None and Path(found).parent.parent == here
