@@ -78,6 +78,15 @@ def _short_name(module: str) -> str:
     return module.rpartition(".")[2]
 
 
+def is_lora(config: Document) -> bool:
+    """Whether an adapter is a LoRA; older ones do not say what they are.
+
+    Args:
+        config: The parsed `adapter_config.json`.
+    """
+    return text_of(config, "peft_type") in (None, "LORA")
+
+
 def find_adapter_faults(config: Document, header: Header | None) -> list[str]:
     """What makes an adapter one that Fireworks cannot serve, by its documentation.
 
@@ -88,10 +97,10 @@ def find_adapter_faults(config: Document, header: Header | None) -> list[str]:
     Returns:
         One line for each fault, without the file's name.
     """
+    if not is_lora(config):
+        kind = text_of(config, "peft_type")
+        return [f"is of type {kind}; Fireworks serves LoRA adapters only: merge it into its base and deploy that"]
     faults = []
-    peft_type = text_of(config, "peft_type")
-    if peft_type not in (None, "LORA"):
-        faults.append(f"is of type {peft_type}; Fireworks serves LoRA adapters only")
     r = config.get("r")
     if not isinstance(r, int) or isinstance(r, bool) or not _MIN_RANK <= r <= _MAX_RANK:
         faults.append(

@@ -9,7 +9,8 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from mlflow_fireworks.artifacts.documents import Document, child_of, number_of, text_of, texts_of
+from mlflow_fireworks.artifacts.adapter import is_lora
+from mlflow_fireworks.artifacts.documents import Document, child_of, number_of, texts_of
 from mlflow_fireworks.artifacts.safetensors import Header
 from mlflow_fireworks.names import enumerate_names
 
@@ -42,7 +43,7 @@ def find_adapter_tensor_faults(config: Document, header: Header) -> list[str]:
     Returns:
         One line for each kind of fault, without the file's name.
     """
-    if text_of(config, "peft_type") not in (None, "LORA") or not header.shapes:
+    if not is_lora(config) or not header.shapes:
         return []
     names = sorted(header.shapes)
     halves = [half for name in names if (half := _read_half(name, header.shapes[name]))]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from mlflow_fireworks.artifacts.adapter import find_adapter_doubts, find_adapter_faults, find_lost_parts
+from mlflow_fireworks.artifacts.adapter import find_adapter_doubts, find_adapter_faults, find_lost_parts, is_lora
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import (
@@ -188,6 +188,8 @@ def find_doubts(checkpoint: Checkpoint, converted: str | None) -> list[str]:
     family = text_of(checkpoint.document("config.json"), "model_type")
     origin = checkpoint.files[ADAPTER_CONFIG].origin
     config = checkpoint.document(ADAPTER_CONFIG)
+    if not is_lora(config):
+        return []  # which is refused by itself
     lost = find_lost_parts(config, checkpoint.left_out, converted)
     return [f"{origin} {doubt}" for doubt in (*find_adapter_doubts(config, family), *lost)]
 

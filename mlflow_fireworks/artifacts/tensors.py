@@ -61,8 +61,10 @@ def find_tensor_problems(checkpoint: Checkpoint, headers: Mapping[str, Header | 
         if read and len(read) == len(weights.files):
             problems += _check_content(read)
         names = {name for header in read.values() for name in header.shapes} | _listed(checkpoint, folder, weights)
-        problems += _check_names(" and ".join(read) if len(read) == 1 else "the weights", names)
-        if checkpoint.kind is Kind.ADDON:
+        is_adapter = checkpoint.kind is Kind.ADDON  # `adapter_tensors` knows its names
+        where = " and ".join(read) if len(read) == 1 else "the weights"
+        problems += _check_names(where, names, is_adapter=is_adapter)
+        if is_adapter:
             problems += _check_adapter(checkpoint, read)
         elif not folder:
             config = checkpoint.document("config.json")
@@ -93,12 +95,12 @@ def _is_weight(name: str) -> bool:
     return name.endswith((".weight", ".bias", ".lora_embedding_A", ".lora_embedding_B"))
 
 
-def _check_names(where: str, names: set[str]) -> Iterator[str]:
+def _check_names(where: str, names: set[str], *, is_adapter: bool) -> Iterator[str]:
     """Names that a wrapper changed: each loader would find nothing of what it looks for."""
     if wrapped := sorted(name for name in names if _WRAPPER.search(name)):
         part = _WRAPPER.search(wrapped[0])
         yield _describe_prefix(where, len(wrapped), len(names), f"contain {part[1] if part else ''}", wrapped[0])
-    elif prefix := _find_prefix(names):
+    elif not is_adapter and (prefix := _find_prefix(names)):
         prefixed = sorted(name for name in names if name.startswith(prefix))
         yield _describe_prefix(where, len(prefixed), len(names), f"begin with {prefix}", prefixed[0])
 
@@ -113,8 +115,8 @@ def _describe_prefix(where: str, some: int, total: int, what: str, example: str)
 
 def _find_prefix(names: set[str]) -> str | None:
     """A beginning that all names share, or nearly all, and that does not belong to the model."""
-    if any(name.startswith("base_model.model.") and ".lora_" in name for name in names):
-        return None  # an adapter; `adapter_tensors` knows its names
+    if any(".lora_" in name for name in names):
+        return None  # a LoRA that was not merged, which is told by itself
     for prefix in _PREFIXES:
         if names and all(name.startswith(prefix) for name in names):
             return prefix

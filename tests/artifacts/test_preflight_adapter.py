@@ -85,6 +85,27 @@ def test_options_that_change_what_the_weights_mean_are_refused(tmp_path, option,
     assert any("adapter_config.json" in problem for problem in problems(folder))
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "settings"),
+    [
+        ("LOHA", "hada_w1_a", {}),
+        ("LOKR", "lokr_w1", {}),
+        ("VERA", "vera_lambda_b", {}),
+        ("IA3", "ia3_l", {"r": None}),
+        ("OFT", "oft_R.weight", {"r": 0}),
+        ("LN_TUNING", "ln_tuning_layers.weight", {"r": None, "target_modules": ["norm"]}),
+    ],
+)
+def test_adapter_of_another_kind_is_told_its_kind_only(tmp_path, kind, name, settings):
+    """As peft 0.21 saves them: no rank, other targets, and tensors that are no LoRA's and yet no wrapper's."""
+    folder = make_adapter(tmp_path)
+    edit_json(folder / "adapter_config.json", peft_type=kind, **settings)
+    layers = [f"base_model.model.model.layers.{number}.self_attn.q_proj" for number in range(2)]
+    save_file({f"{layer}.{name}": np.ones(4, np.float32) for layer in layers}, folder / "adapter_model.safetensors")
+    (found,) = problems(folder)
+    assert f"is of type {kind}; Fireworks serves LoRA adapters only: merge it" in found
+
+
 @pytest.mark.parametrize("option", ["rank_pattern", "alpha_pattern"])
 def test_values_for_single_layers_are_warned_about(tmp_path, option):
     manifest = plan(make_adapter(tmp_path, **{option: {"q_proj": 16}}))
