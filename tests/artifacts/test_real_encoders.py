@@ -85,6 +85,21 @@ def test_dense_encoder_goes_up_with_its_projection(tmp_path, bert):
     assert {"1_Pooling/config.json", "2_Dense/config.json", "2_Dense/model.safetensors"} <= set(names(manifest))
 
 
+@pytest.mark.parametrize("modes", ["mean", "lasttoken", ("cls", "mean", "max")], ids=str)
+@pytest.mark.parametrize("projected", [False, True], ids=["plain", "projected"])
+def test_the_length_of_vectors_is_the_real_one(tmp_path, bert, modes, projected):
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.models import Dense, LayerNorm, Normalize, Pooling, Transformer
+
+    pooling = Pooling(16, pooling_mode=modes)
+    width = 16 * (3 if isinstance(modes, tuple) else 1)
+    modules = [Transformer(str(bert / "headless")), pooling, *([Dense(width, 8)] if projected else [])]
+    modules += [LayerNorm(8 if projected else width), Normalize()]
+    SentenceTransformer(modules=modules).save_pretrained(str(tmp_path / "m"))
+    [vector] = SentenceTransformer(str(tmp_path / "m"), device="cpu").encode(["a text"])
+    assert plan(tmp_path / "m", verify="headers").facts.vector_length == len(vector)
+
+
 @pytest.mark.parametrize(
     ("save", "said"),
     [
