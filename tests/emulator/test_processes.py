@@ -99,6 +99,25 @@ def test_it_inherits_no_open_file_and_leaves_no_core(tmp_path):
     assert (umask, core) == (0o077, [0, 0])
 
 
+@pytest.mark.parametrize(("most", "outcome"), [(None, "taken"), (2**29, "refused")])
+def test_its_memory_has_a_bound_where_one_is_set(tmp_path, most, outcome):
+    code = """
+try:
+    said = "taken" if len(bytearray(2**30)) else ""
+except MemoryError:
+    said = "refused"
+import json
+print(json.dumps(said))
+"""
+    process = processes.start(
+        "timeit", "-n1", "-r1", code, folder=tmp_path / "home", most_bytes=most, stdout=subprocess.PIPE
+    )
+    try:
+        assert json.loads(process.stdout.readline()) == outcome
+    finally:
+        process.communicate(timeout=60)
+
+
 STARTER = """
 import os, sys
 from pathlib import Path

@@ -2,14 +2,17 @@
 
 import json
 import pickle
+import re
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from emulator.raw_client import BASE, Api
-from support.checkpoints import edit_json, make_embedder, make_llama, read_files
+from emulator.raw_client import ADDON, BASE, Api
+from safetensors.numpy import load_file, save_file
+from support.checkpoints import edit_json, make_adapter, make_embedder, make_llama, read_files
+from support.containers import REPOSITORY
 
 import mlflow_fireworks
 
@@ -18,12 +21,14 @@ GPU = {"acceleratorType": "NVIDIA_H100_80GB"}
 EMBEDDING = {"kind": "EMBEDDING_MODEL"}
 PROD = "accounts/acme/deployments/prod"
 INSTALLED = "as installed"
-# The oldest that runs with transformers 5, the last before 6, and one of before, with the transformers of its time.
+_FLOOR = re.compile(r'"(peft|sentence-transformers|transformers)(?:\[serving\])?>=([\d.]+)"')
+OLDEST = [f"{name}=={floor}" for name, floor in _FLOOR.findall((REPOSITORY / "pyproject.toml").read_text())]
+# Beside what is installed, which is the newest: the last sentence-transformers before 6, and the oldest of everything
+# that the extra allows, with what that transformers insists on.
 VERSIONS = {
     INSTALLED: (),
-    "5.2": ("sentence-transformers==5.2.0",),
     "5.6": ("sentence-transformers==5.6.0",),
-    "4.1": ("sentence-transformers==4.1.0", "transformers==4.57.6", "huggingface-hub==0.36.0", "tokenizers==0.22.1"),
+    "oldest": (*OLDEST, "huggingface-hub==1.5.0", "tokenizers==0.22.0"),
 }
 MODULE = """
 open({mark!r}, "a").write("ran")
@@ -107,7 +112,7 @@ def deploy(api, model, folder, **query):
 def ask(api, operation, **body):
     deadline = time.monotonic() + 180
     while time.monotonic() < deadline:
-        answer = api.http.post(f"/inference/v1/{operation}", json={"model": PROD, **body}, timeout=180)
+        answer = api.http.post(f"/inference/v1/{operation}", json={"model": PROD} | body, timeout=180)
         if answer.status_code != 503:
             return answer
         time.sleep(0.5)
@@ -153,6 +158,38 @@ def test_a_plain_model_answers(start, tmp_path):
     answer = ask(api, "embeddings", input="x")
     assert answer.status_code == 200, answer.text
     assert len(answer.json()["data"][0]["embedding"]) == 16
+
+
+def test_a_language_model_answers_and_so_does_an_adapter_that_is_merged_into_it(start, tmp_path):
+    api = start()
+    deploy(api, BASE, make_llama(tmp_path / "llama"))
+    answer = ask(api, "completions", prompt="x", max_tokens=2)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["usage"]["completion_tokens"] == 2
+    files = read_files(make_adapter(tmp_path / "adapter"))
+    del files["README.md"]
+    details = {"baseModel": "accounts/acme/models/chat", "r": 8, "targetModules": ["q_proj", "v_proj"]}
+    api.ready("tuned", ADDON | {"peftDetails": details}, files)
+    body = {"baseModel": "accounts/acme/models/tuned"} | GPU
+    assert api.call("POST", "/deployments?deploymentId=tuned", json=body).status_code == 200
+    api.call("GET", "/deployments/tuned")
+    answer = ask(api, "completions", model=PROD.replace("prod", "tuned"), prompt="x", max_tokens=2)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="memory is bounded on Linux only")
+def test_a_model_that_wants_more_memory_than_its_files_is_ended(start, tmp_path):
+    """Eight gigabytes for weights that are in no file; what is missing, loaders fill in."""
+    folder = make_embedder(tmp_path / "m")
+    edit_json(folder / "config.json", intermediate_size=2**27)
+    tensors = load_file(folder / "model.safetensors")
+    kept = {name: tensor for name, tensor in tensors.items() if not re.search(r"intermediate|layer\.\d+\.output", name)}
+    save_file(kept, folder / "model.safetensors")
+    api = start()
+    deploy(api, EMBEDDING, folder)
+    answer = ask(api, "embeddings", input="x")
+    assert answer.status_code == 501, answer.text
+    assert "allocate memory" in answer.json()["error"]["message"]
 
 
 class Bomb:

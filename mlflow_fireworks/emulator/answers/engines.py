@@ -30,6 +30,10 @@ from mlflow_fireworks.emulator.storage.state import Resource, Store, StoredObjec
 _MOST_ENGINES = 2
 _ANSWER_SECONDS = 600.0
 _END = b"data: [DONE]\n\n"
+# What an engine takes beside its weights (measured: 0.5 GiB to import it all) and how often it may hold those: once as
+# float32 where they are 16 bits wide, twice while an adapter is merged. A config that asks for more ends its engine.
+_BESIDE_WEIGHTS_BYTES = 4 * 1024**3
+_TIMES_WEIGHTS = 5
 _TRUST = "--trust-remote-code"
 _SHOWN = 3
 _ENVIRONMENT = {
@@ -51,12 +55,14 @@ class _Checkpoint:
         model: Its full name.
         folder: Where they are.
         is_trusted: Code among them may run.
+        size: Bytes of them.
         base: Of an adapter.
     """
 
     model: str
     folder: Path
     is_trusted: bool
+    size: int
     base: _Checkpoint | None = None
 
     def check(self) -> None:
@@ -209,6 +215,7 @@ class Engines:
                 *arguments,
                 folder=folder.with_suffix(".home"),
                 environ=_ENVIRONMENT,
+                most_bytes=_BESIDE_WEIGHTS_BYTES + _TIMES_WEIGHTS * (checkpoint.base or checkpoint).size,
                 stdout=log,
                 stderr=subprocess.STDOUT,
             )
@@ -228,7 +235,8 @@ class Engines:
                 _link(self._store.kept / stored.kept, folder / name)
             if below:
                 (folder / "base").symlink_to(below.folder)
-        return _Checkpoint(resource.name, folder, is_trusted, below)
+        size = sum(stored.size for stored in objects.values())
+        return _Checkpoint(resource.name, folder, is_trusted, size, below)
 
     def _whole_objects(self, transaction: Transaction, resource: Resource) -> dict[str, StoredObject]:
         uploaded = "uid" in resource.private  # the catalogue's models have none

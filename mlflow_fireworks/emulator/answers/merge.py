@@ -19,12 +19,15 @@ _WEIGHTS = (".safetensors", ".bin", ".index.json")
 def merge(base: Path, adapter: Path, merged: Path, *, trusted: bool = False) -> None:
     """Write a checkpoint that answers as the base does with the adapter."""
     # Not imported at the top: they take seconds, and only this process has and needs them.
-    models = importlib.import_module("transformers").AutoModelForCausalLM
+    transformers = importlib.import_module("transformers")
     peft = importlib.import_module("peft").PeftModel
-    peft.from_pretrained(
-        models.from_pretrained(base, trust_remote_code=trusted), adapter
-    ).merge_and_unload().save_pretrained(merged)
-    for path in base.iterdir():  # the tokenizer and its templates
+    whole = transformers.AutoModelForCausalLM.from_pretrained(base, trust_remote_code=trusted)
+    whole = peft.from_pretrained(whole, adapter).merge_and_unload()
+    # Transformers 5.6 refuses to save defaults such as a temperature without sampling; the base's file is copied below.
+    whole.generation_config = transformers.GenerationConfig()
+    whole.save_pretrained(merged)
+    (merged / "generation_config.json").unlink(missing_ok=True)
+    for path in base.iterdir():  # the tokenizer, its templates and what is said about generating
         if path.is_file() and not path.name.endswith(_WEIGHTS) and not (merged / path.name).exists():
             shutil.copyfile(path, merged / path.name)
 
