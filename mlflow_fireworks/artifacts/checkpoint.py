@@ -16,7 +16,13 @@ from mlflow_fireworks.artifacts.foreign_adapters import describe_foreign_adapter
 from mlflow_fireworks.artifacts.kinds import Open, infer_kind
 from mlflow_fireworks.artifacts.layout import Layout
 from mlflow_fireworks.artifacts.logged_defaults import carry_defaults
-from mlflow_fireworks.artifacts.own_code import drop_references, find_code_problems, find_references, is_known
+from mlflow_fireworks.artifacts.own_code import (
+    drop_references,
+    find_code_faults,
+    find_code_problems,
+    find_references,
+    is_known,
+)
 from mlflow_fireworks.artifacts.plain_text import find_stand_in
 from mlflow_fireworks.artifacts.selection import (
     ADAPTER_CONFIG,
@@ -250,9 +256,10 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
     draft.problems += find_code_problems(references, draft.files, config, trust=trust)
     code = sorted(name for name in draft.files if name.endswith(".py") and "/" not in name)
     draft.contents |= read_all(draft.files, code)
-    draft.problems += [
-        f"{draft.files[name].origin} {fault.text}" for name in code if (fault := find_stand_in(draft.contents[name]))
-    ]
+    stand_ins = {name: fault for name in code if (fault := find_stand_in(draft.contents[name]))}
+    draft.problems += [f"{draft.files[name].origin} {fault.text}" for name, fault in stand_ins.items()]
+    if trust and not stand_ins:
+        draft.problems += find_code_faults(references, {name: draft.contents[name] for name in code})
     draft.small += code
     if trust is None and not draft.problems and is_known(config):
         draft.notes.append(

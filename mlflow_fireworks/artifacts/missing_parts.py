@@ -5,10 +5,12 @@ loads with random weights in the gaps. Names are those of transformers' decoders
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator
 from itertools import islice
 
 from mlflow_fireworks.artifacts.documents import Document, number_of, text_of, texts_of, with_language_model
+from mlflow_fireworks.names import enumerate_names
 
 _SHOWN = 5
 # Decoders count their layers here; towers of other senses and drafting layers have names in front.
@@ -18,6 +20,13 @@ _OUTPUT = re.compile(r"head|output|embed_out")
 _OF_ADAPTER = re.compile(r"\.(lora_[AB]|lora_embedding_[AB])\.|\.base_layer\.(weight|bias)$")
 # Phi-4-multimodal is published with the adapters of its senses inside.
 _WITH_ADAPTERS = ("phi4mm", "phi4_multimodal")
+_EXPERT = re.compile(r"(.+\.experts)\.(\d+)\.")
+_EXPERT_COUNTS = ("num_local_experts", "n_routed_experts", "num_experts")
+# Decoders whose layers all have the same tensors, and a norm behind the last of them.
+_UNIFORM = frozenset(
+    ("llama", "mistral", "mixtral", "qwen2", "qwen3", "gemma", "gemma2", "gemma3_text", "phi3", "granite", "starcoder2")
+)
+_BUFFERS = ("rotary_emb.inv_freq", ".masked_bias", ".attn.bias")
 _ORIGINAL = re.compile(r"layers\.0\.attention\.wq\.weight")
 
 
@@ -48,6 +57,9 @@ def find_missing_parts(config: Document, names: Collection[str]) -> Iterator[str
         return  # code of its own may share layers
     numbers = {int(match[1]) for name in names if (match := _LAYER.match(name))}
     yield from _check_layers(config, numbers)
+    yield from _check_experts(config, names)
+    if text_of(config, "model_type") in _UNIFORM:
+        yield from _check_uniform_layers(names)
     if numbers and not any(map(_INPUT.search, names)):
         yield "the weights hold layers and no input embeddings: they are not complete, save the model again"
     unties = any(part.get("tie_word_embeddings") is False for part in with_language_model(config))
@@ -71,3 +83,34 @@ def _check_layers(config: Document, numbers: Collection[int]) -> Iterator[str]:
             f"config.json says num_hidden_layers={count} and the weights hold {found} of these layers (not "
             f"{missing}{', …' if count - found > _SHOWN else ''}): a shard is missing, or the config is another model's"
         )
+
+
+def _check_experts(config: Document, names: Collection[str]) -> Iterator[str]:
+    """Each layer that has experts of its own has all of them; fused ones have no numbers."""
+    found: dict[str, set[int]] = defaultdict(set)
+    for name in names:
+        if match := _EXPERT.match(name):
+            found[match[1]].add(int(match[2]))
+    counts = [count for part in with_language_model(config) if (count := number_of(part, *_EXPERT_COUNTS))]
+    lacking = sorted(block for block, numbers in found.items() if counts and len(numbers) < min(counts))
+    if lacking:
+        yield (
+            f"config.json says {min(counts)} experts and {lacking[0]} has {len(found[lacking[0]])} of them"
+            f"{f' (so have {len(lacking) - 1} more layers)' if lacking[1:] else ''}: the weights are not complete"
+        )
+
+
+def _check_uniform_layers(names: Collection[str]) -> Iterator[str]:
+    layers: dict[str, set[str]] = defaultdict(set)
+    for name in names:
+        if (match := _LAYER.match(name)) and not name.endswith(_BUFFERS):
+            layers[match[1]].add(name[match.end() :])
+    every = set().union(*layers.values())
+    if any(not name.endswith((".weight", ".bias")) for name in every):
+        return  # quantised, and often not in all layers
+    missing = sorted(f"{number}.{name}" for number, found in layers.items() for name in every - found)
+    if missing:
+        named = enumerate_names(missing, _SHOWN)
+        yield f"{len(missing)} tensors are missing that other layers have (layer.name): {named}; save the model again"
+    if layers and not any(name.endswith("norm.weight") and not _LAYER.match(name) for name in names):
+        yield "the norm behind the last layer is missing (model.norm.weight): the weights are not complete"

@@ -7,6 +7,7 @@ one. Fireworks has the same switch (`trustRemoteCode` of validateUpload), so the
 the families that began as code in a repository and that transformers knows by now: without the switch that is used.
 """
 
+import ast
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -95,6 +96,44 @@ def find_code_problems(
     code = enumerate_names([reference.file for reference in references])
     remedy = f"let Fireworks trust it with -C trust_remote_code=true{_describe_way_without(references, config)}"
     return [f"{where} ({_KEY}) needs the checkpoint's own code, {code}: {remedy}"]
+
+
+def find_code_faults(references: Sequence[Reference], code: Mapping[str, bytes]) -> list[str]:
+    """Find the modules that the code imports and that are not there. It is parsed, never run.
+
+    Args:
+        references: From `find_references`.
+        code: The Python files that go up, by name; transformers takes those beside the configuration only.
+
+    Returns:
+        One line each: which file, what is wrong, what to do.
+    """
+    problems: list[str] = []
+    seen: set[str] = set()
+    waiting = [reference.file for reference in references]
+    while waiting:
+        name = waiting.pop()
+        modules = [] if name in seen else sorted(_list_imports(code.get(name, b"")))
+        seen.add(name)
+        for module in modules:
+            file = f"{module.replace('.', '/')}.py"
+            waiting.append(file)
+            if file not in code:
+                problems.append(f"{name} imports .{module}, and {file} is not beside it; log the model again with it")
+    return problems
+
+
+def _list_imports(code: bytes) -> set[str]:
+    """The modules beside a file that it needs (`from .layers import X`, `from . import layers`).
+
+    None where it cannot be parsed, as a newer Python may read what this one does not.
+    """
+    try:
+        nodes = list(ast.walk(ast.parse(code)))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    near = [node for node in nodes if isinstance(node, ast.ImportFrom) and node.level]
+    return {name for node in near for name in ([node.module] if node.module else [alias.name for alias in node.names])}
 
 
 def is_known(config: Document) -> bool:

@@ -41,6 +41,20 @@ def injected(tensors):
     return renamed("0.self_attn.q_proj.", "0.self_attn.q_proj.base_layer.")(tensors) | half
 
 
+def experts(*counts):
+    """So many experts in each layer."""
+
+    def change(tensors):
+        kept = {name: tensor for name, tensor in tensors.items() if ".mlp." not in name}
+        return kept | {
+            f"model.layers.{layer}.mlp.experts.{number}.up_proj.weight": np.ones((32, 16), np.float16)
+            for layer, count in enumerate(counts)
+            for number in range(count)
+        }
+
+    return change
+
+
 def problems(folder, **options):
     with pytest.raises(PreflightError) as caught:
         plan(folder, verify="headers", **options)
@@ -57,6 +71,17 @@ def problems(folder, **options):
         (without("embed_tokens"), {}, "no input embeddings"),
         (without("lm_head"), {"tie_word_embeddings": False}, "hold no head (lm_head.weight)"),
         (injected, {}, "a LoRA that was not merged"),
+        (without("1.self_attn.o_proj"), {}, "1 tensors are missing that other layers have (layer.name): 1.self_attn.o"),
+        (without("model.norm"), {}, "the norm behind the last layer is missing"),
+        (without("1.self_attn.o_proj"), {"model_type": "jamba"}, None),
+        (renamed("1.self_attn.o_proj.weight", "1.self_attn.o_proj.packed"), {}, None),
+        (
+            experts(3, 4),
+            {"model_type": "x", "num_local_experts": 4},
+            "says 4 experts and model.layers.0.mlp.experts has 3",
+        ),
+        (experts(0, 3), {"model_type": "x", "num_experts": 4}, "says 4 experts and model.layers.1.mlp.experts has 3"),
+        (experts(0, 4), {"model_type": "x", "n_routed_experts": 4}, None),
         (renamed("self_attn.q_proj", "attention.wq"), {}, None),
         (lambda _: {"layers.0.attention.wq.weight": np.ones((4, 4))}, {}, "Meta's and Mistral's own format"),
         (without("lm_head"), {"tie_word_embeddings": True}, None),

@@ -133,3 +133,28 @@ def test_module_of_its_own_needs_its_code_and_trust(tmp_path):
 def test_module_of_another_repository_is_named(tmp_path):
     folder = make_custom_embedder(tmp_path / "m", "acme/st--custom_st.Transformer")
     assert "repository acme/st" in problems(folder, trust_remote_code="true")[0]
+
+
+@pytest.mark.parametrize(
+    ("code", "lacking"),
+    [
+        ("from .attention import X", "attention.py"),
+        ("if True:\n    from . import attention", "attention.py"),
+        ("from .layers.attention import X", "layers/attention.py"),
+        ("from .tools import X", "more.py"),  # tools.py is there, and imports what is not
+        ("from .configuration_x import XConfig\nimport torch\nfrom .modeling_x import X", None),
+        ("x = f'{", None),  # a newer Python may read it
+    ],
+)
+def test_modules_that_the_code_imports_must_be_beside_it(tmp_path, code, lacking):
+    """What transformers would copy with it; a folder below is not. Files that nothing imports may lack anything."""
+    folder = make_coded(tmp_path / "m")
+    (folder / "modeling_x.py").write_text(code)
+    (folder / "tools.py").write_text("from .more import X")
+    (folder / "layers").mkdir()
+    (folder / "layers" / "attention.py").write_text("X = 1")
+    if lacking is None:
+        assert "modeling_x.py" in names(plan(folder, trust_remote_code="true"))
+        return
+    (problem,) = problems(folder, trust_remote_code="true")
+    assert f"and {lacking} is not beside it" in problem
