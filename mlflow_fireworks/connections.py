@@ -6,11 +6,12 @@ which others skip and OrbStack sets. They are read here before anything is creat
 
 import ipaddress
 import os
+import re
 import ssl
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
-from urllib.request import getproxies
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
@@ -21,6 +22,8 @@ from mlflow_fireworks.installing import install
 _DIRECT = ("all://localhost", "all://127.0.0.1", "all://[::1]")
 _SCHEMES = ("http", "https", "socks5", "socks5h")
 _MAX_PORT = 65535
+_HOST = re.compile(r"[^\s%/]+|[0-9A-Fa-f]*:[0-9A-Fa-f:.]*%\w+")  # a % is for the zone of an IPv6 address only
+_OF_REQUESTS = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 def open_client(*, limits: httpx.Limits | None = None, **options: Any) -> httpx.Client:
@@ -38,18 +41,22 @@ def open_client(*, limits: httpx.Limits | None = None, **options: Any) -> httpx.
     limits = limits or httpx.Limits(max_connections=100, max_keepalive_connections=20)  # httpx's own defaults
     trust = _load_certificates()
     mounts: dict[str, httpx.BaseTransport | None] = dict.fromkeys(_DIRECT)
-    exceptions = [entry.strip().strip("'\"") for entry in getproxies().get("no", "").split(",")]
+    exceptions = _exceptions()
     if "*" not in exceptions and (proxy := _find_proxy()):
         mounts |= {"https://": httpx.HTTPTransport(proxy=proxy, verify=trust, limits=limits)}
         mounts |= dict.fromkeys(_patterns_of(exceptions))
     return httpx.Client(verify=trust, limits=limits, mounts=mounts, trust_env=False, **options)
 
 
+def _exceptions() -> list[str]:
+    return [entry.strip().strip("'\"") for entry in getproxies().get("no", "").split(",")]
+
+
 def name_proxy() -> str:
     """The proxy for https in a message: its host, and the variable that names it."""
     name, address = _proxy_setting()
     url = httpx.URL(address if "://" in address else f"http://{address}")
-    return f"{url.host}:{url.port} ({name})" if url.port else f"{url.host} ({name})"
+    return f"{url.netloc.decode()} ({name})"
 
 
 def describe_proxy() -> str | None:
@@ -58,8 +65,19 @@ def describe_proxy() -> str | None:
     Raises:
         InvalidConfigError: It cannot be used; names the variable.
     """
-    is_direct = "*" in getproxies().get("no", "").split(",")
-    return name_proxy() if not is_direct and _find_proxy() else None
+    return name_proxy() if "*" not in _exceptions() and _find_proxy() else None
+
+
+def find_proxy_for(host: str) -> str | None:
+    """The proxy that a connection to a host goes through; None when there is none, or when that is not sure.
+
+    Args:
+        host: Of a URL.
+    """
+    try:
+        return None if proxy_bypass(host) else describe_proxy()
+    except InvalidConfigError:
+        return None
 
 
 def describe_certificates() -> str:
@@ -73,9 +91,18 @@ def describe_certificates() -> str:
     return f"{os.environ[name]} ({name})" if name else "those of certifi"
 
 
+def advise_certificates() -> str:
+    """What to do where a certificate is not trusted. MLflow's HTTP client has variables that httpx does not read."""
+    for name in _OF_REQUESTS:
+        if (file := os.environ.get(name)) and not os.environ.get("SSL_CERT_FILE"):
+            return f"{name} is for MLflow only; set SSL_CERT_FILE to {file} too"
+    return "if your company's proxy inspects TLS, set SSL_CERT_FILE to a file with its certificate"
+
+
 def _load_certificates() -> ssl.SSLContext:
     file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
-    if folder and not file and not Path(folder).is_dir():
+    # OpenSSL takes several, and passes over those that are missing.
+    if folder and not file and not any(Path(part).is_dir() for part in folder.split(os.pathsep)):
         raise InvalidConfigError(f"SSL_CERT_DIR is {folder}, which is not a folder; fix it, or unset it")
     try:
         if file or folder:
@@ -122,7 +149,9 @@ def _find_proxy() -> httpx.Proxy | None:
         raise refuse(f"SOCKS needs a package that is missing; install it: {install('httpx[socks]')}") from None
     except (ValueError, httpx.InvalidURL):
         raise refuse("it is not a valid URL; in a password, write # as %23, / as %2F and @ as %40") from None
-    if not url.host or url.fragment or not 0 < (url.port or 1) <= _MAX_PORT:
+    if any(mark in f"{url.path}{url.query.decode()}{url.fragment}" for mark in "@:"):
+        raise refuse("part of a password or a port is read as a path; in a password, write # as %23 and / as %2F")
+    if not _HOST.fullmatch(url.host) or url.fragment or not 0 < (1 if url.port is None else url.port) <= _MAX_PORT:
         raise refuse("it has no host, or an impossible port; use http://HOST:PORT")
     return proxy
 

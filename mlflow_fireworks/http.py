@@ -21,7 +21,7 @@ from typing import TypeVar
 import httpx
 import stamina
 
-from mlflow_fireworks.connections import name_proxy
+from mlflow_fireworks.connections import advise_certificates, find_proxy_for, name_proxy
 from mlflow_fireworks.progress import format_seconds
 
 T = TypeVar("T")
@@ -207,7 +207,7 @@ def _distrusts(error: BaseException) -> bool:
 def describe_failure(error: httpx.RequestError) -> str:
     """A failed connection in words; never with a signed URL."""
     if _distrusts(error):
-        return f"{error}; if your company's proxy inspects TLS, set SSL_CERT_FILE to a file with its certificate"
+        return f"{error}; {advise_certificates()}"
     if isinstance(error, httpx.ProxyError):
         hint = "; check its user name and password, and whether it allows this host" if _proxy_refuses(error) else ""
         return f"the proxy {name_proxy()} answered: {error}{hint}"
@@ -217,7 +217,17 @@ def describe_failure(error: httpx.RequestError) -> str:
         httpx.WriteTimeout: "the connection stopped accepting data",
         httpx.PoolTimeout: "no free connection in time",
     }
-    return kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
+    told = kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and (proxy := find_proxy_for(_host_of(error))):
+        return f"{told} (by way of the proxy {proxy})"
+    return told
+
+
+def _host_of(error: httpx.RequestError) -> str:
+    try:
+        return error.request.url.host
+    except RuntimeError:  # of no request
+        return ""
 
 
 def is_of_network(response: httpx.Response) -> bool:

@@ -31,13 +31,15 @@ _QUOTED = re.compile(r"(['\"])([^'\"]+)\1")
 _LEARNED: set[str] = set()
 
 
-def brief(error: BaseException) -> str:
+def brief(error: BaseException, uri: str = "") -> str:
     """An exception's text as one short line, without signatures (URL queries) and passwords (URL users).
 
     Args:
         error: Any exception, of any library.
+        uri: What it is about, which it may quote piece by piece; with those of the environment.
     """
-    told = _hide_pieces(hide_passwords(str(error)))
+    known = {**os.environ, "ITS_URI": uri}
+    told = _hide_pieces(hide_passwords(str(error), known), known)
     text = make_printable(hide_credentials(" ".join(told.split()))) or type(error).__name__
     if len(text) <= _BEGINNING + _END:
         return text

@@ -1,5 +1,6 @@
 """Variables about proxies and certificates: what cannot be read is skipped, or named before anything is created."""
 
+import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -7,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from mlflow_fireworks.connections import open_client
+from mlflow_fireworks.connections import advise_certificates, describe_proxy, name_proxy, open_client
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Model
@@ -97,6 +98,12 @@ def test_exceptions_that_httpx_can_read_are_direct(proxy, monkeypatch, value):
         ("HTTPS_PROXY", "http://h:99999", "an impossible port"),
         ("HTTPS_PROXY", f"http://u:{SECRET}#q@h:1", "write # as %23"),
         ("HTTPS_PROXY", f"http://u:{SECRET}/q@h:1", "/ as %2F"),
+        ("HTTPS_PROXY", f"http://u:12/{SECRET}@h:1", "is read as a path"),
+        ("HTTPS_PROXY", f"u:12?{SECRET}@h:1", "is read as a path"),
+        ("HTTPS_PROXY", "http:/h:1", "is read as a path"),
+        ("HTTPS_PROXY", "http://h:0", "an impossible port"),
+        ("HTTPS_PROXY", "http://a b:1", "it has no host"),
+        ("HTTPS_PROXY", "http://h:1,http://i:1", "it is not a valid URL"),
         ("HTTPS_PROXY", "http://", "it has no host"),
     ],
 )
@@ -107,6 +114,54 @@ def test_proxy_that_cannot_be_used_is_named_without_its_value(monkeypatch, varia
         open_client()
     assert SECRET not in caught.value.message
     assert caught.value.message.endswith("; fix it, or unset it")
+
+
+@pytest.mark.parametrize(
+    "value", ["http://[fe80::1%eth0]:3128", "http://me:p%40ss@h:1/", "h", "HTTP://H:1", "http://@h:1"]
+)
+def test_odd_proxies_that_can_be_used_are(monkeypatch, value):
+    monkeypatch.setenv("HTTPS_PROXY", value)
+    open_client().close()
+    assert "p%40" not in name_proxy()
+
+
+@pytest.mark.parametrize("value", ["*", " * ", "a, *", '"*"'])
+def test_no_proxy_of_a_star_means_none_also_for_those_who_ask(proxy, monkeypatch, value):
+    monkeypatch.setenv("HTTPS_PROXY", f"http://127.0.0.1:{proxy.server_port}")
+    assert describe_proxy() == f"127.0.0.1:{proxy.server_port} (HTTPS_PROXY)"
+    monkeypatch.setenv("NO_PROXY", value)
+    assert describe_proxy() is None
+    ask("https://127.0.0.2:9/", httpx.ConnectError)
+    assert proxy.asked == []
+
+
+def test_a_proxy_that_is_not_there_is_named_and_not_taken_for_the_api(monkeypatch):
+    for value, named in (("http://127.0.0.1:9", "127.0.0.1:9"), ("none", "none"), ("http://[::1]:9", "[::1]:9")):
+        monkeypatch.setenv("HTTPS_PROXY", value)
+        transport = Transport("https://api.example", SecretStr("key"), retry=Retry(attempts=1))
+        with pytest.raises(UnavailableError) as caught:
+            transport.find(Model, "accounts/acme/models/chat")
+        assert f"(by way of the proxy {named} (HTTPS_PROXY))" in caught.value.message
+    monkeypatch.setenv("NO_PROXY", "api.example")
+    transport = Transport("https://api.example", SecretStr("key"), retry=Retry(attempts=1))
+    with pytest.raises(UnavailableError) as caught:
+        transport.find(Model, "accounts/acme/models/chat")
+    assert "by way of" not in caught.value.message
+
+
+def test_several_folders_of_certificates_are_taken_as_openssl_takes_them(monkeypatch, tmp_path):
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    monkeypatch.setenv("SSL_CERT_DIR", f"/nowhere{os.pathsep}{tmp_path}")
+    open_client().close()
+
+
+@pytest.mark.parametrize("variable", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"])
+def test_certificates_that_only_mlflow_reads_are_pointed_at(monkeypatch, variable):
+    for name in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        monkeypatch.delenv(name, raising=False)
+    assert "SSL_CERT_FILE to a file with its certificate" in advise_certificates()
+    monkeypatch.setenv(variable, "/etc/corp.pem")
+    assert advise_certificates() == f"{variable} is for MLflow only; set SSL_CERT_FILE to /etc/corp.pem too"
 
 
 def test_all_proxy_does_not_matter_where_there_is_one_for_https(proxy, monkeypatch):

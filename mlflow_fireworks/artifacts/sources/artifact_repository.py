@@ -18,7 +18,7 @@ from mlflow.store.artifact.local_artifact_repo import LocalArtifactRepository
 from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.answers import take
-from mlflow_fireworks.artifacts.sources.address import check_address, check_folder
+from mlflow_fireworks.artifacts.sources.address import check_address, check_bucket, check_folder
 from mlflow_fireworks.artifacts.sources.range_clients import find_encoded, find_opener
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
@@ -58,6 +58,7 @@ def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRep
         InvalidConfigError: No repository knows the URI's scheme.
         SourceError: The repository cannot be opened, or would read another place than the URI names.
     """
+    check_bucket(uri)
     try:
         repository = (
             open_artifacts(uri, workspace.tracking_uri, find_registry(workspace))
@@ -221,4 +222,4 @@ def _unreadable(uri: str, error: Exception) -> SourceError:
         module = (error.name or "").split(".")[0]
         packages = _PIP_NAMES.get(module) or (module or "mlflow[extras]",)
         return SourceError(f"reading {place} needs a package that is missing; install it: {install(*packages)}")
-    return SourceError(f"cannot read {place}: {brief(error)}; check the URI and the store's credentials")
+    return SourceError(f"cannot read {place}: {brief(error, uri)}; check the URI and the store's credentials")

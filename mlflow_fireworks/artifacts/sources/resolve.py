@@ -3,7 +3,9 @@
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
+from mlflow_fireworks.artifacts.repository import read_repository
 from mlflow_fireworks.artifacts.sources.artifact_repository import (
     fetch_from,
     find_local_folder,
@@ -18,7 +20,7 @@ from mlflow_fireworks.artifacts.sources.mlmodel import MLMODEL, read_mlmodel
 from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.sources.staging import Fetch, FetchedStore
-from mlflow_fireworks.errors import FireworksError, SourceError
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
 from mlflow_fireworks.progress import Reporter, Silent
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.advice import describe_remedy
@@ -31,6 +33,8 @@ from mlflow_fireworks.registry.uri_types import (
     RunUri,
     StoreUri,
 )
+
+_HOSTS_OF_HUB = ("huggingface.co", "www.huggingface.co", "hf.co")
 
 
 def open_source(
@@ -68,6 +72,8 @@ def open_source(
     if isinstance(named, FolderUri):
         root = Path(named.path).expanduser().absolute()
         return _open_folder(root, root, uri.strip(), None, reporter)
+    if isinstance(named, StoreUri):
+        _refuse_page(named)
     asked = str(named) if isinstance(named, StoreUri) else uri.strip()
     place = _find_place(named, reporter)
     folder = find_local_folder(place.repository)
@@ -76,6 +82,13 @@ def open_source(
         return _open_folder(root / place.folder, root, asked, place, reporter)
     make_fetched = partial(FetchedStore, reporter=reporter, workspace=workspace, max_disk=max_disk)
     return _open_remote(place, asked, reporter, make_fetched, relay=relay)
+
+
+def _refuse_page(uri: StoreUri) -> None:
+    is_of_hub = (urlsplit(uri.address).hostname or "") in _HOSTS_OF_HUB
+    if is_of_hub and (page := read_repository(uri.address)):
+        named = HubUri(page.name, page.revision) if page.revision else HubUri(page.name)
+        raise InvalidConfigError(f"{uri} is a page of the Hugging Face Hub; write {named}")
 
 
 def _find_place(uri: RegisteredUri | LoggedModelUri | RunUri | StoreUri, reporter: Reporter) -> Place:

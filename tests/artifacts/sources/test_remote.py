@@ -16,7 +16,7 @@ from mlflow_fireworks.answers import take
 from mlflow_fireworks.artifacts.sources import artifact_repository
 from mlflow_fireworks.artifacts.sources.artifact_repository import list_repository
 from mlflow_fireworks.artifacts.sources.resolve import open_source
-from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
 from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
@@ -289,6 +289,36 @@ def test_files_of_the_server_are_untouched(world, tmp_path, tmp_path_factory):
 
     assert before
     assert picture(kept) == before
+
+
+def test_mlflow_is_not_let_drop_what_follows_a_semicolon(tmp_path):
+    with pytest.raises(SourceError, match=rf"chat;… {NO_OTHER} drops all that follows a ;"):
+        open_source("ftp://h/models/chat;v=2", workspace=tmp_path)
+
+
+@pytest.mark.parametrize("uri", ["http://me:hunter2#x@h/a", "ftp://me:hunter2?x@h/a", "s3://KEY:hunter2@models/chat"])
+def test_a_password_with_a_mark_in_it_is_not_shown_up_to_the_mark(uri, tmp_path):
+    with pytest.raises(FireworksError) as refused:
+        open_source(uri, workspace=tmp_path)
+    assert "hunter2" not in refused.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "says"),
+    [
+        ("s3:/models/chat", "names no bucket; write s3://BUCKET/PATH"),
+        ("s3:chat", "names no bucket; write s3://BUCKET/PATH"),
+        ("s3:///chat", "names no bucket; write s3://BUCKET/PATH"),
+        ("gs://", "names no bucket; write gs://BUCKET/PATH"),
+        ("s3://KEY:SECRET@models/chat", "s3://models/chat holds a user or a key; take it out"),
+        ("https://huggingface.co/acme/chat", "is a page of the Hugging Face Hub; write hf:/acme/chat$"),
+        (f"https://huggingface.co/acme/chat/tree/{'a' * 40}", f"write hf:/acme/chat@{'a' * 40}$"),
+    ],
+)
+def test_an_address_that_can_only_be_meant_otherwise_is_refused_with_the_right_one(uri, says, tmp_path):
+    with pytest.raises(InvalidConfigError, match=says) as refused:
+        open_source(uri, workspace=tmp_path)
+    assert "SECRET" not in refused.value.message
 
 
 class Bottomless(ArtifactRepository):
