@@ -178,7 +178,7 @@ class Site:
 
     def journal(self):
         """What the journal holds: landed files and files with an open session; None when there is no journal."""
-        files = list(self.state.rglob("*.sqlite"))
+        files = list((self.state / "uploads").glob("*.sqlite"))
         if not files:
             return None
         with closing(sqlite3.connect(files[0])) as database:

@@ -1,8 +1,12 @@
 """What a store's client does for us, tried again while a failure may pass, and told in one line where it does not."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from http import HTTPStatus
 from typing import TypeVar
+
+from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.http import Retry, TransientError, read_retry_after
@@ -10,6 +14,15 @@ from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief
 
 T = TypeVar("T")
+
+# The names of databricks-sdk's classes; 0 for its base, which stands for any other status.
+_DATABRICKS = {
+    "Unauthenticated": HTTPStatus.UNAUTHORIZED,
+    "PermissionDenied": HTTPStatus.FORBIDDEN,
+    "NotFound": HTTPStatus.NOT_FOUND,
+    "DatabricksError": 0,
+}
+_PRECONDITION = re.compile(r"PRECONDITION_FAILED|FAILED_PRECONDITION|\b412 Precondition Failed")
 
 
 @dataclass(frozen=True)
@@ -58,14 +71,23 @@ def status_of(error: Exception) -> int | None:
     """The HTTP status that an exception of any store's client stands for.
 
     Args:
-        error: Of botocore, requests, Azure, Google or huggingface_hub.
+        error: Of botocore, requests, Azure, Google, huggingface_hub, databricks-sdk or MLflow.
     """
+    if isinstance(error, MlflowException):
+        return int(error.get_http_status_code())
     response = getattr(error, "response", None)
     if isinstance(response, dict):  # botocore's ClientError
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     else:
         status = getattr(response, "status_code", None)
-    return status if isinstance(status, int) else None
+    return status if isinstance(status, int) else _status_of_databricks(error)
+
+
+def _status_of_databricks(error: Exception) -> int | None:
+    """Its SDK keeps no status: some have a class of their own, and an answer that it cannot read is quoted."""
+    found = next((_DATABRICKS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _DATABRICKS), None)
+    is_refused = _PRECONDITION.search(f"{getattr(error, 'error_code', None)} {error}")
+    return HTTPStatus.PRECONDITION_FAILED if found == _DATABRICKS["DatabricksError"] and is_refused else found or None
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -7,13 +7,19 @@ import gzip
 import logging
 import os
 from contextlib import contextmanager
+from pathlib import Path
 
+import boto3
+import botocore.session
 import pytest
+from botocore.config import Config
+from support.hub_server import SHA
 from support.ranged_server import Fault, RangedServer
 from support.source_world import Remembers
 
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.sources.artifact_repository import open_from
+from mlflow_fireworks.artifacts.sources.hub_source import HubStore
 from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError
@@ -39,6 +45,10 @@ def s3(served, monkeypatch):
         "MLFLOW_BOTO_CLIENT_ADDRESSING_STYLE": "path",
     }.items():
         monkeypatch.setenv(name, value)
+    session = botocore.session.get_session()
+    session.set_default_client_config(Config(read_timeout=1))  # its own is a minute
+    monkeypatch.setattr("boto3.DEFAULT_SESSION", boto3.Session(botocore_session=session))
+    _cached_get_s3_client.cache_clear()
     yield S3ArtifactRepository("s3://models/chat")
     _cached_get_s3_client.cache_clear()
 
@@ -107,7 +117,40 @@ def signed(served, monkeypatch):
     yield Signing()
 
 
-STORES = {"s3": s3, "google": google, "azure": azure, "data lake": data_lake, "web": web, "signed": signed}
+@contextmanager
+def databricks(served, monkeypatch):
+    """Through the Files API of a workspace."""
+    core = pytest.importorskip("databricks.sdk.core")
+    from databricks.sdk import WorkspaceClient
+    from mlflow.store.artifact.databricks_sdk_models_artifact_repo import DatabricksSDKModelsArtifactRepository
+
+    class Opened(DatabricksSDKModelsArtifactRepository):
+        def __init__(self):
+            self.artifact_uri, self.model_base_path = "models:/main.prod.chat/1", "/Models/main/prod/chat/1"
+            # It would itself try for five minutes what a server is too busy for.
+            config = core.Config(host=served.url, token="secret", retry_timeout_seconds=0, http_timeout_seconds=1)
+            self.client = WorkspaceClient(config=config)
+
+    yield Opened()
+
+
+@contextmanager
+def hub(served, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("mlflow_fireworks.artifacts.sources.hub_source._ANSWER_SECONDS", 1.0)
+    yield "acme/chat"
+
+
+STORES = {
+    "s3": s3,
+    "google": google,
+    "azure": azure,
+    "data lake": data_lake,
+    "web": web,
+    "signed": signed,
+    "databricks": databricks,
+    "hub": hub,
+}
 
 
 @pytest.fixture
@@ -120,8 +163,14 @@ def opened(kind, monkeypatch, reporter, files=FILES, **options):
     """A relay from a store of some kind, its server, and `weights` as a part."""
     with RangedServer(files).running() as served, STORES[kind](served, monkeypatch) as repository:
         sizes = {name: len(content) for name, content in files.items()}
-        open_range = open_from(repository, "")
-        store = RelayStore("the store", sizes, open_range, None, reporter=reporter, retry=QUICK, **options)
+        if kind == "hub":
+            store = HubStore(
+                repository, SHA, sizes, reporter=reporter, workspace=None, cache=Path("none"), endpoint=served.url,
+                retry=QUICK,
+            )  # fmt: skip
+        else:
+            open_range = open_from(repository, "")
+            store = RelayStore("the store", sizes, open_range, None, reporter=reporter, retry=QUICK, **options)
         yield store, served, Stored(store, "weights", SIZE)
 
 
@@ -148,6 +197,9 @@ def test_any_range_comes_with_one_condition_after_the_first(kind, monkeypatch, r
                 assert stream.read() == WEIGHTS[begin:end]
                 assert stream.read(1) == b""
         assert read(part) == WEIGHTS
+        if kind == "hub":
+            assert set(served.conditions) == {None}  # a commit is a version
+            return
         named = {None, served.etag("weights"), served.generation("weights")}
         assert served.conditions[:2] == [None, None]  # whether it can be had, and the header
         assert set(served.conditions[2:]) <= named - {None}
@@ -176,13 +228,26 @@ def test_download_that_lacks_its_last_byte_is_asked_for_that(monkeypatch, report
 
 
 def test_silent_store_is_given_up_and_asked_again(kind, monkeypatch, reporter):
-    if kind == "s3":
-        pytest.skip("botocore waits for a minute, and MLflow gives no way to change it")
     with opened(kind, monkeypatch, reporter) as (store, served, part):
         assert store.beginnings_are_cheap
         served.fail("weights", Fault("stall", 2**20))
         assert read(part) == WEIGHTS
     assert len(reporter.warnings) <= 1  # none where the client asks again itself
+
+
+def test_refusal_that_databricks_words_may_pass_in_the_middle_and_a_replaced_file_is_told(monkeypatch, reporter):
+    """Its SDK raises by the code in the answer, without the status."""
+
+    def refusal(status, code):
+        return Fault("status", status=status, body=b'{"error_code": "%s", "message": "no"}' % code)
+
+    with opened("databricks", monkeypatch, reporter) as (store, served, part):
+        assert store.read_beginning("weights", 8) == WEIGHTS[:8]
+        served.fail("weights", Fault("close", 2**19), refusal(403, b"PERMISSION_DENIED"))
+        assert read(part) == WEIGHTS
+        served.fail("weights", Fault("close", 2**19), refusal(412, b"FAILED_PRECONDITION"))
+        with pytest.raises(SourceError, match="was replaced while it was read"):
+            read(part)
 
 
 def test_refusals_in_the_middle_may_pass(kind, monkeypatch, reporter):
@@ -198,6 +263,8 @@ def test_refusals_in_the_middle_may_pass(kind, monkeypatch, reporter):
 
 @pytest.mark.parametrize("status", [403, 404])
 def test_refusal_at_the_header_is_final(kind, monkeypatch, reporter, status):
+    if kind == "hub":
+        pytest.skip("the Hub says in a header what it refuses; those without may be of the store behind it")
     with opened(kind, monkeypatch, reporter) as (store, served, _):
         assert store.beginnings_are_cheap
         served.fail("weights", *[Fault("status", status=status)] * 9)
@@ -244,7 +311,7 @@ def test_store_that_breaks_for_ever_is_given_up(kind, monkeypatch, reporter):
     with opened(kind, monkeypatch, reporter) as (store, served, part):
         assert store.beginnings_are_cheap
         served.fail("weights", Fault("close", 2**21), *[Fault("close", 0)] * 40)
-        with pytest.raises(SourceError, match=r"cannot fetch weights from the store: .*run the same command again"):
+        with pytest.raises(SourceError, match=r"cannot fetch weights from (the store|hf:\S+): .*run the same command"):
             read(part)
         assert len(served.asked) <= 20
     assert "secret" not in str(reporter.warnings)
@@ -252,6 +319,8 @@ def test_store_that_breaks_for_ever_is_given_up(kind, monkeypatch, reporter):
 
 @pytest.mark.parametrize("seen", [8, LAST])
 def test_file_that_was_replaced_ends_the_run(kind, monkeypatch, reporter, seen):
+    if kind == "hub":
+        pytest.skip("a commit cannot be replaced")
     with opened(kind, monkeypatch, reporter) as (store, served, _):
         assert store.read_beginning("weights", 8) == WEIGHTS[:8]
         with store.relay("weights")(0, SIZE) as stream:
