@@ -2,10 +2,13 @@
 
 import os
 from collections.abc import Iterator
+from functools import partial
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import certifi
+import click.testing
 import pytest
 
 if TYPE_CHECKING:
@@ -14,6 +17,9 @@ if TYPE_CHECKING:
 # Read by MLflow and huggingface_hub when they are imported, so they are set before any test module is.
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MLFLOW_ENABLE_ASYNC_LOGGING"] = "false"
+
+if version("click").startswith("8.1."):  # newer ones keep stderr apart without being asked
+    click.testing.CliRunner = partial(click.testing.CliRunner, mix_stderr=False)
 
 _CLEARED = (
     "FIREWORKS_API_KEY",

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from importlib.metadata import version
 
 import click
 import pytest
@@ -32,6 +33,7 @@ def test_help_and_version_load_nothing_heavy(arguments):
     assert loaded_by(*arguments).splitlines()[-1] == "loaded: []"
 
 
+@pytest.mark.skipif(version("click").startswith("8.1."), reason="click 8.1 ends the line of a command at `e.g.`")
 @pytest.mark.parametrize("name", MENUS)
 def test_the_menus_say_what_the_commands_say(name):
     menu, group = MENUS[name], MENUS[name].load()

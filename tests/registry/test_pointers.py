@@ -9,6 +9,7 @@ from support.source_world import needs_logged_models
 from support.threaded_server import serving
 from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
+from mlflow_fireworks.artifacts.sources.artifact_repository import list_repository
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, SourceError, UnavailableError
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
@@ -201,7 +202,7 @@ def test_a_profile_leads_to_the_registry_of_its_workspace(catalog, monkeypatch, 
 def test_unity_catalog_is_opened_before_and_since_servers_are_named(catalog, version):
     uri = f"models://prof@databricks/{NAME}/1"
     repository = open_artifacts(uri, "databricks://prof", "databricks-uc://prof", version)
-    assert "config.json" in {file.path for file in repository.list_artifacts()}
+    assert "config.json" in list_repository(repository, "")
 
 
 def test_what_a_profile_does_not_lead_to_is_told(catalog, tmp_path):

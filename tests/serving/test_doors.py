@@ -102,7 +102,7 @@ def test_the_address_of_an_endpoint_is_what_other_clients_need(fireworks, client
 
 
 def test_the_official_sdk_asks_an_endpoint(fireworks, client, llamas):
-    sdk_of = pytest.importorskip("fireworks", reason="the SDK cannot be installed beside the lowest typing_extensions")
+    sdk_of = pytest.importorskip("fireworks", reason="the SDK asks for a newer typing_extensions")
     client.create_deployment("chat", llamas[0], config=QUIET, endpoint="prod")
     address = client.get_endpoint("prod").address
     with sdk_of.Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
@@ -113,7 +113,7 @@ def test_the_official_sdk_asks_an_endpoint(fireworks, client, llamas):
 
 
 def test_the_official_sdk_sees_what_was_made(fireworks, client, llamas):
-    sdk_of = pytest.importorskip("fireworks", reason="the SDK cannot be installed beside the lowest typing_extensions")
+    sdk_of = pytest.importorskip("fireworks", reason="the SDK asks for a newer typing_extensions")
     client.create_deployment("chat", llamas[0], config={**QUIET, "max_replicas": 2}, endpoint="prod")
     with sdk_of.Fireworks(base_url=fireworks.url, api_key="fw_key", account_id="acme") as sdk:
         seen = sdk.deployments.get(deployment_id="prod")
