@@ -393,3 +393,18 @@ def test_an_endpoint_does_not_move_inside_a_window_and_the_model_is_ready_when_i
     assert hooks.work().state is State.DONE
     assert served(client) == {"prod": "chat"}
     assert hooks.registry.get_model_version("chat", "1").tags["fireworks.state"] == "READY"
+
+
+def test_a_rollback_to_what_was_kept_up_behind_a_router_stays(days, client):
+    hooks = days(config=H100 | {"keep_previous": True})
+    hooks.set_alias(1)
+    hooks.set_alias(2)
+    time.sleep(1.1)
+    roll_back(client)
+    (hold,) = hooks.pass_an_hour().holds
+    assert hold.reason == "endpoint 'prod' was rolled back from revision 2 to 1"
+    assert served(client) == {"prod": "chat"}
+    assert [line[0] for line in hooks.history() if line[1] == "person"] == ["rollback"]
+    hooks.command("resume", "chat")
+    assert hooks.work().state is State.DONE
+    assert served(client) == {"prod": "chat-r2"}
