@@ -154,15 +154,15 @@ class Deployments:
             self._mention_endpoints(name, outcome.model)
         return self._go_on(outcome, endpoint, moving=True)
 
-    def deploy(self, name: DeploymentName, model_uri: str) -> dict[str, Any]:
+    def deploy(self, name: DeploymentName, model_uri: str, *, by_hand: bool) -> dict[str, Any]:
         """`create`, or `update` where the deployment exists; no endpoint is touched.
 
         Raises:
             FireworksError: One line that says what happened and what to do.
         """
-        return self._go_on(self.bring_up_to_date(name, model_uri), None, moving=True)
+        return self._go_on(self.bring_up_to_date(name, model_uri, by_hand=by_hand), None, moving=True)
 
-    def bring_up_to_date(self, name: DeploymentName, model_uri: str) -> Outcome:
+    def bring_up_to_date(self, name: DeploymentName, model_uri: str, *, by_hand: bool = False) -> Outcome:
         """Bring a model to READY, whether the deployment exists or not.
 
         Raises:
@@ -176,8 +176,8 @@ class Deployments:
                 existing = self._pipeline.find(name)
                 if existing is None:
                     raise
-        outcome = self._pipeline.update(name, model_uri)  # also when somebody was faster
-        if outcome.stamp.revision == existing.current.number and not outcome.dry_run:
+        outcome = self._pipeline.update(name, model_uri, by_hand=by_hand)  # also when somebody was faster
+        if not by_hand and outcome.stamp.revision == existing.current.number and not outcome.dry_run:
             accept_by_hand(self.run, existing)
         return outcome
 

@@ -22,7 +22,7 @@ from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, sug
 from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
-from mlflow_fireworks.registry.pointers import Pinned, pin
+from mlflow_fireworks.registry.pointers import Pinned, is_pointer, pin
 from mlflow_fireworks.registry.versions import (
     DELETED,
     NOT_TAKEN_OFF,
@@ -98,6 +98,7 @@ def promote(
         config=config,
         reporter=reporter,
         look_every_seconds=look_every_seconds,
+        by_hand=not is_pointer(uri),
     )
     if isinstance(result, NothingToPromote):
         raise NotFoundError(f"{uri}: {result.reason}")
@@ -115,6 +116,7 @@ def follow(
     reporter: Reporter | None = None,
     look_every_seconds: float = 60.0,
     permit: Permit | None = None,
+    by_hand: bool = False,
 ) -> dict[str, Any] | NothingToPromote:
     """`promote`, for who reads the pointer in a way of its own, which may find that nothing is to be done.
 
@@ -128,6 +130,7 @@ def follow(
         reporter: As for `promote`.
         look_every_seconds: As for `promote`.
         permit: Whether GPUs may be started; None allows it.
+        by_hand: Whether it shows one version for good, which somebody chose: hooks then leave it as it is.
 
     Returns:
         As `promote`; or what the pointer shows instead of something to promote.
@@ -154,6 +157,7 @@ def follow(
             deployments,
             DeploymentName(name or suggest_name(shown.name)),
             EndpointName(endpoint) if endpoint is not None else None,
+            by_hand,
         )
         for _ in range(_MOST_MOVES):
             result = _reach(goal, watch)
@@ -210,11 +214,13 @@ class _Goal:
         deployments: Of the account.
         name: The deployment.
         endpoint: The endpoint that is moved too.
+        by_hand: Whether a person chose the version.
     """
 
     deployments: Deployments
     name: DeploymentName
     endpoint: EndpointName | None
+    by_hand: bool
 
 
 def _reach(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
@@ -237,7 +243,7 @@ def _deploy(goal: _Goal, watch: _Watch) -> dict[str, Any] | None:
     run.permit.admit(run, None)
     if goal.endpoint:
         goal.deployments.check_endpoint(goal.name, goal.endpoint)
-    result = goal.deployments.deploy(goal.name, watch.shown.uri)
+    result = goal.deployments.deploy(goal.name, watch.shown.uri, by_hand=goal.by_hand)
     if not goal.endpoint or result["dry_run"]:
         return result
     if watch.look() != watch.shown:

@@ -35,6 +35,16 @@ class Pinned:
     registered: RegisteredVersion | None = None
 
 
+def is_pointer(uri: ModelUri) -> bool:
+    """Whether what a URI names may change: an alias, a stage, the newest version, a branch."""
+    match uri:
+        case RegisteredUri():
+            return not uri.version
+        case HubUri():
+            return not uri.commit
+    return False
+
+
 def pin(uri: str | ModelUri) -> Pinned:
     """Read a pointer.
 

@@ -20,6 +20,7 @@ from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.worker import Worker
 from mlflow_fireworks.plugin import FireworksDeploymentClient
+from mlflow_fireworks.promotion import promote
 from mlflow_fireworks.target import parse_target
 
 pytestmark = pytest.mark.slow
@@ -140,6 +141,10 @@ def deploy_another(client):
     client.update_deployment("chat", "models:/chat/3", endpoint="prod", config=QUIET)
 
 
+def promote_another(client):
+    promote("models:/chat/3", name="chat", endpoint="prod", config=H100 | QUIET)
+
+
 def roll_back_elsewhere(client):
     """With another tool, as far as the hooks can see: no stamp and no tag tells of it."""
     client.update_endpoint("prod", {"model": "accounts/acme/models/chat", **QUIET})
@@ -165,6 +170,7 @@ HANDS = [
     pytest.param(delete_endpoint, {}, "endpoint 'prod' was deleted", id="endpoint deleted"),
     pytest.param(delete_deployment, {}, "deployment 'chat' was deleted", id="deployment deleted"),
     pytest.param(deploy_another, {"prod": "chat-r3"}, "revision 2 was replaced by revision 3", id="another version"),
+    pytest.param(promote_another, {"prod": "chat-r3"}, "revision 2 was replaced by revision 3", id="another promoted"),
     pytest.param(
         roll_back_elsewhere, {"prod": "chat"}, "endpoint 'prod' was moved to accounts/acme/models/chat", id="moved"
     ),
@@ -233,7 +239,7 @@ def test_who_sets_the_alias_again_gets_it_back(days, client, hand, after, reason
     assert hooks.compare().holds == []
 
 
-@pytest.mark.parametrize(("hand", "after", "reason"), [*HANDS[:2], HANDS[3], HANDS[5]])
+@pytest.mark.parametrize(("hand", "after", "reason"), [*HANDS[:2], HANDS[3], HANDS[6]])
 @pytest.mark.parametrize("compared", [True, False], ids=["found by comparing", "not looked at yet"])
 def test_resume_brings_it_back(  # noqa: PLR0917
     days, client, hand, after, reason, compared
