@@ -14,7 +14,7 @@ def say(text: str, *, err: bool = False) -> None:
         text: The line.
         err: To standard error.
     """
-    click.echo(make_printable(text), err=err)
+    _print(make_printable(text), err=err)
 
 
 def say_json(content: object) -> None:
@@ -23,4 +23,17 @@ def say_json(content: object) -> None:
     Args:
         content: The values.
     """
-    click.echo(json.dumps(make_all_printable(content), indent=2))
+    _print(json.dumps(make_all_printable(content), indent=2))
+
+
+def _print(text: str, *, err: bool = False) -> None:
+    try:
+        click.echo(text, err=err)
+    except BrokenPipeError:  # click ends the command without a word: nobody reads on
+        raise
+    except OSError as error:
+        if err:  # there is no other place to say it
+            return
+        raise click.ClickException(
+            f"what this command prints cannot be written ({error.strerror}); what it did is done all the same"
+        ) from None
