@@ -1,5 +1,6 @@
 """Variables about proxies and certificates: what cannot be read is skipped, or named before anything is created."""
 
+import io
 import os
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -9,10 +10,11 @@ import pytest
 from pydantic import SecretStr
 
 from mlflow_fireworks.connections import advise_certificates, describe_proxy, name_proxy, open_client
-from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
+from mlflow_fireworks.errors import InvalidConfigError, TransferError, UnavailableError
 from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Model
-from mlflow_fireworks.http import Retry
+from mlflow_fireworks.http import Retry, Timeouts
+from mlflow_fireworks.transfer.storage import Body, make_storage_client, put_file
 
 SECRET = "hunter2"
 
@@ -207,6 +209,22 @@ def test_refusal_of_a_proxy_is_final_at_once_and_names_the_proxy(proxy, monkeypa
         f"cannot talk to api.example: the proxy 127.0.0.1:{proxy.server_port} (https_proxy) answered: {status} "
     )
     assert caught.value.message.endswith("; check its user name and password, and whether it allows this host")
+    assert SECRET not in caught.value.message
+
+
+@pytest.mark.parametrize("status", [403, 407])
+def test_refusal_of_a_proxy_during_an_upload_is_final_too(proxy, monkeypatch, status):
+    proxy.status = status
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.server_port}")
+    body = Body("a.safetensors", 3, io.BytesIO(b"abc"), moved=lambda _: None, stop=threading.Event())
+    url = SecretStr("https://storage.example/a?X-Goog-Signature=1")
+
+    with make_storage_client(1, Timeouts()) as http, pytest.raises(TransferError) as caught:
+        put_file(http, url, body)
+
+    named = f"the proxy 127.0.0.1:{proxy.server_port} (HTTPS_PROXY) answered: {status} "
+    assert caught.value.message.startswith(f"cannot send a.safetensors to storage: {named}")
+    assert proxy.asked == ["storage.example:443"]
     assert SECRET not in caught.value.message
 
 
