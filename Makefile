@@ -1,6 +1,6 @@
 # Two commands for a fresh machine (Python 3.10 or newer, pip, make):
 #
-#   make demo   deploy two real models from a fresh MLflow registry to the embedded local Fireworks
+#   make demo   deploy two models to the embedded local Fireworks, ask one a question, and promote a version
 #   make test   run the tests, but for the slow ones
 #
 # For contributors:

@@ -1,6 +1,7 @@
 #!/bin/sh
 # The main job, with real input and no account: two models go from a fresh MLflow registry to READY on the embedded
-# local Fireworks. `make demo` sets up what this needs and runs it.
+# local Fireworks, one is asked a question, and an alias that moves is followed. `make demo` sets up what this needs and
+# runs it.
 set -eu
 
 BIN=${BIN:?the folder with python and mlflow in it}
@@ -23,7 +24,19 @@ echo "registering two models in a fresh registry ($MLFLOW_TRACKING_URI)"
 
 show mlflow deployments create -t fireworks://local -m models:/minilm/1 --name minilm
 show mlflow deployments create -t fireworks://local -m models:/tiny-llama@champion --name tiny-llama
-show mlflow deployments get -t fireworks://local --name minilm
-show mlflow deployments get -t fireworks://local --name tiny-llama
 
-echo "The same with your account: export FIREWORKS_API_KEY=..., then -t fireworks instead of -t fireworks://local"
+echo "
+A question. Without the extra 'local' (torch) no model runs here: the answer only says which deployment was reached."
+show mlflow deployments update -t fireworks://local -m models:/tiny-llama/1 --name tiny-llama --endpoint prod
+echo '{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}' > "$DEMO/ask.json"
+show mlflow deployments predict -t fireworks://local --endpoint prod -I "$DEMO/ask.json"
+
+echo "
+Version 2 gets the alias 'champion', and the endpoint moves to it."
+"$BIN/python" examples/register_models.py --next-version
+show mlflow-fireworks promote models:/tiny-llama@champion -t fireworks://local --endpoint prod
+show mlflow-fireworks status -t fireworks://local
+
+echo "
+The same with your account: export FIREWORKS_API_KEY=..., then -t fireworks instead of -t fireworks://local.
+An endpoint is billed there while it is up."

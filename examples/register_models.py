@@ -6,6 +6,7 @@ tiny-llama  a Llama-type causal language model with random weights, made here: s
             transformers loads, with a tokenizer trained on this file
 
 Usage: python register_models.py ARTIFACT_FOLDER   (MLFLOW_TRACKING_URI says which registry)
+       python register_models.py --next-version    registers tiny-llama with other weights and moves its alias there
 """
 
 import importlib.util
@@ -60,7 +61,7 @@ def make_tokenizer(folder: Path) -> int:
     return tokenizer.get_vocab_size()
 
 
-def make_llama(folder: Path) -> None:
+def make_llama(folder: Path, seed: int = 0) -> None:
     """Write a complete Hugging Face checkpoint with random weights."""
     vocabulary = make_tokenizer(folder)
     config = {
@@ -92,26 +93,33 @@ def make_llama(folder: Path) -> None:
         shapes |= {f"{name}.mlp.{part}_proj.weight": (FEED_FORWARD, HIDDEN) for part in ("gate", "up")}
         shapes[f"{name}.mlp.down_proj.weight"] = (HIDDEN, FEED_FORWARD)
         shapes |= {f"{name}.{part}_layernorm.weight": (HIDDEN,) for part in ("input", "post_attention")}
-    random = np.random.default_rng(0)
+    random = np.random.default_rng(seed)
     weights = {name: random.normal(0, 0.02, shape).astype(np.float16) for name, shape in shapes.items()}
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 
 
 def register(name: str, checkpoint: Path, tags: dict[str, str]) -> None:
-    """Log a checkpoint's files to a run and register them as version 1 of a model."""
+    """Log a checkpoint's files to a run, register them as the next version of a model, and move its alias there."""
     with mlflow.start_run(run_name=name) as run:
         mlflow.log_artifacts(str(checkpoint), "model")
     client = mlflow.MlflowClient()
-    client.create_registered_model(name)
+    if not client.search_registered_models(f"name = '{name}'"):
+        client.create_registered_model(name)
     version = client.create_model_version(name, f"runs:/{run.info.run_id}/model", run.info.run_id, tags)
     client.set_registered_model_alias(name, "champion", version.version)
     print(f"  models:/{name}/{version.version}")
 
 
-def main(artifacts: Path) -> None:
-    """Register both models, with their artifacts below `artifacts`."""
+def main(argument: str) -> None:
+    """Register both models, with their artifacts below that folder, or the next version of one."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    mlflow.create_experiment("demo", artifact_location=artifacts.absolute().as_uri())
+    if argument == "--next-version":
+        mlflow.set_experiment("demo")
+        with tempfile.TemporaryDirectory() as folder:
+            make_llama(Path(folder), seed=1)
+            register("tiny-llama", Path(folder), {})
+        return
+    mlflow.create_experiment("demo", artifact_location=Path(argument).absolute().as_uri())
     mlflow.set_experiment("demo")
     register(
         "minilm", find_minilm(), {"hugging_face_url": "https://huggingface.co/sentence-transformers/all-MiniLM-L6-v2"}
@@ -122,4 +130,4 @@ def main(artifacts: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(sys.argv[1])
