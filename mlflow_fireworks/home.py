@@ -68,6 +68,8 @@ def claim(folder: Path) -> None:
 def require_own(files: Iterable[Path], me: int | None = None) -> None:
     """Refuse files that another user has made, links among them; root may do what it likes anyway.
 
+    Root, who looks after a service, takes those of the service's user, in a folder where only that user writes.
+
     Args:
         files: What is about to be read, as far as it exists.
         me: This user as the file system knows it; asked for when None.
@@ -80,7 +82,7 @@ def require_own(files: Iterable[Path], me: int | None = None) -> None:
         return
     for file in files:
         with suppress(FileNotFoundError):
-            if file.lstat().st_uid not in (_find_me(file.parent) if me is None else me, 0):
+            if file.lstat().st_uid not in ({0, me} if me is not None else _find_trusted(file.parent)):
                 raise PermissionError(errno.EPERM, f"{file.name} belongs to another user")
 
 
@@ -90,6 +92,12 @@ def is_own(file: Path) -> bool:
         return sys.platform == "win32" or file.lstat().st_uid in (os.geteuid(), 0)
     except OSError:
         return False
+
+
+def _find_trusted(folder: Path) -> set[int]:
+    me, status = _find_me(folder), folder.stat()
+    is_of_a_service = me == 0 and not status.st_mode & _OF_OTHERS
+    return {0, me, status.st_uid} if is_of_a_service else {0, me}
 
 
 def _find_me(folder: Path) -> int:

@@ -110,7 +110,7 @@ def test_a_journal_that_another_user_prepared_is_not_read_and_the_upload_goes_on
         journal.record("config.json", 5)
         assert journal.landed() == {"config.json": 5}
     (warning,) = warnings
-    assert "belongs to another user); the upload goes on" in warning
+    assert "belongs to another user); the upload continues" in warning
     left = {path: path.read_bytes() for path in before if path.exists()}
     assert left == {path: before[path] for path in left}  # nothing was written into what stood there
     assert {path for path in before if path.parent.name == "elsewhere"} <= set(left)
@@ -124,6 +124,19 @@ def test_a_queue_that_another_user_prepared_is_refused(tmp_path, suffix):
     os.chown(planted, SOMEBODY, SOMEBODY)
     with pytest.raises(UnavailableError, match=r"cannot be opened: hooks\.db\S* belongs to another user; run this as"):
         open_queue(str(tmp_path / "hooks.db"))
+
+
+@by_root
+def test_root_may_look_after_the_queue_of_a_service(tmp_path):
+    folder = tmp_path / "service"
+    open_queue(str(folder / "hooks.db")).close()
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, SOMEBODY, SOMEBODY)
+    open_queue(str(folder / "hooks.db")).close()
+    assert (folder / "hooks.db").stat().st_uid == SOMEBODY
+    folder.chmod(0o777)
+    with pytest.raises(UnavailableError, match="belongs to another user"):
+        open_queue(str(folder / "hooks.db"))
 
 
 def test_a_queue_is_for_its_owner_only_whatever_the_umask(tmp_path):
