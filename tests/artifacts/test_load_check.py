@@ -2,8 +2,10 @@
 
 import importlib.util
 import os
+import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -246,3 +248,40 @@ def test_base_of_an_adapter_is_looked_up_in_the_cache_of_the_hub(tmp_path, monke
     (cached / "refs" / "main").write_text(commit)
     folder = make_adapter(tmp_path / "a", base="acme/base")
     assert "LlamaForCausalLM" in checked(plan(folder, verify="load"))
+
+
+STARTER = """
+import subprocess, sys, time
+program = [sys.executable, "-m", "mlflow_fireworks.artifacts.meta_model", sys.argv[1]]
+print(subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks Linux to end it")
+def test_the_check_ends_when_its_starter_is_killed(tmp_path):
+    question = tmp_path / "question.json"
+    os.mkfifo(question)  # the program waits at it
+    environ = os.environ | {"PYTHONPATH": os.pathsep.join(path for path in sys.path if path)}
+    starter = subprocess.Popen([sys.executable, "-c", STARTER, str(tmp_path)], stdout=subprocess.PIPE, env=environ)
+    try:
+        child = Path("/proc", starter.stdout.readline().decode().strip())
+        writer = os.open(question, os.O_WRONLY)  # returns once it has begun to read
+    finally:
+        starter.kill()
+        starter.communicate()
+    try:
+        deadline = time.monotonic() + 10
+        while is_alive(child) and time.monotonic() < deadline:
+            time.sleep(0.02)
+        assert not is_alive(child)
+    finally:
+        os.close(writer)
+
+
+def is_alive(process):
+    """A process that nobody has waited for is a zombie, in a container whose first process waits for none."""
+    try:
+        return (process / "stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
