@@ -59,7 +59,7 @@ def test_base_goes_up_as_the_plain_model_it_was(tmp_path, shards):
     assert set(loaded) == set(expected)
     assert all(np.array_equal(loaded[name], expected[name]) for name in expected)
     assert manifest.facts.parameter_count == sum(tensor.size for tensor in expected.values())
-    assert any("LoRA adapter" in note and "taken out" in note for note in manifest.notes)
+    assert any("LoRA adapter" in note and "was removed" in note for note in manifest.notes)
 
 
 def test_index_names_what_goes_up(tmp_path):

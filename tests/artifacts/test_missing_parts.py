@@ -166,10 +166,10 @@ def test_one_shard_of_several_keeps_its_name(tmp_path):
     [
         ("tokenizer.json", b"{}", "holds no tokenizer"),
         ("tokenizer.json", b'{"tokenizer_class": "LlamaTokenizer"}', "holds no tokenizer"),
-        ("tokenizer.model", gzip.compress(bytes(1000), mtime=0), "is packed (gzip)"),
+        ("tokenizer.model", gzip.compress(bytes(1000)), "is packed (gzip)"),
         ("tokenizer.model", b"PK\x03\x04" + bytes(1000), "is packed (zip)"),
-        ("tokenizer.model", b'{"message": "Not Found", "documentation_url": "u"}', "a server's answer"),
-        ("vocab.json", b'{"detail": "Not authenticated"}', "a server's answer"),
+        ("tokenizer.model", b'{"message": "Not Found", "documentation_url": "u"}', "a server's reply"),
+        ("vocab.json", b'{"detail": "Not authenticated"}', "a server's reply"),
         ("merges.txt", "é a".encode("latin-1"), "is not UTF-8 text (byte 0)"),
         ("chat_template.jinja", "{{ 'é' }}".encode("cp1252"), "is not UTF-8 text (byte 4)"),
         ("merges.txt", "é a".encode(), None),

@@ -13,8 +13,8 @@ LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:abc\nsize 123\n"
 STAND_INS = {
     "Git LFS": (LFS, "git lfs pull"),
     "the Hub's 404": (b"Entry not found", "entry not found"),
-    "the same in JSON": (b'{"error": "Entry not found"}', "server's answer"),
-    "a gated repository": (b"Access to model acme/chat is restricted. You must have access to it.", "server's answer"),
+    "the same in JSON": (b'{"error": "Entry not found"}', "server's reply"),
+    "a gated repository": (b"Access to model acme/chat is restricted. You must have access to it.", "server's reply"),
     "a page": (b"<!DOCTYPE html>\n<html><head><title>Sign in", "web page"),
     "a page with a comment": (b"\n<!-- x -->\n<HTML>", "web page"),
     "S3's answer": (b'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>NoSuchKey</Code></Error>', "web page"),
@@ -50,7 +50,7 @@ def test_what_stands_in_for_a_file_is_told(tmp_path, name, content, said):
 def test_any_file_that_goes_up_is_looked_into(tmp_path, name):
     folder = make_llama(tmp_path / "m")
     (folder / name).write_bytes(b"Entry not found\n")
-    with pytest.raises(PreflightError, match=f"{name} holds a server's answer"):
+    with pytest.raises(PreflightError, match=f"{name} holds a server's reply"):
         plan(folder)
 
 
