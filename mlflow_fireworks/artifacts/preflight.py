@@ -25,7 +25,7 @@ from mlflow_fireworks.artifacts.safetensors import Header, read_header
 from mlflow_fireworks.artifacts.selection import ADAPTER_CONFIG, Weights, has_vocabulary, is_needed
 from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes
 from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
-from mlflow_fireworks.artifacts.tensors import find_tensor_problems
+from mlflow_fireworks.artifacts.tensors import find_lacks, find_tensor_problems
 from mlflow_fireworks.config import Kind
 from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.progress import format_bytes
@@ -119,7 +119,8 @@ def find_weights_problems(checkpoint: Checkpoint, headers: Mapping[str, Header |
     problems = [] if checkpoint.weights else ["there are no weights (*.safetensors or *.bin)"]
     for folder, weights in checkpoint.weights.items():
         problems += _check_weights(checkpoint, folder, weights, headers)
-    return list(dict.fromkeys([*problems, *find_tensor_problems(checkpoint, headers)]))
+    problems += find_tensor_problems(checkpoint, headers)
+    return list(dict.fromkeys(problems)) or find_lacks(checkpoint, headers)
 
 
 def _check_names(checkpoint: Checkpoint, links: Iterable[str]) -> Iterator[str]:

@@ -67,10 +67,26 @@ def find_tensor_problems(checkpoint: Checkpoint, headers: Mapping[str, Header | 
         if is_adapter:
             problems += _check_adapter(checkpoint, read)
         elif not folder:
-            config = checkpoint.document("config.json")
-            problems += _check_vocabulary(config, read)
-            problems += find_missing_parts(config, names)
+            problems += _check_vocabulary(checkpoint.document("config.json"), read)
     return problems
+
+
+def find_lacks(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) -> list[str]:
+    """Find what a whole model lacks; of one with other faults, each lack would be told once more.
+
+    Args:
+        checkpoint: What is to go up.
+        headers: From `read_headers`.
+
+    Returns:
+        As `find_tensor_problems`.
+    """
+    weights = checkpoint.weights.get("")
+    if weights is None or checkpoint.kind is Kind.ADDON:
+        return []
+    read = [header for name in weights.files if isinstance(header := headers.get(name), Header)]
+    names = {name for header in read for name in header.shapes} | _listed(checkpoint, "", weights)
+    return list(find_missing_parts(checkpoint.document("config.json"), names))
 
 
 def _listed(checkpoint: Checkpoint, folder: str, weights: Weights) -> set[str]:
