@@ -112,6 +112,8 @@ class _Handler(BaseHTTPRequestHandler):
         asked = self.headers.get("x-ms-range") or self.headers.get("Range")
         begin, _, end = (asked or "bytes=0-").removeprefix("bytes=").partition("-")
         first, last = int(begin), min(int(end or len(content) - 1), len(content) - 1)
+        if store.link is not None:
+            time.sleep(2 * store.link.delay)
         store.asked.append((name, first, last))
         waiting = store.faults.get(name)
         fault = waiting.pop(0) if waiting else Fault("none")

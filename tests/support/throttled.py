@@ -15,6 +15,8 @@ class Link:
         bytes_per_second: Bandwidth.
     """
 
+    delay = 0.0
+
     def __init__(self, bytes_per_second):
         self._rate = bytes_per_second
         self._lock = threading.Lock()
@@ -28,6 +30,26 @@ class Link:
             self.carried += count
             due = self._due
         time.sleep(max(0.0, due - time.monotonic()))
+
+
+class Links:
+    """A link for each connection, that is, for each thread that serves one.
+
+    Args:
+        bytes_per_second: Bandwidth of each.
+        delay: Seconds each way.
+    """
+
+    def __init__(self, bytes_per_second, delay=0.0):
+        self.delay = delay
+        self._rate = bytes_per_second
+        self._own = threading.local()
+
+    def carry(self, count):
+        """Wait as long as these bytes take."""
+        if not hasattr(self._own, "link"):
+            self._own.link = Link(self._rate)
+        self._own.link.carry(count)
 
 
 @contextlib.contextmanager
@@ -55,6 +77,7 @@ def sink(link):
                         return
                     link.carry(count)
                     length -= count
+                time.sleep(2 * link.delay)
                 connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
     threading.Thread(target=accept, daemon=True).start()
