@@ -8,6 +8,7 @@ from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 
+from mlflow.version import VERSION as MLFLOW_VERSION
 from prometheus_client import CollectorRegistry, Counter
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -64,7 +65,7 @@ def _describe_build() -> Metric:
     versions = {
         "version": version("mlflow-fireworks"),
         "python": platform.python_version(),
-        "mlflow": version("mlflow"),
+        "mlflow": MLFLOW_VERSION,  # as a package it may be mlflow-skinny
     }
     return InfoMetricFamily(f"{_PREFIX}_build", "Versions of the software that this process runs.", versions)
 
