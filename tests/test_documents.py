@@ -30,7 +30,21 @@ _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"\]\(([^)#\s]+)(?:#[^)]*)?\)")
 _OURS = ("mlflow", "mlflow-fireworks")
 # Programs that are not ours, and a shell's own words.
-_OTHERS = {"cd", "cp", "docker", "echo", "export", "git", "install", "kubectl", "make", "pip", "python", "python3"}
+_OTHERS = {
+    "cd",
+    "cp",
+    "docker",
+    "echo",
+    "eval",
+    "export",
+    "git",
+    "install",
+    "kubectl",
+    "make",
+    "pip",
+    "python",
+    "python3",
+}
 _OTHERS |= {"cat", "chmod", "mkdir", "openssl"}
 _OTHERS |= {
     "databricks",
@@ -48,7 +62,7 @@ _OTHERS |= {"/opt/mlflow-fireworks/bin/mlflow-fireworks"}
 # Ours that do not end by themselves, need a server of their own, or a real account: the program has to take them.
 _ONLY_PARSED = re.compile(
     r"deployments run-local|mlflow-fireworks emulator|mlflow-fireworks probe|mlflow server|transfer=import"
-    r"|hooks (?:serve|worker|register|approve|run|retry|dismiss|hold|resume)|fireworks://127\.0\.0\.1|--watch"
+    r"|doctor --hooks|hooks (?:serve|worker|register|approve|run|retry|dismiss|hold|resume)|fireworks://127\.0\.0\.1|--watch"
 )
 
 
@@ -157,9 +171,20 @@ def world(fireworks, filled_registry, tmp_path, monkeypatch):
     return fireworks
 
 
+# What a page takes for granted: the deployment that it is about, and its endpoint.
+_BEFORE = {
+    "examples/hooks/RUNBOOK.md": [
+        "mlflow deployments create -t fireworks -m models:/chat/1 --name chat --endpoint prod",
+        "mlflow deployments update -t fireworks -m models:/chat/2 --name chat --endpoint prod",
+    ]
+}
+
+
 def carry_out(page):
     """What a reader does who follows a page from the top."""
     namespace = {}
+    for command in _BEFORE.get(name_of(page), []):
+        run(command)
     for block in blocks_of(page, "sh", "yaml", "python"):
         if block.language == "yaml":
             Path("hooks.yaml").write_text(block.text, encoding="utf-8")

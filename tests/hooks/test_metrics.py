@@ -5,6 +5,7 @@ import re
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -15,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 from mlflow_fireworks.hooks import ledger as ledger_module
 from mlflow_fireworks.hooks import totals as totals_module
 from mlflow_fireworks.hooks.heartbeats import Heartbeat
+from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, Progress, State, Subject
 from mlflow_fireworks.hooks.metrics import DeliveryFigures, JobFigures
 from mlflow_fireworks.hooks.queue import open_queue
@@ -160,3 +162,13 @@ def test_models_without_end_are_forgotten_oldest_first(tmp_path, monkeypatch):
             queue.totals.add(make_job("j", f"model-{number}"), "done")
             queue.totals.add(make_job("j", "model-0"), "done")
         assert [total.model for total in queue.totals.all()] == ["model-0", "model-3", "model-4"]
+
+
+def test_the_runbook_names_every_state_and_only_metrics_that_there_are(queue):
+    fill(queue)
+    queue.holds.put(Hold(kind="by hand", what="chat"))
+    runbook = (Path(__file__).parents[2] / "examples" / "hooks" / "RUNBOOK.md").read_text(encoding="utf-8")
+    told = {sample.name for family in read(queue) for sample in family.samples}
+    named = set(re.findall(r"\bmlflow_fireworks_\w+", runbook))
+    assert named <= told
+    assert all(f"| `{state.value}` |" in runbook for state in State)
