@@ -166,7 +166,7 @@ def test_one_shard_of_several_keeps_its_name(tmp_path):
     [
         ("tokenizer.json", b"{}", "holds no tokenizer"),
         ("tokenizer.json", b'{"tokenizer_class": "LlamaTokenizer"}', "holds no tokenizer"),
-        ("tokenizer.model", gzip.compress(bytes(1000)), "is packed (gzip)"),
+        ("tokenizer.model", gzip.compress(bytes(1000), mtime=0), "is packed (gzip)"),
         ("tokenizer.model", b"PK\x03\x04" + bytes(1000), "is packed (zip)"),
         ("tokenizer.model", b'{"message": "Not Found", "documentation_url": "u"}', "a server's reply"),
         ("vocab.json", b'{"detail": "Not authenticated"}', "a server's reply"),
