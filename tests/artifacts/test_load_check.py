@@ -92,13 +92,14 @@ def test_good_model_is_checked_against_its_class(tmp_path, shards):
 def test_missing_renamed_and_reshaped_tensors_are_told_at_once(tmp_path):
     folder = make_llama(tmp_path / "m")
     tensors = llama_tensors()
-    tensors["model.layers.1.mlp.up_projection.weight"] = tensors.pop("model.layers.1.mlp.up_proj.weight")
+    for layer in ("model.layers.0.mlp", "model.layers.1.mlp"):
+        tensors[f"{layer}.up_projection.weight"] = tensors.pop(f"{layer}.up_proj.weight")
     tensors["model.norm.weight"] = np.ones(17, np.float16)
     save_weights(folder, tensors)
     missing, reshaped = problems(folder)
-    assert "1 of the 21 tensors of LlamaForCausalLM are missing" in missing
+    assert "2 of the 21 tensors of LlamaForCausalLM are missing" in missing
     assert "model.layers.1.mlp.up_proj.weight" in missing
-    assert "ignore model.layers.1.mlp.up_projection.weight" in missing
+    assert "ignore model.layers.0.mlp.up_projection.weight" in missing
     assert "model.norm.weight is [17], not [16]" in reshaped
     assert plan(folder, verify="headers")
 
@@ -148,7 +149,10 @@ def test_architecture_that_is_unknown_falls_back_unless_it_was_demanded(tmp_path
 @pytest.mark.parametrize(
     ("config", "said"),
     [
-        ({"num_hidden_layers": 10**6}, "describes more than 50021 tensors, not 21"),
+        (
+            {"num_hidden_layers": 10**6, "auto_map": {"AutoConfig": "acme/x--y.Z"}},
+            "describes more than 50021 tensors, not 21",
+        ),
         ({"num_hidden_layers": "two"}, "'num_hidden_layers' expected int"),
         ({"num_attention_heads": 3}, "not a multiple of the number of attention heads"),
         ({"hidden_act": "nope"}, "KeyError: 'nope'"),
@@ -156,7 +160,7 @@ def test_architecture_that_is_unknown_falls_back_unless_it_was_demanded(tmp_path
 )
 def test_config_that_makes_no_model_is_refused(tmp_path, config, said):
     (found,) = problems(make_llama(tmp_path / "m", **config))
-    assert "cannot make LlamaForCausalLM of it: config.json" in found
+    assert "cannot build LlamaForCausalLM from it: config.json" in found
     assert said in found
 
 
@@ -181,7 +185,7 @@ def test_check_that_does_not_end_is_ended(tmp_path):
     assert time.monotonic() - began < 30
     assert "it took longer than 5 seconds" in check.note
     (problem,) = check.problems
-    assert problem.endswith("which cannot be made: it took longer than 5 seconds")
+    assert problem.endswith("which is not possible here: it took longer than 5 seconds")
 
 
 @with_torch
