@@ -106,7 +106,7 @@ def locate_api_key(
 ) -> tuple[SecretStr, str]:
     """The API key as of `load_api_key`, and where it was found: a variable or a file."""
     if target.is_local:
-        return SecretStr("local"), "the local Fireworks takes any key"
+        return SecretStr("local"), "the local Fireworks accepts any key"
     if (given := read_credential("FIREWORKS_API_KEY", environ)).value:
         return _checked_key(given.value, given.where), given.where
     path = (home or Path.home()) / ".fireworks" / "auth.ini"
