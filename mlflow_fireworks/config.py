@@ -332,12 +332,16 @@ def parse_options(options: Mapping[str, Any] | None, table: type[OptionsT]) -> O
     try:
         return table(**given)
     except ValidationError as error:
-        faults = "; ".join(_describe(table, fault["loc"][0], given, fault["msg"]) for fault in error.errors())
+        faults = "; ".join(
+            _describe(table, fault["loc"][0], given, fault["type"], fault["msg"]) for fault in error.errors()
+        )
         raise InvalidConfigError(f"{faults}; see: {Commands.help()}") from None
 
 
-def _describe(table: type[BaseModel], key: object, given: Mapping[str, Any], message: str) -> str:
-    reason = message.removeprefix("Value error, ").replace("Input should", "it should")
+def _describe(table: type[BaseModel], key: object, given: Mapping[str, Any], kind: str, message: str) -> str:
+    reason = message.removeprefix("Value error, ").replace("Input should", "must")
+    if kind.startswith("int_"):
+        reason = "must be a whole number"
     name = str(key)
     return f"-C {name}={given.get(name)}: {reason}" if table.model_fields[name].repr else f"-C {name}: {reason}"
 

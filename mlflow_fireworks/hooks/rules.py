@@ -36,7 +36,7 @@ from mlflow_fireworks.hooks.events import OWN_TAGS, Event
 from mlflow_fireworks.hooks.jobs import Job, Subject, name_job
 from mlflow_fireworks.hooks.templates import fields_of, fill, is_glob
 from mlflow_fireworks.hooks.windows import Windows
-from mlflow_fireworks.names import EndpointName, check_name, did_you_mean, suggest_name
+from mlflow_fireworks.names import EndpointName, check_name, did_you_mean, enumerate_names, suggest_name
 from mlflow_fireworks.registry.workspaces import current_workspace, in_workspace
 from mlflow_fireworks.target import parse_target
 
@@ -368,6 +368,9 @@ def load_rules(path: Path) -> Rules:
     try:
         return Rules.model_validate(content)
     except ValidationError as error:
+        if "rules" not in content:
+            found = f" (found {enumerate_names(map(repr, content))})" if content else ""
+            raise InvalidConfigError(f"{path}: missing 'rules'{found}") from None
         faults = "; ".join(_describe(fault["loc"], fault["type"], fault["msg"]) for fault in error.errors())
         raise InvalidConfigError(f"{path}: {faults}") from None
 

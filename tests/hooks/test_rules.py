@@ -176,3 +176,10 @@ def test_rules_that_are_copied_from_the_documentation_start_no_gpus(load, text):
 def test_rules_of_the_documentation_that_start_gpus_have_limits(load, text):
     rule = next(iter(load(text)))
     assert (rule.endpoint, rule.max_endpoints, rule.max_price_per_hour) == ("{model}-prod", 3, 30)
+
+
+def test_a_file_that_says_rule_instead_of_rules_says_so(tmp_path):
+    path = tmp_path / "hooks.yaml"
+    path.write_text("rule:\n  - {model: chat, alias: a}\n", encoding="utf-8")
+    with pytest.raises(InvalidConfigError, match=r"hooks\.yaml: missing 'rules' \(found 'rule'\)$"):
+        load_rules(path)
