@@ -17,11 +17,14 @@ def free_port():
 
 
 @contextmanager
-def running_server(home, destination, **environment):
+def running_server(home, destination, *, serves_artifacts=True, **environment):
     port = free_port()
     command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
-    command += ["--serve-artifacts", "--artifacts-destination", destination]
+    if serves_artifacts:
+        command += ["--serve-artifacts", "--artifacts-destination", destination]
+    else:
+        command += ["--no-serve-artifacts", "--default-artifact-root", destination]
     inherited = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment = {**inherited, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **environment}
     with (home / "log").open("wb") as log:
