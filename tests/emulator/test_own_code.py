@@ -201,4 +201,4 @@ def test_an_adapter_is_refused_for_the_code_of_its_base(start, tmp_path):
     api.ready("tuned", ADDON | {"peftDetails": details}, files)
     answer = refused(api, baseModel="accounts/acme/models/tuned")
     assert answer.status_code == 501
-    assert "accounts/acme/models/chat brings code of its own" in answer.json()["error"]["message"]
+    assert "accounts/acme/models/chat has its own code" in answer.json()["error"]["message"]

@@ -34,7 +34,7 @@ def cut_off(client, fireworks, llama, files_that_land, name="chat"):
 def test_an_interrupted_upload_says_what_is_missing_and_what_sends_it(client, fireworks, llama, landed):
     cut_off(client, fireworks, llama, landed)
     asked, began = len(fireworks.calls("validate_upload")), time.monotonic()
-    with pytest.raises(TransferError, match=rf"chat was interrupted: {9 - landed} files were not sent \(") as caught:
+    with pytest.raises(TransferError, match=rf"chat was interrupted: {9 - landed} files were not uploaded ") as caught:
         client.update_deployment("chat", config=QUIET)
     assert time.monotonic() - began < 10
     assert len(fireworks.calls("validate_upload")) == asked

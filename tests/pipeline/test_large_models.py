@@ -68,7 +68,7 @@ def test_another_division_of_the_same_bytes_is_other_content(run, tmp_path):
     """Fireworks fixes the names of a model's files when it is created."""
     folder = make_llama(tmp_path / "llama")
     run(shard_size="10KB").create("chat", str(folder))
-    with pytest.raises(ConflictError, match="other content"):
+    with pytest.raises(ConflictError, match="different content"):
         run(shard_size="off").create("chat", str(folder))
     assert run(shard_size="off").update("chat", str(folder)).action is Action.UPDATE
 

@@ -106,7 +106,7 @@ def test_replaced_file_ends_the_run_before_validation_and_is_sent_by_the_next(se
     served.fail(NAME, Fault("none"), Fault("replace", body=new))
     with open_account() as account:
         with pytest.raises(
-            SourceError, match=f"{NAME} in s3://models/chat was replaced while it was read .*run the sa"
+            SourceError, match=f"{NAME} in s3://models/chat was replaced while it was being read .*run the sa"
         ):
             account.run().create("chat", "s3://models/chat")
         assert account.calls("validate_upload") == [0]

@@ -55,7 +55,7 @@ def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
         assert time.monotonic() - began < 3  # two seconds, and what a busy machine adds
         assert process.returncode != 0
         if number != signal.SIGKILL:
-            assert "goes on from here: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
+            assert "resume with: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
 
         before = len(put_names(emulator))
         process = start(emulator, folder)
@@ -101,7 +101,7 @@ def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
         _, errors = process.communicate(timeout=30)
         assert time.monotonic() - began < 3
         assert process.returncode != 0
-        assert "goes on from here: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
+        assert "resume with: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
         [command] = find_commands(errors)
         assert {"display_name=My Chat", "max_workers=3"} <= set(parse(command)[1]["config"])
 

@@ -202,7 +202,7 @@ def test_a_profile_leads_to_the_registry_of_its_workspace(catalog, monkeypatch, 
 def test_unity_catalog_is_opened_before_and_since_servers_are_named(catalog, version):
     uri = f"models://prof@databricks/{NAME}/1"
     repository = open_artifacts(uri, "databricks://prof", "databricks-uc://prof", version)
-    assert "config.json" in list_repository(repository, "")
+    assert "config.json" in list_repository(getattr(repository, "repo", repository), "")  # since 3.5 it is wrapped
 
 
 def test_what_a_profile_does_not_lead_to_is_told(catalog, tmp_path):

@@ -143,7 +143,7 @@ def test_a_folder_that_cannot_be_made_is_told_and_done_without(tmp_path):
         assert journal.landed() == {"config.json": 5}
         assert journal.session("model.safetensors").get_secret_value() == "https://s.example/?upload_id=1"
     (warning,) = warnings
-    assert re.search(r"no journal can be kept in .*uploads \(.*\); the upload goes on.*MLFLOW_FIREWORKS_HOME", warning)
+    assert re.search(r"no journal can be kept in .*uploads \(.*\); the upload cont.*MLFLOW_FIREWORKS_HOME", warning)
 
 
 FULL_DISK = f"""

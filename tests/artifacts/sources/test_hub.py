@@ -112,8 +112,9 @@ def test_head_that_fails_twice_comes_the_third_time(look_up, hub, reporter):
     assert len(reporter.warnings) == 2
 
 
-def test_hub_that_stays_ill_is_explained(look_up, hub):
+def test_hub_that_stays_ill_is_explained(look_up, hub, monkeypatch):
     store = look_up("hf:/org/name").store
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the Hub's client waits for a minute in all
     hub.status = 503
 
     with pytest.raises(SourceError, match=r"cannot fetch config\.json from hf:/org/name@.*503.*run the same command"):

@@ -246,7 +246,7 @@ def test_refusal_that_databricks_words_may_pass_in_the_middle_and_a_replaced_fil
         served.fail("weights", Fault("close", 2**19), refusal(403, b"PERMISSION_DENIED"))
         assert read(part) == WEIGHTS
         served.fail("weights", Fault("close", 2**19), refusal(412, b"FAILED_PRECONDITION"))
-        with pytest.raises(SourceError, match="was replaced while it was read"):
+        with pytest.raises(SourceError, match="was replaced while it was being read"):
             read(part)
 
 

@@ -292,7 +292,7 @@ def test_files_of_the_server_are_untouched(world, tmp_path, tmp_path_factory):
 
 
 def test_mlflow_is_not_let_drop_what_follows_a_semicolon(tmp_path):
-    with pytest.raises(SourceError, match=rf"chat;… {NO_OTHER} drops all that follows a ;"):
+    with pytest.raises(SourceError, match=rf"chat;… {NO_OTHER} ignores everything after a ;"):
         open_source("ftp://h/models/chat;v=2", workspace=tmp_path)
 
 
