@@ -48,6 +48,11 @@ class Reporter(Protocol):
         """The transfer is over, well or not."""
 
 
+def count_files(number: int) -> str:
+    """`1 file`, `2 files`."""
+    return f"{number} file{'' if number == 1 else 's'}"
+
+
 def format_bytes(count: float) -> str:
     """A number of bytes for people, in binary units: `1.5 GiB`."""
     for unit in ("B", "KiB", "MiB", "GiB"):

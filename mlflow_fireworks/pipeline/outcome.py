@@ -7,11 +7,11 @@ from typing import Any
 
 from mlflow_fireworks.artifacts.manifest import Manifest
 from mlflow_fireworks.config import Kind
-from mlflow_fireworks.gateway.revisions import Deployment
+from mlflow_fireworks.gateway.revisions import Deployment, model_id_of
 from mlflow_fireworks.gateway.stamps import UNKNOWN, RevisionStamp
 from mlflow_fireworks.gateway.wire import Model, drop_unset
 from mlflow_fireworks.pipeline.plan import Action
-from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.progress import count_files, format_bytes
 from mlflow_fireworks.registry.model_uri import version_in
 
 _ABOUT_THE_URL = {"hugging_face_evidence", "hugging_face_confidence", "hugging_face_verified"}
@@ -124,9 +124,17 @@ def describe_tags(outcome: Outcome) -> dict[str, str]:
 def summary_lines(outcome: Outcome) -> Iterator[str]:
     """The last lines of a run: the state, what the model is, and where its Hugging Face URL came from."""
     facts = outcome.to_dict()
-    where = facts.get("model") or f"{outcome.stamp.deployment} (not there yet)"
+    where = facts.get("model") or model_id_of(outcome.stamp.deployment, outcome.stamp.revision)
     if outcome.dry_run:
-        yield f"DRY RUN  {where}: nothing was changed; it would be {outcome.action.value}"
+        number = outcome.stamp.revision
+        would = {
+            Action.NOTHING: "already up to date",
+            Action.RESUME: f"would resume the upload of revision {number}",
+            Action.CREATE: "would create it as revision 1",
+            Action.UPDATE: f"would create it as revision {number}",
+            Action.RESTORE: f"would make revision {number} current again",
+        }
+        yield f"DRY RUN  {where}: {would[outcome.action]}; nothing was changed"
     else:
         version = f", created from version {facts['version']}" if facts["version"] else ""
         yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision}){version}"
@@ -137,7 +145,7 @@ def summary_lines(outcome: Outcome) -> Iterator[str]:
         f"{_format_count(parameters)} parameters" if parameters else None,
         _describe_side("checkpoint", facts.get("checkpoint_context_length"), facts.get("checkpoint_dtype")),
         _describe_side("Fireworks", facts.get("context_length"), facts.get("precision")),
-        f"{facts['files']} files, {format_bytes(facts['bytes'])}" if "files" in facts else None,
+        f"{count_files(facts['files'])}, {format_bytes(facts['bytes'])}" if "files" in facts else None,
     ]
     yield f"      {' · '.join(part for part in about if part)}"
     if outcome.changed:

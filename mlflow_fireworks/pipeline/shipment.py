@@ -15,7 +15,7 @@ from mlflow_fireworks.names import enumerate_names
 from mlflow_fireworks.pipeline.plan import Action, Plan
 from mlflow_fireworks.pipeline.steps import Step, begin
 from mlflow_fireworks.pipeline.validation import SETTLING_SECONDS, names_file, send_again, validate, words_of
-from mlflow_fireworks.progress import format_bytes
+from mlflow_fireworks.progress import count_files, format_bytes
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.transfer.engine import upload_files
 from mlflow_fireworks.transfer.journal import Journal
@@ -187,7 +187,7 @@ class Shipment:
     def _transfer(self, files: Sequence[ManifestFile]) -> None:
         run = self._run
         size = format_bytes(sum(file.size for file in files))
-        begin(run.reporter, Step.TRANSFER, f"upload {len(files)} files, {size}")
+        begin(run.reporter, Step.TRANSFER, f"upload {count_files(len(files))}, {size}")
         with fetched_ahead(file.content for file in files):
             upload_files(
                 files,

@@ -166,7 +166,10 @@ def test_a_dry_run_says_what_would_be_restored(account, versions):
     account.run().update("chat", second)
     before = len(account.emulator.requests)
     outcome = account.run(dry_run=True).update("chat", first)
-    assert "DRY RUN  accounts/acme/models/chat: nothing was changed; it would be restored" in summary_lines(outcome)
+    assert (
+        "DRY RUN  accounts/acme/models/chat: would make revision 1 current again; nothing was changed"
+        in summary_lines(outcome)
+    )
     assert {request.method for request in account.emulator.requests[before:]} == {"GET"}
     assert current(account) == (2, "READY", None)
 
