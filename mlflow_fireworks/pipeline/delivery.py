@@ -129,7 +129,11 @@ def _with_next_step(run: Run, plan: Plan, error: FireworksError, named: Sequence
         return error  # it says both already, or there is nothing to go on with
     if named:
         again = send_again(run.commands, stamp)
-        return error.reworded(f"{error.message}; {enumerate_names(named, _SHOWN)} will be uploaded again by: {again}")
+        files = enumerate_names(named, _SHOWN)
+        # Nobody knows whether Fireworks keeps folders; where it does not, two files of one name are one.
+        nested = " (if that fails the same way, Fireworks does not keep folders, and no upload helps)"
+        hint = nested if any("/" in name for name in named) else ""
+        return error.reworded(f"{error.message}; {files} will be uploaded again{hint} by: {again}")
     again = run.commands.finish(stamp.deployment)
     return error.reworded(f"{error.message}; the uploaded part is kept: validate it again with: {again}")
 

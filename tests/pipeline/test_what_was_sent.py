@@ -90,3 +90,9 @@ def test_quantized_checkpoint_is_ready_or_refused_in_one_line(account, tmp_path,
         return
     with pytest.raises(ApiError, match=r"quantization_config.* will be uploaded again by: mlflow"):
         warnings_of(account, folder, allow_quantized="true")
+
+
+def test_where_folders_are_not_kept_the_next_step_says_that_it_may_not_help(account, tmp_path):
+    account.emulator.behave("names=flattened")
+    with pytest.raises(ApiError, match=r"if that fails the same way, Fireworks does not keep folders.* by: mlflow"):
+        account.run().create("chat", str(make_embedder(tmp_path / "embedder")))
