@@ -92,7 +92,7 @@ def test_the_first_comparison_of_a_new_rule_waits_for_an_approval_and_is_told_on
         "3 endpoints (chat-a-prod, chat-b-prod, chat-c-prod), up to $24.00 an hour at list prices of 2026" in held.cost
     )
     reconcile(queue, rules, dead_too=True)
-    told = [record.getMessage() for record in caplog.records if "waits for an approval" in record.getMessage()]
+    told = [record.getMessage() for record in caplog.records if "is waiting for approval" in record.getMessage()]
     assert len(told) == 1
     assert told[0].endswith(f"approve it with: mlflow-fireworks hooks approve r --queue {queue.path}")
     snapshot = take_snapshot(queue)
@@ -146,7 +146,7 @@ def test_a_job_of_a_comparison_starts_nothing_that_is_not_approved_however_it_ca
     (job,) = move(rules, "chat-a")
     queue.put(job.model_copy(update={"cause": "reconcile"}))
     waiting = work(queue, rules)["chat-a"]
-    assert (waiting.state, waiting.waits_for) == (State.QUEUED, "an approval")
+    assert (waiting.state, waiting.waits_for) == (State.QUEUED, "approval")
     assert waiting.error.startswith("endpoint 'chat-a-prod' was not started: rule 'r'")
     assert not fireworks.calls("create_model")  # found out before anything is sent
     assert not fireworks.calls("create_deployment")

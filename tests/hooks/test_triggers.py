@@ -229,7 +229,7 @@ def test_a_full_queue_makes_mlflow_send_again_and_what_is_gone_by_then_is_not_de
         "deleted": "superseded",
         "late": "done",
     }
-    assert jobs["deleted"]["error"] == f"models:/{registry.name}@deleted is gone"
+    assert jobs["deleted"]["error"] == f"models:/{registry.name}@deleted no longer exists"
     assert not [call for call in fireworks.calls("*") if "/models/gone" in call.path or "/models/deleted" in call.path]
 
 

@@ -116,4 +116,4 @@ def test_check_shows_the_registry_and_a_refused_token_in_one_line(catalog, hooks
     hooks.environ["DATABRICKS_TOKEN"] = "another"
     refused = hooks.command("reconcile", *rules)
     assert (refused.returncode, refused.stderr.count("\n")) == (1, 1), refused.stderr
-    assert "the registry does not list its models" in refused.stderr
+    assert "the registry did not list its models" in refused.stderr

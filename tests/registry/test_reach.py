@@ -166,7 +166,7 @@ def test_a_person_waits_half_a_minute_at_most_for_an_mlflow_server(command, kind
     assert_told_in_one_line(told)
     assert f"the MLflow server at http://{address} does not answer" in told.stderr
     assert "a-password" not in told.stderr + caplog.text
-    assert "retrying, for up to 20s" in caplog.text
+    assert "retrying for up to 20s" in caplog.text
 
 
 @pytest.mark.slow
