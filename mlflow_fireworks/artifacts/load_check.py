@@ -32,6 +32,9 @@ from mlflow_fireworks.names import enumerate_names
 
 Verify = Literal["auto", "headers", "load"]
 _PROGRAM = "mlflow_fireworks.artifacts.meta_model"
+# Isolated (-I): neither the current folder nor PYTHONPATH decides what is imported.
+_START = f"import runpy, sys; sys.path += sys.argv[2:]; runpy.run_module('{_PROGRAM}', run_name='__main__')"
+_PACKAGES = ("mlflow_fireworks", "torch", "transformers", "peft", "numpy", "safetensors", "huggingface_hub")
 _TIMEOUT_SECONDS = 120
 _SHOWN = 5
 _MOST_REASON = 200
@@ -186,7 +189,7 @@ def _ask(checkpoint: Checkpoint, config: Document, tensors: Mapping[str, object]
         Path(folder, "question.json").write_text(json.dumps(question), encoding="utf-8")
         try:
             subprocess.run(  # noqa: S603  # our interpreter, no shell
-                [sys.executable, "-m", _PROGRAM, folder],
+                [sys.executable, "-I", "-c", _START, folder, *_find_packages()],
                 cwd=folder,
                 env=_limited_environment(folder),
                 stdin=subprocess.DEVNULL,
@@ -222,11 +225,16 @@ def _read_verdict(answer: Mapping[str, Any], *, headless: bool) -> _Verdict:
     )
 
 
+def _find_packages() -> list[str]:
+    """The folders that hold the packages that the program imports; nothing else of the caller's search path counts."""
+    specs = [find_spec(name) for name in _PACKAGES]
+    return list(dict.fromkeys(str(Path(spec.origin).parent.parent) for spec in specs if spec and spec.origin))
+
+
 def _limited_environment(folder: str) -> dict[str, str]:
-    """No key, no token, no network, no GPU, and nothing importable that is not importable here."""
+    """No key, no token, no network, no GPU."""
     kept = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
     return kept | {
-        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
         "HF_HOME": folder,
         "HF_HUB_OFFLINE": "1",
         "HF_DEACTIVATE_ASYNC_LOAD": "1",  # threads would only hold more tensors at once

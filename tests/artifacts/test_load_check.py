@@ -78,7 +78,21 @@ def test_program_gets_no_secrets_and_no_network(monkeypatch, tmp_path):
     environment = _limited_environment(str(tmp_path))
     assert "s3cret" not in str(environment)
     assert environment["HF_HUB_OFFLINE"] == "1"
-    assert set(environment["PYTHONPATH"].split(os.pathsep)) <= set(sys.path)
+    assert "PYTHONPATH" not in environment
+
+
+@with_torch
+def test_the_search_path_of_the_caller_decides_nothing(tmp_path, monkeypatch):
+    trap, mark = tmp_path / "trap", tmp_path / "mark"
+    trap.mkdir()
+    for name in ("json", "tokenizers", "sitecustomize"):
+        (trap / f"{name}.py").write_text(f"open({str(mark)!r}, 'w')")
+    monkeypatch.setenv("PYTHONPATH", str(trap))
+    monkeypatch.syspath_prepend(trap)
+    monkeypatch.chdir(trap)
+    note = checked(plan(make_llama(tmp_path / "m"), verify="load"))
+    assert "against LlamaForCausalLM" in note
+    assert not mark.exists()
 
 
 @with_torch
