@@ -174,6 +174,7 @@ def test_an_address_that_is_taken_is_told_before_any_work_begins(registry, hooks
     assert jobs_of(hooks) == []
 
 
+@pytest.mark.slow
 def test_check_explains_an_event_and_the_registry(fireworks, registry, hooks, tmp_path):
     registry.promote(2)
     (tmp_path / "event.json").write_bytes(alias_event(registry, 1))
