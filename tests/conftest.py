@@ -35,6 +35,12 @@ _CLEARED = (
 )
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """One more than there are cores, for `-n auto`: a third of the time goes by waiting for servers and programs."""
+    return (os.cpu_count() or 1) + 1
+
+
 @pytest.fixture(scope="session")
 def one_authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A certificate authority: httpx reads all of certifi's for each client, which takes longer than most tests."""
