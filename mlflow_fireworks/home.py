@@ -4,7 +4,7 @@ import errno
 import os
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -62,17 +62,15 @@ def claim(folder: Path) -> None:
     if folder.stat().st_mode & _OF_OTHERS:
         with suppress(OSError):  # a file system of Windows has no such thing
             folder.chmod(0o700)
-    require_own(folder.iterdir(), me)
+    require_own(folder.iterdir(), {0, me})
 
 
-def require_own(files: Iterable[Path], me: int | None = None) -> None:
-    """Refuse files that another user has made, links among them; root may do what it likes anyway.
-
-    Root, who looks after a service, takes those of the service's user, in a folder where only that user writes.
+def require_own(files: Iterable[Path], trusted: Collection[int]) -> None:
+    """Refuse files that another user has made, links among them.
 
     Args:
         files: What is about to be read, as far as it exists.
-        me: This user as the file system knows it; asked for when None.
+        trusted: The users whose files are taken.
 
     Raises:
         PermissionError: Names one.
@@ -82,7 +80,7 @@ def require_own(files: Iterable[Path], me: int | None = None) -> None:
         return
     for file in files:
         with suppress(FileNotFoundError):
-            if file.lstat().st_uid not in ({0, me} if me is not None else _find_trusted(file.parent)):
+            if file.lstat().st_uid not in trusted:
                 raise PermissionError(errno.EPERM, f"{file.name} belongs to another user")
 
 
@@ -94,7 +92,16 @@ def is_own(file: Path) -> bool:
         return False
 
 
-def _find_trusted(folder: Path) -> set[int]:
+def find_trusted(folder: Path) -> set[int]:
+    """The users whose files in a folder are taken: this one and root, who may do what it likes anyway.
+
+    Root, who looks after a service, takes those of the service's user, in a folder where only that user writes.
+
+    Raises:
+        OSError: It cannot be written into, or be looked at.
+    """
+    if sys.platform == "win32":
+        return set()
     me, status = _find_me(folder), folder.stat()
     is_of_a_service = me == 0 and not status.st_mode & _OF_OTHERS
     return {0, me, status.st_uid} if is_of_a_service else {0, me}

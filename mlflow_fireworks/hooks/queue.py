@@ -19,7 +19,7 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
-from mlflow_fireworks.home import make_private, require_own
+from mlflow_fireworks.home import find_trusted, make_private, require_own
 from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
@@ -254,7 +254,8 @@ def open_queue(
     path = Path(url).expanduser().absolute()
     try:
         make_private(path.parent)
-        require_own(path.parent.glob(f"{glob.escape(path.name)}*"))  # SQLite's and the locks too
+        beside = list(path.parent.glob(f"{glob.escape(path.name)}*"))  # SQLite's and the locks too
+        require_own(beside, find_trusted(path.parent) if beside else ())
         path.touch(mode=0o600)
 
         def storage(name: str) -> BaseStorage:
