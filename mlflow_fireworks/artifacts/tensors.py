@@ -60,7 +60,7 @@ def find_tensor_problems(checkpoint: Checkpoint, headers: Mapping[str, Header | 
         problems += find_copies(checkpoint, folder, weights, headers)
         if read and len(read) == len(weights.files):
             problems += _check_content(read)
-        names = {name for header in read.values() for name in header.shapes} | _listed(checkpoint, folder, weights)
+        names = _find_names(checkpoint, folder, weights, read.values())
         is_adapter = checkpoint.kind is Kind.ADDON  # `adapter_tensors` knows its names
         where = " and ".join(read) if len(read) == 1 else "the weights"
         problems += _check_names(where, names, is_adapter=is_adapter)
@@ -85,13 +85,14 @@ def find_lacks(checkpoint: Checkpoint, headers: Mapping[str, Header | Fault]) ->
     if weights is None or checkpoint.kind is Kind.ADDON:
         return []
     read = [header for name in weights.files if isinstance(header := headers.get(name), Header)]
-    names = {name for header in read for name in header.shapes} | _listed(checkpoint, "", weights)
+    names = _find_names(checkpoint, "", weights, read)
     return list(find_missing_parts(checkpoint.document("config.json"), names))
 
 
-def _listed(checkpoint: Checkpoint, folder: str, weights: Weights) -> set[str]:
-    """Where no header could be read, the index still has the names."""
-    return set(child_of(checkpoint.document(f"{folder}{weights.index}"), "weight_map")) if weights.index else set()
+def _find_names(checkpoint: Checkpoint, folder: str, weights: Weights, read: Iterable[Header]) -> set[str]:
+    """Of all tensors; where no header could be read, the index still has the names."""
+    listed = child_of(checkpoint.document(f"{folder}{weights.index}"), "weight_map") if weights.index else {}
+    return {name for header in read for name in header.shapes} | set(listed)
 
 
 def _check_content(read: Mapping[str, Header]) -> Iterator[str]:
