@@ -3,14 +3,13 @@
 import os
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import huggingface_hub
 import pytest
 import stamina
 from support.hub_server import SHA, HubServer, fill_cache
+from support.sleeping import replace_sleep
 from support.source_world import Remembers, picture
 
 from mlflow_fireworks.artifacts.sources.hub_source import open_hub_source
@@ -116,8 +115,7 @@ def test_head_that_fails_twice_comes_the_third_time(look_up, hub, reporter):
 
 def test_hub_that_stays_ill_is_explained(look_up, hub, monkeypatch):
     store = look_up("hf:/org/name").store
-    here, really = threading.current_thread(), time.sleep  # the Hub's client waits for a minute in all
-    monkeypatch.setattr("time.sleep", lambda s: None if threading.current_thread() is here else really(s))
+    replace_sleep(monkeypatch, lambda seconds: None)  # the Hub's client waits for a minute in all
     hub.status = 503
 
     with pytest.raises(SourceError, match=r"cannot fetch config\.json from hf:/org/name@.*503.*run the same command"):
