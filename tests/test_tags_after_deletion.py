@@ -6,7 +6,7 @@ import mlflow
 import pytest
 from click.testing import CliRunner
 from support.checkpoints import make_llama
-from support.hooks_world import free_port
+from support.ports import free_port
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.hooks.holding import resume_promotions

@@ -4,41 +4,22 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 
 import mlflow
 import pytest
 import redis
-from cryptography.fernet import Fernet
 from support.checkpoints import make_llama
-from support.hooks_world import SECRET, VERSIONS, Hooks, Registry, answers, free_port, wait_until
+from support.hooks_world import SECRET, VERSIONS, Hooks, Registry, wait_until
+from support.mlflow_server import running_server, sends_webhooks
+from support.ports import free_port
 
 
 @pytest.fixture(scope="session")
 def mlflow_server(tmp_path_factory):
     """The address of an MLflow server that sends webhooks to loopback."""
     folder = tmp_path_factory.mktemp("mlflow-server")
-    port = free_port()
-    environ = os.environ | {
-        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
-        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
-        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
-        "MLFLOW_WEBHOOK_REQUEST_MAX_RETRIES": "6",  # a busy machine takes longer to start hooks than three take
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "a")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(command, env=environ, stdout=log, stderr=log, start_new_session=True)
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(f"{url}/health") or process.poll() is not None, "mlflow server answers")
-        assert process.poll() is None, (folder / "log").read_text()
+    with running_server(folder, str(folder / "kept"), **sends_webhooks()) as url:
         yield url
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
 
 
 @pytest.fixture(scope="session")

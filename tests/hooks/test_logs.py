@@ -12,7 +12,8 @@ import warnings
 
 import httpx
 import pytest
-from support.hooks_world import COMMAND, SECRET, alias_event, answers, free_port, wait_until
+from support.hooks_world import COMMAND, SECRET, alias_event, answers, wait_until
+from support.ports import free_port
 
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.jobs import Job, State, Subject

@@ -5,7 +5,7 @@ from contextlib import closing
 from urllib.parse import urlsplit
 
 import pytest
-from support.hooks_world import free_port
+from support.ports import free_port
 from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.errors import ConflictError, UnavailableError

@@ -5,7 +5,8 @@ import signal
 
 import pytest
 import redis
-from support.hooks_world import alias_event, free_port, wait_until
+from support.hooks_world import alias_event, wait_until
+from support.ports import free_port
 
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.queue import open_queue

@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
-from support.hooks_world import free_port, wait_until
+from support.hooks_world import wait_until
+from support.ports import free_port
 
 from mlflow_fireworks.errors import InvalidConfigError
 from mlflow_fireworks.hooks.deliveries import Delivery

@@ -14,7 +14,8 @@ from click.testing import CliRunner
 from prometheus_client import CollectorRegistry
 from pydantic import SecretStr
 from starlette.testclient import TestClient
-from support.hooks_world import alias_event, answers, free_port, silent_server, wait_until
+from support.hooks_world import alias_event, answers, wait_until
+from support.ports import free_port, silent_server
 from support.tcp_proxy import TcpProxy
 
 from mlflow_fireworks.cli import main

@@ -3,16 +3,15 @@
 import json
 import os
 import subprocess
-import sys
 from contextlib import closing
 
 import mlflow
 import pytest
 from click.testing import CliRunner
-from cryptography.fernet import Fernet
 from pydantic import ValidationError
 from support.checkpoints import make_llama
-from support.hooks_world import COMMAND, SECRET, Hooks, answers, free_port, jobs_of, wait_until
+from support.hooks_world import COMMAND, SECRET, Hooks, jobs_of, wait_until
+from support.mlflow_server import running_server, sends_webhooks
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.hooks.events import read_mlflow_event
@@ -91,28 +90,8 @@ def test_odd_workspaces_and_times_in_an_event_do_no_harm(payload):
 def server(tmp_path_factory):
     """The address of an MLflow server with workspaces."""
     folder = tmp_path_factory.mktemp("mlflow-workspaces")
-    port = free_port()
-    environ = os.environ | {
-        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
-        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
-        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
-        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
-        "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    }
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
-    command += ["--backend-store-uri", f"sqlite:///{folder}/mlflow.db", "--artifacts-destination", str(folder / "a")]
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--enable-workspaces"], env=environ, stdout=log, stderr=log, start_new_session=True
-        )
-    url = f"http://127.0.0.1:{port}"
-    try:
-        wait_until(lambda: answers(f"{url}/health") or process.poll() is not None, "mlflow server answers", 180)
-        assert process.poll() is None, (folder / "log").read_text()
+    with running_server(folder, str(folder / "kept"), "--enable-workspaces", **sends_webhooks()) as url:
         yield url
-    finally:
-        os.killpg(process.pid, 15)
-        process.wait(30)
 
 
 @pytest.fixture(scope="module")

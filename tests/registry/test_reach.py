@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from huggingface_hub import constants
 from mlflow.store.entities import PagedList
-from support.hooks_world import free_port, silent_server
+from support.ports import free_port, silent_server
 from support.threaded_server import serving
 
 from mlflow_fireworks.cli import main

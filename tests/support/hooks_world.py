@@ -1,16 +1,16 @@
 """What the tests of the hooks share: a registry on a real MLflow server, and `hooks serve` as a process."""
 
 import json
-import socket
 import subprocess
 import sys
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import httpx
 import mlflow
+from support.ports import free_port
 
 from mlflow_fireworks.hooks.jobs import to_json
 from mlflow_fireworks.hooks.queue import open_queue
@@ -27,12 +27,6 @@ def wait_until(condition, what, seconds=90):
         assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
         time.sleep(0.1)
     return found
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def answers(url):
@@ -133,10 +127,3 @@ class Hooks:
     def command(self, *arguments):
         command = [COMMAND, "hooks", *arguments, *self.queue]
         return subprocess.run(command, env=self.environ, capture_output=True, text=True, timeout=120, check=False)
-
-
-@contextmanager
-def silent_server():
-    """The port of a server that accepts and never answers."""
-    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
-        yield listener.getsockname()[1]

@@ -2,24 +2,32 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from contextlib import contextmanager, suppress
 
+from cryptography.fernet import Fernet
+from support.ports import free_port
 
-def free_port():
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return sock.getsockname()[1]
+
+def sends_webhooks():
+    """The environment of a server that sends webhooks to loopback."""
+    return {
+        "MLFLOW_WEBHOOK_ALLOWED_SCHEMES": "http,https",
+        "MLFLOW_WEBHOOK_ALLOW_PRIVATE_IPS": "true",
+        "MLFLOW_WEBHOOK_SECRET_ENCRYPTION_KEY": Fernet.generate_key().decode(),
+        "MLFLOW_WEBHOOK_CACHE_TTL": "1",
+        "MLFLOW_WEBHOOK_REQUEST_MAX_RETRIES": "6",  # a busy machine takes longer to start hooks than three take
+    }
 
 
 @contextmanager
-def running_server(home, destination, *, serves_artifacts=True, **environment):
+def running_server(home, destination, *options, serves_artifacts=True, **environment):
+    """Gives its address; its database and log are in `home`."""
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port)]
+    command = [sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), *options]
     command += ["--workers", "1", "--backend-store-uri", f"sqlite:///{home}/mlflow.db"]
     if serves_artifacts:
         command += ["--serve-artifacts", "--artifacts-destination", destination]
