@@ -3,6 +3,7 @@
 `python tests/test_both_ways.py` writes what each of them ends in into the emulator's COVERAGE.md.
 """
 
+import atexit
 import re
 import shutil
 import tempfile
@@ -181,10 +182,17 @@ def read(command):
     return Words(name, parameters["name"], parameters["model_uri"], parameters["endpoint"], pairs)
 
 
+def make_folder(prefix):
+    """One that lasts as long as this process."""
+    folder = Path(tempfile.mkdtemp(prefix=prefix))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
+
+
 @cache
 def models():
     """The checkpoints, made once."""
-    folder = Path(tempfile.mkdtemp(prefix="both-ways-"))
+    folder = make_folder("both-ways-")
     adapter = make_adapter(folder / "adapter")
     write_json(adapter / "fireworks.json", {"defaults": {"temperature": 0.5}})
     quantized = make_llama(folder / "quantized")
@@ -211,7 +219,7 @@ def content_of(fact, job):
 @cache
 def before(job, *, crowded=False):
     """The folder of an account as it is before a job, made while nothing is uncertain; crowded: of 500 other models."""
-    folder = Path(tempfile.mkdtemp(prefix=f"before-{job}-"))
+    folder = make_folder(f"before-{job}-")
     with Site(folder) as site:
         if crowded:
             site.do(Words("create", "stranger", models()["first"]))
