@@ -15,7 +15,6 @@ import argparse
 import io
 import json
 import os
-import platform
 import re
 import resource
 import subprocess
@@ -26,10 +25,10 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 
 from clients import send_with_curl
+from report import write_report
 from support.ranged_server import RangedServer
 from support.throttled import Link, Links, sink
 
@@ -254,11 +253,6 @@ def draw(results, file):
     figure.savefig(file)
 
 
-def name_processor():
-    found = re.search(r"model name\s*: (.*)", Path("/proc/cpuinfo").read_text())
-    return found[1] if found else platform.machine()
-
-
 def main():
     if sys.argv[1:2] == ["--client"]:
         way, url, workers, scratch = sys.argv[2:]
@@ -275,16 +269,7 @@ def main():
         if options.only in (None, name):
             results[name] = play(scenario, options.workers, 8 if options.quick else 1)
             print(json.dumps({name: results[name]}, indent=2), flush=True)
-    report = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores of {name_processor()}, load {os.getloadavg()[0]:.1f}, "
-        f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
-        "command": f"python {' '.join(sys.argv)}",
-        "workers": options.workers,
-        "results": results,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "remote.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options.out / "remote.json", results)
     draw(results, options.out / "remote.svg")
 
 

@@ -10,16 +10,15 @@ is one, so that a disk does not decide.
 import argparse
 import json
 import os
-import platform
-import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timezone
 from pathlib import Path
+
+from report import write_report
 
 HERE = Path(__file__).parent
 MIB = 1 << 20
@@ -215,18 +214,7 @@ def main() -> None:
             os.environ |= {"SSL_CERT_FILE": certificate, "REQUESTS_CA_BUNDLE": certificate}
             results[name] = benchmark(Path(folder))
         print(json.dumps({name: results[name]}, indent=2), flush=True)
-    report = {
-        "date": datetime.now(timezone.utc).date().isoformat(),
-        "machine": f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, "
-        f"Python {platform.python_version()}",
-        "command": f"python {' '.join(sys.argv)}",
-        "curl": subprocess.run(["curl", "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
-        if shutil.which("curl")
-        else None,
-        "results": results,
-    }
-    options.out.mkdir(parents=True, exist_ok=True)
-    (options.out / "benchmarks.json").write_text(json.dumps(report, indent=2) + "\n")
+    write_report(options.out / "benchmarks.json", results)
     draw(results, options.out / "benchmarks.svg")
 
 
