@@ -71,7 +71,9 @@ main = Menu(
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
         "Put MLflow models on Fireworks AI.\n\n"
-        "Deployments themselves are managed through MLflow: mlflow deployments create -t fireworks …"
+        "Deployments are created, updated and deleted through MLflow. For their options, run:\n\n"
+        "\b\n"
+        "mlflow deployments help -t fireworks"
     ),
 )
 click.version_option(package_name="mlflow-fireworks")(main)
