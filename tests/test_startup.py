@@ -1,5 +1,6 @@
 """What is loaded, and how long it takes, before anything is asked for. Figures: `benchmarks/startup.py`."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import version
@@ -7,6 +8,7 @@ from importlib.metadata import version
 import click
 import pytest
 from click.testing import CliRunner
+from support.checkpoints import make_llama
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.cli.menu import Menu, load_command
@@ -31,6 +33,23 @@ def loaded_by(*arguments):
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["hooks", "--help"], ["hooks", "-h"]])
 def test_help_and_version_load_nothing_heavy(arguments):
     assert loaded_by(*arguments).splitlines()[-1] == "loaded: []"
+
+
+def packages_loaded_by(program, **environment):
+    program += "\nimport sys\nprint('loaded:', *{name.partition('.')[0] for name in sys.modules})"
+    command, environ = [sys.executable, "-c", program], os.environ | environment
+    told = subprocess.run(command, capture_output=True, text=True, env=environ, check=True, timeout=120)
+    return set(told.stdout.rpartition("loaded:")[2].split()) - sys.stdlib_module_names
+
+
+@pytest.mark.slow
+def test_a_plan_loads_little_beyond_mlflow_and_the_clients_of_the_hub_and_http(tmp_path):
+    model = make_llama(tmp_path / "llama")
+    arguments = ["plan", "-t", "fireworks://local", "-m", str(model), "--name", "chat", "-C", "progress=none"]
+    plan = f"from mlflow_fireworks.cli import main\nmain({arguments!r}, standalone_mode=False)"
+    needed = "import mlflow.deployments, httpx, stamina, google_crc32c, huggingface_hub.hf_api"
+    added = packages_loaded_by(plan, MLFLOW_FIREWORKS_HOME=str(tmp_path / "home")) - packages_loaded_by(needed)
+    assert added <= {"mlflow_fireworks", "httpcore", "httpcore2", "jinja2", "markupsafe"}
 
 
 @pytest.mark.skipif(version("click").startswith("8.1."), reason="click 8.1 ends the line of a command at `e.g.`")
