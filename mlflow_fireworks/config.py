@@ -136,8 +136,8 @@ class Config(BaseModel):
     )
     tokenizer_path: str | None = Field(
         default=None,
-        description="folder of the tokenizer within the artifacts, if it is not next to the weights; replaces one "
-        "that is",
+        description="folder of the tokenizer within the artifacts, if it is not next to the weights, or should replace "
+        "the one that is",
     )
     base_model: str | None = Field(
         default=None,
@@ -155,7 +155,7 @@ class Config(BaseModel):
     )
     display_name: str | None = Field(default=None, max_length=63, description="name shown in the Fireworks console")
     description: str | None = Field(
-        default=None, max_length=600, description="text before the line that says where the model came from"
+        default=None, max_length=600, description="text before the line that records where the model came from"
     )
     github_url: str | None = Field(
         default=None, description="URL of the model's source code, shown in the Fireworks console"
@@ -180,14 +180,14 @@ class Config(BaseModel):
     )
     verify: Literal["auto", "headers", "load"] = Field(
         default="auto",
-        description="how the tensors are checked before the upload: headers = their names and shapes by general rules; "
-        "load = also against the architecture, as transformers and peft would load them here (about ten seconds; needs "
-        "mlflow-fireworks[local]); auto = load where possible",
+        description="how the tensors are checked before the upload: headers = names and shapes, by general rules; "
+        "load = also against the architecture, as transformers and peft would load them here (takes about ten seconds; "
+        "needs mlflow-fireworks[local]); auto = load if possible",
     )
     world_size: int = Field(default=1, gt=0, description="default number of GPUs per replica")
     trust_remote_code: Bool = Field(
         default=False,
-        description="let Fireworks run the checkpoint's own code (auto_map); must be set if there is any; false = "
+        description="let Fireworks run the checkpoint's own code (auto_map); must be set if it has any; false = "
         "upload without that code, for a model that transformers supports without it",
     )
     skip_hf_config_validation: Bool = Field(
@@ -195,11 +195,10 @@ class Config(BaseModel):
     )
     transfer: Literal["upload", "import"] = Field(
         default="upload",
-        description="upload = send the bytes from this machine; import = Fireworks fetches them itself from the "
-        "s3:// or Azure "
-        "Blob folder where MLflow keeps the model",
+        description="upload = send the files from this machine; import = have Fireworks fetch them from the s3:// or "
+        "Azure Blob folder where MLflow keeps the model",
     )
-    import_timeout: Seconds = Field(default=7200.0, description="longest wait for such an import, e.g. 2h")
+    import_timeout: Seconds = Field(default=7200.0, description="longest wait for an import, e.g. 2h")
     # `repr=False`: values that are no secrets, yet one could be written there by mistake, so no message repeats them.
     aws_role_arn: RoleArn | None = Field(
         default=None, repr=False, description="import from S3: the AWS role that Fireworks assumes to read the bucket"
@@ -237,9 +236,8 @@ class Config(BaseModel):
     shard_size: ShardSize = Field(
         default="auto",
         description="split large safetensors files into shards of about this size (500MB, 5GB) on the fly, because "
-        "each file is a single stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 "
-        "GB, as at "
-        "most 32 shards of 128 MiB or more, and more than 32 files as 32; off = unchanged",
+        "each file is a single stream; auto = a lone model.safetensors above 1 GiB, or one of several above 5 GB, "
+        "into at most 32 shards of 128 MiB or more, and more than 32 files into 32; off = unchanged",
     )
     relay: Literal["auto", "off"] = Field(
         default="auto",
@@ -248,7 +246,7 @@ class Config(BaseModel):
     )
     max_disk: Bytes | None = Field(
         default=None,
-        description="most temporary disk space (in TMPDIR) for files that must be downloaded from a remote store "
+        description="limit of temporary disk space (in TMPDIR) for files that must be downloaded from a remote store "
         "first, e.g. 100GB; all free space but 256 MiB when not given",
     )
     synchronous: Bool = Field(
@@ -268,8 +266,8 @@ class Config(BaseModel):
     )
     live_merge: Bool = Field(
         default=False,
-        description="a LoRA adapter with --endpoint: give it GPUs of its own, merged into its base, instead of loading "
-        "it on an endpoint that serves its base",
+        description="for a LoRA adapter with --endpoint: merge it into its base model on GPUs of its own, instead of "
+        "loading it on an endpoint that serves its base model",
     )
     revision: int | None = Field(
         default=None, ge=1, description="for update with --endpoint and without -m: serve this revision (rollback)"
@@ -279,13 +277,13 @@ class Config(BaseModel):
     )
     keep_previous: Bool = Field(
         default=False,
-        description="with --endpoint: keep what it served before running (and billed) when it moves to this model",
+        description="with --endpoint: when it moves to this model, keep its previous GPUs running (and billed)",
     )
     watch_tunable: Bool = Field(
         default=False, description="after READY, wait until Fireworks says whether the model can be fine-tuned"
     )
     tunable_timeout: Seconds = Field(
-        default=2700.0, description="longest wait for that; Fireworks checks about every 30 minutes"
+        default=2700.0, description="longest wait of watch_tunable; Fireworks checks about every 30 minutes"
     )
     cascade: Bool = Field(default=False, description="for delete: first take down the endpoints that serve the model")
     force: Bool = Field(

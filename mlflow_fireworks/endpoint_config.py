@@ -117,13 +117,13 @@ class EndpointConfig(BaseModel):
     )
     router: AutoBool = Field(
         default="auto",
-        description="a Fireworks router in front of it, so that its address never changes; auto = where the placement"
+        description="put a Fireworks router in front of it, so that its address never changes; auto = if the placement"
         " is multi-region, such as GLOBAL, and the service has routers",
     )
     routing_lag: Seconds | None = Field(
         default=None,
         description="how long requests to a router may still reach its previous target, which is kept running for "
-        "that long; 5m when not given (none on the local Fireworks)",
+        "that long; 5m when not given (0 on the local Fireworks)",
     )
     enable_addons: Bool | None = Field(default=None, description="accept LoRA adapters; needs BF16 or FP16")
     draft_model: str | None = Field(
@@ -137,7 +137,7 @@ class EndpointConfig(BaseModel):
     )
     display_name: str | None = Field(default=None, max_length=63, description="name shown in the Fireworks console")
     description: str | None = Field(
-        default=None, max_length=600, description="text before the line that says whose endpoint it is"
+        default=None, max_length=600, description="text before the line that records which endpoint it is"
     )
     wait: Bool = Field(
         default=True, description="wait until it is READY and answers; false = return once Fireworks has accepted it"
@@ -148,8 +148,8 @@ class EndpointConfig(BaseModel):
     )
     unused: Bool = Field(
         default=False,
-        description="for delete: only those of its deployments that get no requests, kept by keep_previous or left "
-        "behind by an interrupted move",
+        description="for delete: only its deployments that get no requests (kept by keep_previous, or left behind by "
+        "an interrupted move)",
     )
     hard: Bool = Field(
         default=False, description="for delete: free its name immediately; otherwise it can be restored for seven days"
@@ -242,7 +242,7 @@ def parse_both(options: Mapping[str, Any] | None, endpoint: str | None) -> tuple
     only_endpoint = {key: value for key, value in given.items() if key in EndpointConfig.model_fields}
     only_endpoint = {key: value for key, value in only_endpoint.items() if key not in Config.model_fields}
     if only_endpoint and not endpoint:
-        raise InvalidConfigError(f"-C {next(iter(only_endpoint))} is about an endpoint; add --endpoint NAME")
+        raise InvalidConfigError(f"-C {next(iter(only_endpoint))} is an endpoint option; add --endpoint NAME")
     config = parse_config(
         {key: value for key, value in (options or {}).items() if str(key).strip() not in only_endpoint}
     )

@@ -33,9 +33,9 @@ _HOOKS = Menu(
         ),
         "resume": "End a hold, or bring back what someone rolled back, deleted or scaled to zero.",
         "retry": "Retry a failed job now.",
-        "run": ("Act on one event, here and now, without a receiver; for a job that the event itself started."),
-        "serve": "Receive webhooks (POST /webhooks/mlflow and /webhooks/huggingface) and do the work.",
-        "worker": "Do the queued work; any number of workers can share one Redis.",
+        "run": ("Act on one event immediately, without a receiver; for a job that the event itself started."),
+        "serve": "Receive webhooks (POST /webhooks/mlflow and /webhooks/huggingface) and run the promotions.",
+        "worker": "Run the queued promotions; any number of workers can share one Redis.",
     },
     help="Promote by rules: when an alias or a tag is set in MLflow, or a branch moves on the Hugging Face Hub.",
 )

@@ -59,7 +59,7 @@ def main() -> None:
 
 @main.command()
 @TARGET
-@click.option("-m", "--model-uri", required=True, help="The model, as for mlflow deployments.")
+@click.option("-m", "--model-uri", required=True, help="Model URI, as for mlflow deployments.")
 @click.option("--name", required=True, help="Name of the deployment.")
 @PAIRS
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
@@ -86,8 +86,8 @@ def promote(  # noqa: PLR0917 - click passes them by name
 ) -> None:
     """Bring a deployment up to date with MODEL_URI (e.g. models:/chat@champion); safe to re-run (idempotent).
 
-    It is made when absent, gets a new revision when the content is other, and is left alone when it is right. The
-    pointer is read again before the endpoint moves.
+    The deployment is created if it does not exist, gets a new revision if its content differs, and is otherwise left
+    alone. The alias or branch is read again before the endpoint moves.
     """
     with stopped_soon():
         result = promote_model(model_uri, target=target, name=name, endpoint=endpoint, config=read_pairs(pairs))
@@ -102,13 +102,13 @@ def promote(  # noqa: PLR0917 - click passes them by name
 def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
     """Find out what Fireworks really does where its documentation is silent, and print a report for an issue.
 
-    It makes a few tiny models on the account, asks questions about them and deletes them again. No GPU is started and
-    nothing is billed. The report holds no key, no URL and no account id.
+    It creates a few tiny models on the account, tests how the API treats them, and deletes them again. No GPU is
+    started and nothing is billed. The report contains no key, no URL and no account id.
     """
     account = parse_target(target)
     if not yes:
         click.confirm(
-            f"On {target}: create up to {MOST_MODELS} models of a few KB, ask some questions about them and delete "
+            f"On {target}: create up to {MOST_MODELS} models of a few KB, test how the API treats them and delete "
             "them (no GPU is started, nothing is billed)?",
             abort=True,
             err=True,
@@ -136,7 +136,7 @@ def emulator(arguments: tuple[str, ...]) -> None:
 def endpoint() -> None:
     """Put models on GPUs (Fireworks on-demand deployments), which are billed while they are up.
 
-    MLflow's own `mlflow deployments create-endpoint` fails for every plugin, whence this command.
+    MLflow's own `mlflow deployments create-endpoint` fails for every plugin, so use this instead.
     """
 
 
@@ -161,14 +161,14 @@ def create(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
 @endpoint.command()
 @_endpoint_options(config=True)
 def update(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Change replicas in place, or move to another model or other GPUs with no gap."""
+    """Change replicas in place, or move to another model or other GPUs without downtime."""
     show(FireworksDeploymentClient(target).update_endpoint(name, read_pairs(pairs)), as_json)
 
 
 @endpoint.command()
 @_endpoint_options(config=True)
 def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Take the GPUs of an endpoint down; a name that there is not is an error."""
+    """Take an endpoint's GPUs down; an unknown name is an error."""
     client = FireworksDeploymentClient(target)
     client.get_endpoint(name)  # a typo must not read as if the billing had ended
     client.delete_endpoint(name, read_pairs(pairs))
@@ -178,7 +178,7 @@ def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
 @endpoint.command()
 @_endpoint_options(config=False)
 def undelete(target: str, name: str, as_json: bool) -> None:
-    """Bring back what was deleted of an endpoint last, within seven days; it is billed again while it is up."""
+    """Restore an endpoint deleted in the last seven days; it is billed again while it is up."""
     show(FireworksDeploymentClient(target).undelete_endpoint(name), as_json)
 
 

@@ -1,4 +1,4 @@
-"""`mlflow-fireworks hooks …`: promotions with nobody at the keyboard."""
+"""`mlflow-fireworks hooks …`: automatic promotions."""
 
 import os
 import sys
@@ -48,7 +48,7 @@ _RULES, _QUEUE, _JSON, _queue = options.RULES, options.QUEUE, JSON, options.loca
 Duration = options.Duration
 _YES = click.option("--yes", is_flag=True, help="Approve all rules: they may start GPUs, within their limits.")
 _WORKERS = click.option(
-    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="Promotions to run at the same time."
+    "--workers", type=click.IntRange(min=0), default=2, show_default=True, help="How many promotions may run at once."
 )
 _RECONCILE = click.option(
     "--reconcile-every",
@@ -118,7 +118,7 @@ hooks.add_command(history)
 @_YES
 @_LOG_FORMAT
 def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how: Any) -> None:
-    """Receive webhooks (POST /webhooks/mlflow and /webhooks/huggingface) and do the work."""
+    """Receive webhooks (POST /webhooks/mlflow and /webhooks/huggingface) and run the promotions."""
     set_up_logs(log_format)
     secrets = load_secrets(load_rules(how["rules_path"]))
     pages = read_mlflow_pages(mlflow_pages) if mlflow_pages else find_mlflow_pages(mlflow.get_registry_uri())
@@ -136,7 +136,7 @@ def serve(host: str, port: int, log_format: str, mlflow_pages: str | None, **how
 @_YES
 @_LOG_FORMAT
 def worker(log_format: str, **how: Any) -> None:
-    """Do the queued work; any number of workers can share one Redis."""
+    """Run the queued promotions; any number of workers can share one Redis."""
     set_up_logs(log_format)
     with _until_stopped():
         _make_service(lambda _: None, **how).wait()
@@ -233,7 +233,7 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
         say_json([asdict(item) for item in found])
         return
     for item in found:
-        what = "made" if item.made else "updated"
+        what = "created" if item.made else "updated"
         say(f"webhook {item.id} on {item.place} {what} and tested: {', '.join(item.events)} -> {item.url}")
 
 
@@ -243,11 +243,11 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
     "--queue",
     "queue_url",
     envvar=options.QUEUE_VARIABLE,
-    help="Take turns with everything that uses this queue, and respect its holds: a file, or redis://… for "
-    "several machines. [default: none]",
+    help="Take turns with everything that uses this queue, and respect its holds: a file, or redis://… if "
+    "several machines share it. [default: none]",
 )
 @click.option(
-    "--from-env", is_flag=True, help="Read the event from WEBHOOK_PAYLOAD, where the Hub puts it for its jobs."
+    "--from-env", is_flag=True, help="Read the event from WEBHOOK_PAYLOAD, where the Hub puts it for its Jobs."
 )
 @click.option(
     "--event", type=click.File("rb"), help="Read the event (the body of a webhook) from this file; - = stdin."
@@ -257,9 +257,9 @@ def register(rules_path: Path, url: str, as_json: bool) -> None:
 def run(  # noqa: PLR0917 - click passes them by name
     rules_path: Path, queue_url: str | None, from_env: bool, event: Any, log_format: str, as_json: bool
 ) -> None:
-    """Act on one event, here and now, without a receiver; for a job that the event itself started.
+    """Act on one event immediately, without a receiver; for a job that the event itself started.
 
-    The event is taken as it is: whoever may start this may also deploy.
+    The event is not verified: whoever can run this can deploy.
     """
     set_up_logs(log_format)
     body = os.environ.get("WEBHOOK_PAYLOAD", "").encode() if from_env else event.read() if event else b""

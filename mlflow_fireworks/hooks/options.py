@@ -38,7 +38,7 @@ QUEUE = click.option(
     "--queue",
     "queue_url",
     envvar=QUEUE_VARIABLE,
-    help="SQLite file, or redis://… when several machines share the work. "
+    help="SQLite file, or redis://… if several machines share the work. "
     "[default: hooks.db in the plugin's state folder]",
 )
 

@@ -46,7 +46,7 @@ def load(tmp_path):
         ("{model: chat, alias: a, endpoint: '{version}'}", "endpoint: {version} would start GPUs for each version"),
         (
             "{model: chat, alias: a, config: {min_replicas: 1}}",
-            "config: min_replicas is about an endpoint; add endpoint:",
+            "config: min_replicas is an endpoint option; add endpoint:",
         ),
         ("{model: chat, alias: a, when_removed: release}", "needs endpoint"),
         ("{model: chat, alias: a, when_removed: vanish}", "when_removed"),

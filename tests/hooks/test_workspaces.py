@@ -128,7 +128,7 @@ def test_events_and_comparing_bring_up_each_model_out_of_its_workspace(
         command = [COMMAND, "hooks", "register", "--url", f"http://127.0.0.1:{hooks.port}"]
         command += ["--rules", str(tmp_path / "hooks.yaml")]
         told = subprocess.run(command, env=hooks.environ, capture_output=True, text=True, timeout=120, check=False)
-        assert told.stdout.count("made and tested") == 2, told.stderr
+        assert told.stdout.count("created and tested") == 2, told.stderr
         with in_workspace("team-a"):
             filled.set_registered_model_alias("chat", "champion", "1")
         wait_until(lambda: set(contents()) == {"team-a-chat"}, "the model of the first workspace is READY")
