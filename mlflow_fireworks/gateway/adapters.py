@@ -31,7 +31,7 @@ class LoadedAdapters:
         body = {"model": model, "deployment": deployment, "description": description}
         path = f"/v1/accounts/{self.account}/deployedModels"
         params = {"replaceMergedAddon": "true"} if replace_merged else {}
-        return self.transport.ask(DeployedModel, "POST", path, f"{model} on {deployment}", body, params=params)
+        return self.transport.ask(DeployedModel, "POST", path, f"load {model} onto {deployment}", body, params=params)
 
     def find(self, name: str) -> DeployedModel | None:
         """The entry of a model on a deployment, by its full name; None when it was unloaded."""
@@ -39,14 +39,14 @@ class LoadedAdapters:
 
     def list(self) -> Iterator[DeployedModel]:
         """All models on all deployments, the deployments' own models included."""
-        path, subject = f"/v1/accounts/{self.account}/deployedModels", f"the loaded models of account {self.account}"
-        for page in self.transport.pages(DeployedModelPage, path, subject):
+        path, task = f"/v1/accounts/{self.account}/deployedModels", f"list the loaded models of account {self.account}"
+        for page in self.transport.pages(DeployedModelPage, path, task):
             yield from page.deployed_models
 
     def describe(self, loaded: DeployedModel, description: str) -> DeployedModel:
         """Change the description of an entry."""
         body = {"description": description}
-        return self.transport.ask(DeployedModel, "PATCH", f"/v1/{loaded.name}", loaded.name, body)
+        return self.transport.ask(DeployedModel, "PATCH", f"/v1/{loaded.name}", f"update {loaded.name}", body)
 
     def unload(self, loaded: DeployedModel) -> None:
         """Take an adapter off a deployment; one that is already gone is fine."""

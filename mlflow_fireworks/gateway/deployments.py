@@ -65,8 +65,8 @@ class OnDemandDeployments:
             return self._create(deployment_id, fields, params)
 
     def _create(self, deployment_id: str, fields: Mapping[str, Any], params: Mapping[str, str]) -> OnDemandDeployment:
-        path, subject = f"/v1/accounts/{self.account}/deployments", f"endpoint {deployment_id}"
-        return self.transport.ask(OnDemandDeployment, "POST", path, subject, dict(fields), params=params)
+        path, task = f"/v1/accounts/{self.account}/deployments", f"create endpoint {deployment_id}"
+        return self.transport.ask(OnDemandDeployment, "POST", path, task, dict(fields), params=params)
 
     def find(self, name: str) -> OnDemandDeployment | None:
         """A deployment by id or full name, or None when there is none; a softly deleted one is still found."""
@@ -78,8 +78,8 @@ class OnDemandDeployments:
         Args:
             deleted: Also those that were softly deleted within the last seven days.
         """
-        path, subject = f"/v1/accounts/{self.account}/deployments", f"the deployments of account {self.account}"
-        for page in self.transport.pages(DeploymentPage, path, subject, {"showDeleted": "true"} if deleted else {}):
+        path, task = f"/v1/accounts/{self.account}/deployments", f"list the deployments of account {self.account}"
+        for page in self.transport.pages(DeploymentPage, path, task, {"showDeleted": "true"} if deleted else {}):
             yield from page.deployments
 
     def update(self, deployment: OnDemandDeployment, fields: Mapping[str, Any]) -> OnDemandDeployment:
@@ -88,7 +88,7 @@ class OnDemandDeployments:
         Fireworks' API description asks for `baseModel` in the body of every update.
         """
         name, body = deployment.name, {"baseModel": deployment.base_model, **fields}
-        return self.transport.ask(OnDemandDeployment, "PATCH", f"/v1/{name}", name, body)
+        return self.transport.ask(OnDemandDeployment, "PATCH", f"/v1/{name}", f"update {name}", body)
 
     def delete(self, name: str, *, hard: bool = False, ignore_checks: bool = False) -> None:
         """Take a deployment down; one that is already gone is fine.
@@ -107,7 +107,7 @@ class OnDemandDeployments:
     def undelete(self, deployment: OnDemandDeployment) -> OnDemandDeployment:
         """Bring a softly deleted deployment back; it starts again, and is billed again."""
         name = deployment.name
-        return self.transport.ask(OnDemandDeployment, "POST", f"/v1/{name}:undelete", name, {})
+        return self.transport.ask(OnDemandDeployment, "POST", f"/v1/{name}:undelete", f"restore {name}", {})
 
     def match_shapes(self, model: str, *, addons: bool = False) -> tuple[ShapeVersion, ...]:
         """The validated shapes that a model can be deployed on; empty when Fireworks has tried none.
@@ -119,7 +119,7 @@ class OnDemandDeployments:
         request = {"parent": f"accounts/{self.account}", "deployment": {"baseModel": model, "enableAddons": addons}}
         path = f"/v1/accounts/{self.account}/deploymentShapeVersions:match"
         body = {"createDeploymentRequest": request}
-        answer = self.transport.ask(ShapeVersions, "POST", path, f"the deployment shapes for {model}", body)
+        answer = self.transport.ask(ShapeVersions, "POST", path, f"find deployment shapes for {model}", body)
         return answer.deployment_shape_versions
 
     def list_shapes(self) -> tuple[Shape, ...]:
@@ -127,7 +127,7 @@ class OnDemandDeployments:
         for account in (PUBLIC_CATALOGUE, _ALL_ACCOUNTS):
             path = f"/v1/accounts/{account}/deploymentShapes"
             try:
-                pages = self.transport.pages(ShapePage, path, "the deployment shapes")
+                pages = self.transport.pages(ShapePage, path, "list the deployment shapes")
                 if found := tuple(shape for page in pages for shape in page.deployment_shapes):
                     return found
             except RefusedError:

@@ -87,12 +87,13 @@ class Gateway:
         Raises:
             UnexpectedAnswerError: What answers is not Fireworks' API.
         """
-        response = self.transport.send("GET", f"/v1/accounts/{self.account}", f"account {self.account}")
-        return self.transport.read(Account, response, f"account {self.account}"), response.headers
+        task = f"look up account {self.account}"
+        response = self.transport.send("GET", f"/v1/accounts/{self.account}", task)
+        return self.transport.read(Account, response, task), response.headers
 
     def list_quotas(self) -> list[Quota]:
         """How much of everything the account may use, and how much it does."""
-        pages = self.transport.pages(QuotaPage, f"/v1/accounts/{self.account}/quotas", "the quotas")
+        pages = self.transport.pages(QuotaPage, f"/v1/accounts/{self.account}/quotas", "list the quotas")
         return [quota for page in pages for quota in page.quotas]
 
     def __enter__(self) -> Self:
@@ -108,12 +109,12 @@ class Gateway:
         the accounts of the key.
         """
         try:
-            response = self.transport.send("GET", "/verifyApiKey", "the API key")
+            response = self.transport.send("GET", "/verifyApiKey", "verify the API key")
             found = [str(response.headers.get("x-fireworks-account-id", "")).strip()]
         except RefusedError as error:
             if error.status != httpx.codes.NOT_FOUND:
                 raise
-            page = self.transport.ask(AccountPage, "GET", "/v1/accounts", "the accounts of the key")
+            page = self.transport.ask(AccountPage, "GET", "/v1/accounts", "list the accounts of the key")
             found = [account.name.removeprefix("accounts/") for account in page.accounts]
         if len(found) == 1 and found[0]:
             return found[0]

@@ -42,7 +42,7 @@ class Models:
         """
         body = {"modelId": model_id, "model": dict(model)}
         path = f"/v1/accounts/{self.account}/models"
-        return self.transport.ask(Model, "POST", path, self.full_name(model_id), body)
+        return self.transport.ask(Model, "POST", path, f"create {self.full_name(model_id)}", body)
 
     def find(self, model_id: str) -> Model | None:
         """A model by id or full name, or None when there is none."""
@@ -68,12 +68,12 @@ class Models:
         account = account or self.account
         query = {"filter": f'name="accounts/{account}/models/{matching}*"'} if matching else None
         path = f"/v1/accounts/{account}/models"
-        return self.transport.pages(ModelPage, path, f"the models of account {account}", query)
+        return self.transport.pages(ModelPage, path, f"list the models of account {account}", query)
 
     def update(self, model_id: str, fields: Mapping[str, Any]) -> Model:
         """Change metadata of a model: only the given fields, by their names on the wire."""
         name = self.full_name(model_id)
-        return self.transport.ask(Model, "PATCH", f"/v1/{name}", name, dict(fields))
+        return self.transport.ask(Model, "PATCH", f"/v1/{name}", f"update {name}", dict(fields))
 
     def delete(self, model_id: str) -> None:
         """Delete a model; one that is already gone is fine.
@@ -99,7 +99,8 @@ class Models:
         """
         name, host = self.full_name(model_id), self.transport.host
         body = {"filenameToSize": {file: str(size) for file, size in sizes.items()}, "enableResumableUpload": resumable}
-        answer = self.transport.ask(UploadUrls, "POST", f"/v1/{name}:getUploadEndpoint", name, body)
+        path, task = f"/v1/{name}:getUploadEndpoint", f"get upload URLs for {name}"
+        answer = self.transport.ask(UploadUrls, "POST", path, task, body)
         urls = answer.filename_to_signed_urls
         if missing := sorted(set(sizes) - set(urls)):
             raise UnexpectedAnswerError(f"{host} returned no upload URL for {enumerate_names(missing, 3)} of {name}")
@@ -124,7 +125,7 @@ class Models:
             Validation,
             "GET",
             f"/v1/{name}:validateUpload",
-            name,
+            f"validate {name}",
             params={key: "true" for key, wanted in params.items() if wanted},
             # It reads the header of every file before it answers.
             timeout=self.transport.timeouts.for_work(),
@@ -145,7 +146,7 @@ class Models:
         """
         name = self.full_name(model_id)
         try:
-            return self.transport.ask(Operation, "POST", f"/v1/{name}:import", name, source.to_wire())
+            return self.transport.ask(Operation, "POST", f"/v1/{name}:import", f"import {name}", source.to_wire())
         except ApiError as error:  # whatever the answer, it may quote the call
             raise error.without(lambda text: hide_secrets(text, source.secrets)) from None
 

@@ -89,7 +89,7 @@ def is_about_region(status: int, message: str) -> bool:
     return status == httpx.codes.MISDIRECTED_REQUEST or _OTHER_REGION.search(message) is not None
 
 
-def refusal(response: httpx.Response, method: str, subject: str, host: str) -> RefusedError:
+def refusal(response: httpx.Response, task: str, host: str) -> RefusedError:
     """The error for an answer outside 2xx.
 
     Bodies seen: `{"code":9,"details":[],"message":"cannot delete model with active deployments"}`; the samples of
@@ -97,8 +97,7 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
 
     Args:
         response: The answer.
-        method: HTTP method of the call.
-        subject: What it was about.
+        task: What the call was to do: "could not …".
         host: Who answered.
     """
     body = _read_body(response)
@@ -122,8 +121,7 @@ def refusal(response: httpx.Response, method: str, subject: str, host: str) -> R
     elif response.status_code == httpx.codes.PRECONDITION_FAILED and _LOADING.search(message):
         next_step = _NOT_LOADED
     return kind(
-        f"{host} refused {method} {subject}: {message} ({response.status_code})"
-        + (f"; {next_step}" if next_step else ""),
+        f"could not {task} on {host}: {message} ({response.status_code})" + (f"; {next_step}" if next_step else ""),
         status=response.status_code,
         api_code=body.code,
         server_message=message,

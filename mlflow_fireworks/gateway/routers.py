@@ -30,9 +30,9 @@ class Routers:
 
     def list(self) -> tuple[Router, ...] | None:
         """All routers, those that Fireworks made itself included; None where the service has no such call."""
-        path, subject = f"/v1/accounts/{self.account}/routers", f"the routers of account {self.account}"
+        path, task = f"/v1/accounts/{self.account}/routers", f"list the routers of account {self.account}"
         try:
-            return tuple(router for page in self.transport.pages(RouterPage, path, subject) for router in page.routers)
+            return tuple(router for page in self.transport.pages(RouterPage, path, task) for router in page.routers)
         except RefusedError as error:
             if error.status in _NO_SUCH_CALL:
                 return None
@@ -61,7 +61,8 @@ class Routers:
         """
         body = {"displayName": display_name, "deployments": list(deployments), "weightedRandom": {}}
         path = f"/v1/accounts/{self.account}/routers"
-        return self.transport.ask(Router, "POST", path, f"router {router_id}", body, params={"routerId": router_id})
+        params, task = {"routerId": router_id}, f"create router {router_id}"
+        return self.transport.ask(Router, "POST", path, task, body, params=params)
 
     def update(self, router: Router, deployments: Sequence[str], display_name: str) -> Router:
         """Point a router elsewhere; it may take a while until all requests follow.
@@ -69,7 +70,7 @@ class Routers:
         A public client says that `name` must be in the body.
         """
         body = {"name": router.name, "displayName": display_name, "deployments": list(deployments)}
-        return self.transport.ask(Router, "PATCH", f"/v1/{router.name}", router.name, body)
+        return self.transport.ask(Router, "PATCH", f"/v1/{router.name}", f"update {router.name}", body)
 
     def delete(self, router: Router) -> None:
         """Delete a router; requests to it fail at once. One that is already gone is fine."""

@@ -80,7 +80,7 @@ class Transport:
         answer: type[AnswerT],
         method: str,
         path: str,
-        subject: str,
+        task: str,
         body: Mapping[str, Any] | None = None,
         *,
         params: Mapping[str, str] | None = None,
@@ -91,36 +91,37 @@ class Transport:
         Raises:
             UnexpectedAnswerError: The answer has another one.
         """
-        return self.read(answer, self.send(method, path, subject, body, params=params, timeout=timeout), subject)
+        return self.read(answer, self.send(method, path, task, body, params=params, timeout=timeout), task)
 
     def find(self, answer: type[AnswerT], name: str) -> AnswerT | None:
         """A resource by its full name, or None when there is none."""
         response = self._send("GET", f"/v1/{name}")
         if _is_absent(response):
             return None
-        return self.read(answer, self._accept(response, "GET", name), name)
+        task = f"look up {name}"
+        return self.read(answer, self._accept(response, task), task)
 
     def delete(self, name: str, params: Mapping[str, str] | None = None) -> None:
         """Delete a resource by its full name; one that is already gone is fine."""
         response = self._send("DELETE", f"/v1/{name}", params=params)
         if not _is_absent(response):
-            self._accept(response, "DELETE", name)
+            self._accept(response, f"delete {name}")
 
     def pages(
-        self, answer: type[PageT], path: str, subject: str, query: Mapping[str, str] | None = None
+        self, answer: type[PageT], path: str, task: str, query: Mapping[str, str] | None = None
     ) -> Iterator[PageT]:
         """A list, page by page.
 
         Args:
             answer: The shape of a page.
             path: Path of the collection, below the API's address.
-            subject: What it is, for messages.
+            task: What the call is to do, for messages.
             query: Query parameters of every page.
         """
         token, deadline = "", time.monotonic() + _MOST_LIST_SECONDS
         for _ in range(_MOST_PAGES):
             params = {**(query or {}), "pageSize": str(_PAGE_SIZE)} | ({"pageToken": token} if token else {})
-            page = self.ask(answer, "GET", path, subject, params=params)
+            page = self.ask(answer, "GET", path, task, params=params)
             yield page
             if not page.next_page_token or page.next_page_token == token:
                 return
@@ -128,7 +129,7 @@ class Transport:
                 break
             token = page.next_page_token
         raise UnexpectedAnswerError(
-            f"{self.host} never ends its list of {subject}: there is more after {_MOST_PAGES} pages, or after "
+            f"could not {task}: {self.host} never ends the list: there is more after {_MOST_PAGES} pages, or after "
             f"{format_seconds(_MOST_LIST_SECONDS)}; is the target an address of Fireworks' API?"
         )
 
@@ -136,7 +137,7 @@ class Transport:
         self,
         method: str,
         path: str,
-        subject: str,
+        task: str,
         body: Mapping[str, Any] | None = None,
         *,
         params: Mapping[str, str] | None = None,
@@ -147,7 +148,7 @@ class Transport:
         Args:
             method: HTTP method.
             path: Path below the API's address.
-            subject: What it is about, for messages.
+            task: What the call is to do, for messages: "could not …".
             body: Sent as JSON.
             params: Query parameters.
             timeout: Limits of one try.
@@ -159,7 +160,7 @@ class Transport:
             RefusedError: Fireworks refused.
             UnavailableError: There was no answer.
         """
-        return self._accept(self._send(method, path, body, params=params, timeout=timeout), method, subject)
+        return self._accept(self._send(method, path, body, params=params, timeout=timeout), task)
 
     def _send(
         self,
@@ -215,17 +216,17 @@ class Transport:
                 where=f"Fireworks ({self.host})",
             ) from None
 
-    def _accept(self, response: httpx.Response, method: str, subject: str) -> httpx.Response:
+    def _accept(self, response: httpx.Response, task: str) -> httpx.Response:
         if not response.is_success:
-            raise refusal(response, method, subject, self.host)
+            raise refusal(response, task, self.host)
         if (page := find_page(response)) is not None:
             raise UnexpectedAnswerError(
-                f"{self.host} answered {method} {subject} with a web page, “{page}”, so {IN_BETWEEN}",
+                f"could not {task}: {self.host} answered with a web page, “{page}”, so {IN_BETWEEN}",
                 server_message=page,
             )
         return response
 
-    def read(self, answer: type[AnswerT], response: httpx.Response, subject: str) -> AnswerT:
+    def read(self, answer: type[AnswerT], response: httpx.Response, task: str) -> AnswerT:
         """An answer as what it should be.
 
         Raises:
@@ -235,8 +236,8 @@ class Transport:
             return answer.model_validate_json(response.content or b"{}")
         except ValidationError:
             raise UnexpectedAnswerError(
-                f"{self.host} answered {response.request.method} {subject} with an unexpected reply "
-                f"(not a {answer.__name__}); is the target an address of Fireworks' API?",
+                f"could not {task}: {self.host} sent an unexpected reply (not a {answer.__name__}); "
+                "is the target an address of Fireworks' API?",
                 server_message=hide_queries(response.text[:500]),
             ) from None
 

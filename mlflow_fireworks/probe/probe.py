@@ -88,7 +88,7 @@ def open_session(target: Target, reporter: Reporter) -> Iterator[Session]:
         make_storage_client(1, _TIMEOUTS, gateway.transport.hostname) as storage,
     ):
         name = f"accounts/{gateway.account}"
-        gateway.transport.send("GET", f"/v1/{name}/models", f"the models of {name}", params={"pageSize": "1"})
+        gateway.transport.send("GET", f"/v1/{name}/models", f"list the models of {name}", params={"pageSize": "1"})
         yield Session(gateway, storage, reporter, key, secrets.token_hex(4))
 
 

@@ -194,7 +194,7 @@ def _judge(run: Run, address: str, response: httpx.Response, early: _Early | Non
     failure = None if early or is_about_quota(response) else transient_status(response)
     if failure:
         raise TransientError(f"{_short(address)} answered {failure}", failure.retry_after)
-    raise refusal(response, "POST", address, run.gateway.transport.host)
+    raise refusal(response, f"get an answer from {address}", run.gateway.transport.host)
 
 
 def _send(run: Run, address: str, question: Question, *, in_pieces: bool, silence_passes: bool) -> httpx.Response:
@@ -274,7 +274,7 @@ def _read_object(content: bytes) -> dict[str, Any] | None:
 
 def _unexpected(response: httpx.Response, address: str, wanted: str, *, is_whole: bool = True) -> UnexpectedAnswerError:
     """A success that is not what was asked for."""
-    begin = f"{response.request.url.netloc.decode()} answered {address} with"
+    begin = f"could not get an answer from {address}: {response.request.url.netloc.decode()} answered with"
     page = find_page(response) if is_whole else None
     if page is not None:
         return UnexpectedAnswerError(f"{begin} a web page, “{page}”, so {IN_BETWEEN}", server_message=page)

@@ -121,7 +121,7 @@ def test_refusals_about_quota_are_told_from_others(deployments, fireworks, statu
     ],
 )
 def test_a_412_says_which_of_its_meanings_it_has(body, next_step):
-    refused = refusal(httpx.Response(412, json=body), "POST", "chat", "api.example")
+    refused = refusal(httpx.Response(412, json=body), "get an answer from chat", "api.example")
     assert next_step in refused.message
     assert not isinstance(refused, FailedPreconditionError)
 

@@ -73,9 +73,7 @@ def test_tries_by_type(kind):
 
 @pytest.mark.parametrize("status", STATUSES)
 def test_tries_of_what_fireworks_refuses(status):
-    refused = refusal(
-        httpx.Response(status, json={"message": "no"}), "POST", "accounts/acme/models/chat", "api.example"
-    )
+    refused = refusal(httpx.Response(status, json={"message": "no"}), "create accounts/acme/models/chat", "api.example")
     assert most_tries(refused) == STATUSES[status]
 
 
@@ -84,7 +82,7 @@ def test_a_quota_that_is_used_up_may_be_raised_whatever_the_status():
     assert most_tries(errors.InvalidRequestError("no", status=400, api_code=8)) is AS_LONG_AS_ASKED
     for status in (403, 429):
         body = {"code": 7, "message": "global--h100-count for account acme, in use: 8, quota: 8, requesting: 1"}
-        refused = refusal(httpx.Response(status, json=body), "POST", "endpoint prod", "api.example")
+        refused = refusal(httpx.Response(status, json=body), "create endpoint prod", "api.example")
         assert most_tries(refused) is AS_LONG_AS_ASKED
 
 

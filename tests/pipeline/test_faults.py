@@ -217,7 +217,7 @@ def control_plane(landed, sent, *, before=0, after=0, left=SIZE):
         | {
             "bad TLS": fails(UnavailableError, DISTRUST, once),
             "503 for ever": fails(ApiError, rf"Service Unavailable \(503\); .*{AGAIN} in a few minutes", before + 4),
-            "ExpiredToken": fails(ApiError, r"refused .*/chat: The provided token has expired. \(400\)", once),
+            "ExpiredToken": fails(ApiError, r"could not .*/chat on .*: The provided token has expired. \(400\)", once),
             "403": fails(ApiError, r"the reason for 403 \(403\); .*check the account in the target", once),
             "404": fails(ApiError, r"the reason for 404 \(404\); .*check the name", once),
             "412": fails(ApiError, r"the reason for 412 \(412\); the account may be suspended; see its billing", once),

@@ -34,7 +34,7 @@ def test_standing_of_an_account_is_told_before_a_byte_leaves(tmp_path, way, says
 
 def told(status, message):
     answer = httpx.Response(status, json={"code": 7, "message": message, "details": []})
-    return refusal(answer, "GET", "the models", "api.fireworks.ai").message
+    return refusal(answer, "list the models", "api.fireworks.ai").message
 
 
 @pytest.mark.parametrize(
