@@ -40,10 +40,10 @@ SECTION = re.compile(r"\n## Both ways\n.*<!-- end of both ways -->\n", re.DOTALL
 HEAD = """
 ## Both ways
 
-What is uncertain about Fireworks, turned each way with `--behaviour FACT=WAY`, and what the plugin's jobs end in:
-*create* a model; *resume* an upload that was cut off; *update* an endpoint to new content with no gap; put an
-*adapter* on an endpoint of its base; create an *embedding* model and an endpoint for it. *After 2 tries*: it ended in
-one line, and the command in that line led to READY. Written by `python tests/test_both_ways.py`.
+How the plugin's jobs end with each `--behaviour FACT=WAY`: *create* a model; *resume* an interrupted upload; *update*
+an endpoint to new content without downtime; put an *adapter* on an endpoint of its base model; create an *embedding*
+model and an endpoint for it. *After 2 tries*: the first one failed with a one-line error, and the command in it led to
+READY. Written by `python tests/test_both_ways.py`.
 
 """
 END = "<!-- end of both ways -->\n"

@@ -27,43 +27,39 @@ def _checked(words: tuple[str, ...]) -> tuple[str, ...]:
     name="emulator",
     help="Run a local Fireworks until stopped; its URL is the first line printed.",
     # \b keeps click from filling the lines.
-    epilog="\b\nWhere it is not known how Fireworks behaves (the first way is the default):\n" + listing(),
+    epilog="\b\nWhere Fireworks' behaviour is not known (the first way is the default):\n" + listing(),
 )
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="TCP port on loopback; 0 = any free port.")
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder that keeps the state between runs; several emulators can share it. Default: forget everything "
-    "at exit.",
+    help="Folder for the state, which several emulators can share. Default: forget everything at exit.",
 )
 @click.option(
     "--landing-seconds",
     type=click.FloatRange(min=0),
     default=0.0,
-    help="How long an uploaded file takes to land; until then validateUpload answers code 9.",
+    help="How long an uploaded file takes to appear; until then validateUpload returns code 9.",
 )
 @click.option(
-    "--account", "accounts", multiple=True, help="An account that exists; can be repeated. Default: any account."
+    "--account", "accounts", multiple=True, help="An existing account; can be repeated. Default: any account."
 )
-@click.option(
-    "--api-key", "api_keys", multiple=True, help="An API key that is accepted; can be repeated. Default: any key."
-)
+@click.option("--api-key", "api_keys", multiple=True, help="An accepted API key; can be repeated. Default: any key.")
 @click.option(
     "--behaviour",
     "behaviours",
     multiple=True,
     metavar="FACT=WAY",
     callback=lambda _context, _option, words: _checked(words),
-    help="Behave in that way where it is not known how Fireworks does (see below), or one of the profiles "
-    f"{' and '.join(PROFILES)}; may be repeated, later ones win. FACT=WAY:5 and FACT=WAY:180s set how many polls or "
-    "seconds a passing way lasts.",
+    help="How to behave where Fireworks' behaviour is not known (see below), or one of the profiles "
+    f"{' and '.join(PROFILES)}; can be repeated, the last one wins. FACT=WAY:5 and FACT=WAY:180s set how many polls "
+    "or seconds a temporary way lasts.",
 )
-@click.option("--answer", is_flag=True, help="Run uploaded models on the CPU, so that inference gives real answers.")
+@click.option("--answer", is_flag=True, help="Run uploaded models on the CPU, so that inference returns real answers.")
 @click.option(
     "--trust-remote-code",
     is_flag=True,
-    help="With --answer: also run the code that checkpoints bring along (auto_map, modules.json). It runs as you, so "
-    "read it first.",
+    help="With --answer: also run code from checkpoints (auto_map, modules.json). It runs as you, so read it first.",
 )
 @click.option("--stop-with-stdin", is_flag=True, help="Also stop when standard input is closed.")
 @click.option("--quiet", is_flag=True, help="Do not log requests to standard error.")

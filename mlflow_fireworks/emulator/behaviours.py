@@ -1,4 +1,4 @@
-"""What is not known for certain about Fireworks, and each way in which the emulator can behave there.
+"""What is uncertain about Fireworks, and each way in which the emulator can behave there.
 
 `FACTS` is the table from which options, help and COVERAGE.md are made. A way is chosen by a word: ``FACT=WAY``, or the
 name of a profile, which is several of them. Ways that only hold for a while last for three polls of the same
@@ -46,81 +46,81 @@ class Fact:
 FACTS: tuple[Fact, ...] = (
     Fact(
         "validation",
-        "what the first validateUpload calls after a good upload answer",
+        "what the first validateUpload calls after a complete upload return",
         {
             "complete": "the result of validation",
             "not-found": '400, code 3, "config.json not found" (of an adapter, adapter_config.json)',
-            "answer-lost": "504 and 524, although the call was carried out",
+            "answer-lost": "504 and 524, although the call takes effect",
             "precondition-412": '"not yet" (code 9), under HTTP 412 instead of 400',
         },
-        "public clients retry each of them; nobody has documented when they occur",
+        "public clients retry each of these; when they occur is not documented",
         frozenset({"not-found", "answer-lost", "precondition-412"}),
     ),
     Fact(
         "unknown-fields",
-        "JSON fields and query parameters that the service does not know",
-        {"refused": "400, code 3", "ignored": "left out"},
-        "protojson refuses them by default; not seen for models",
+        "unknown JSON fields and query parameters",
+        {"refused": "400, code 3", "ignored": "ignored"},
+        "protojson refuses them by default; not observed for models",
     ),
     Fact(
         "names",
         "subdirectories in the names of uploaded files",
         {
             "kept": "1_Pooling/config.json is stored under that name",
-            "flattened": "it is stored as config.json; the file that is sent last wins",
+            "flattened": "it is stored as config.json; the file uploaded last wins",
         },
-        "datasets keep base names only; a public tutorial uploaded a subdirectory that passed validation",
+        "datasets keep base names only; a public tutorial uploads a subdirectory, and it passes validation",
     ),
     Fact(
         "second-signing",
-        "getUploadEndpoint, called again for a model whose URLs have been signed",
+        "calling getUploadEndpoint again for the same model",
         {
             "accepted": "new URLs",
             "refused-409": "409, code 6, already exists",
-            "refused-405": "405, as seen of a dataset",
+            "refused-405": "405, as observed for a dataset",
             "refused-400": "400, code 9",
         },
-        "the documentation says that the call may answer ALREADY_EXISTS, not when",
+        "the documentation says that the call may return ALREADY_EXISTS, but not when",
     ),
     Fact(
         "landed-files",
-        "files that have landed, when URLs are signed again",
-        {"kept": "they count", "forgotten": "they are gone and must be sent again"},
-        "for datasets the new set of names replaces the old one; for models it is not known",
+        "files already uploaded when URLs are signed again",
+        {"kept": "they still count", "forgotten": "they are dropped and must be uploaded again"},
+        "for datasets the new set of names replaces the old one; for models it is unknown",
     ),
     Fact(
         "url-life",
-        "how long a signed URL can be used",
+        "lifetime of a signed URL",
         {"60m": "an hour", "15m": "15 minutes"},
-        "an hour is known of datasets; 15 minutes is what Cloud Storage's own samples use",
+        "an hour is known for datasets; 15 minutes is what Cloud Storage's own samples use",
     ),
     Fact(
         "routing",
-        "what inference answers at first once a deployment is READY",
+        "what inference first returns once a deployment is READY",
         {
             "at-once": "the model's answer",
             "503-first": "a plain 503, while replicaStats shows no ready replica",
-            "404-first": "404, not found or not deployed; of a newly loaded adapter, too",
+            "404-first": "404, not found or not deployed; also for a newly loaded adapter",
         },
-        "both were observed for minutes; how often is not known",
+        "both were observed for minutes; how often they occur is unknown",
         frozenset({"503-first", "404-first"}),
     ),
     Fact(
         "routers",
-        "the calls for routers",
+        "the API calls for routers",
         {
-            "offered": "work",
-            "absent-404": "404, as a service answers that does not have them",
+            "offered": "they work",
+            "absent-404": "404, as from a service that does not have them",
             "absent-501": "501",
         },
-        "documented in 2026; the official SDK does not have them",
+        "documented in 2026, but missing from the official SDK",
     ),
     Fact(
         "router-changes",
-        "where requests to a router go once it points elsewhere",
+        "where requests to a router go after it was pointed elsewhere",
         {
-            "at-once": "there",
-            "slow": "for a while still to where it pointed before; of a new one, 404",
+            "at-once": "to the new target",
+            "slow": "for a while still to the previous target; for a new router, 404",
         },
         "the documentation does not say how long a change takes",
         frozenset({"slow"}),
@@ -128,32 +128,32 @@ FACTS: tuple[Fact, ...] = (
     Fact(
         "router-sleep",
         "a request to a router whose deployments are scaled to zero",
-        {"ends": "503 of a deployment that wakes up", "lasts": "a plain 503, and nothing wakes up"},
-        "the documentation does not say whether a router wakes what it points to",
+        {"ends": "503 while the deployment scales up", "lasts": "a plain 503, and nothing scales up"},
+        "the documentation does not say whether a request to a router scales up its targets",
     ),
     Fact(
         "auto-routers",
-        "the routers that Fireworks itself makes for deployments",
-        {"hidden": "cannot be seen", "listed": "have the deployment's id, and cannot be changed"},
-        "documented as autoGenerated; of which deployments, and under which ids, is not",
+        "routers that Fireworks itself creates for deployments",
+        {"hidden": "not visible", "listed": "listed under the deployment's id; they cannot be changed"},
+        "documented as autoGenerated, but not for which deployments and under which ids",
     ),
     Fact(
         "answering-deployment",
-        "whether an answer says which deployment it comes from",
-        {"told": "in the header fireworks-deployment", "untold": "nowhere"},
-        "a test in Fireworks' training SDK and two public proxies name the header; no documentation does",
+        "whether a response says which deployment it comes from",
+        {"told": "yes, in the header fireworks-deployment", "untold": "no"},
+        "a test in Fireworks' training SDK and two public proxies name the header; the documentation does not",
     ),
     Fact(
         "shapes",
         "a deployment shape that is not validated for the model",
-        {"kept": "refused", "dropped": "dropped without a word; the deployment has no shape, and takes no addons"},
-        "the shape FAQ says dropped; refused is the stricter guess",
+        {"kept": "refused", "dropped": "silently dropped; the deployment has no shape and accepts no addons"},
+        "the shape FAQ says it is dropped; refused is the stricter guess",
     ),
     Fact(
         "quota-status",
-        "HTTP status of a refusal for want of GPU quota",
+        "HTTP status if the GPU quota is exceeded",
         {"429": "429, code 8", "403": "403, code 7"},
-        "the text was observed without its status; training quotas answer 403",
+        "the text was observed without its status; training quotas return 403",
     ),
     Fact(
         "states",
@@ -161,54 +161,54 @@ FACTS: tuple[Fact, ...] = (
         {
             "plain": "none",
             "preparing": "PREPARING for a while",
-            "failed": "FAILED, for good",
+            "failed": "FAILED, permanently",
         },
-        "the documentation mentions both, no schema has them",
+        "the documentation mentions both, but no schema has them",
         frozenset({"preparing"}),
     ),
     Fact(
         "adapter-files",
         "fireworks.json among the files of an adapter",
-        {"strict": '400, code 3, "unexpected file"', "fireworks-json": "taken"},
-        "documented as allowed; a production client leaves it out because of the refusal",
+        {"strict": '400, code 3, "unexpected file"', "fireworks-json": "accepted"},
+        "documented as allowed; a production client omits it because it was refused",
     ),
     Fact(
         "quantized",
         "a checkpoint whose config.json has a quantization_config",
-        {"refused": "400, code 3", "accepted": "taken"},
-        "the documentation refuses it; Fireworks' own fireworks-prequant writes such checkpoints",
+        {"refused": "400, code 3", "accepted": "accepted"},
+        "refused according to the documentation; Fireworks' own fireworks-prequant writes such checkpoints",
     ),
     Fact(
         "many-files",
-        "a model of more than 37 files",
-        {"accepted": "taken", "refused": '400, code 3, "etcdserver: request is too large"'},
-        "seen once with about 37 files, weeks later 37 files were taken",
+        "a model with more than 37 files",
+        {"accepted": "accepted", "refused": '400, code 3, "etcdserver: request is too large"'},
+        "observed once with about 37 files; weeks later 37 files were accepted",
     ),
     Fact(
         "name-filters",
-        'a list of models with a filter for the beginning of their names, such as `name="…/chat*"`',
+        'listing models with a filter for a name prefix, such as `name="…/chat*"`',
         {
-            "heeded": "those whose names begin so",
-            "literal": "those with a star in their name, so none",
-            "ignored": "all models",
+            "heeded": "returns those whose names start with it",
+            "literal": "returns those with an asterisk in their name, so none",
+            "ignored": "returns all models",
             "refused": "400, code 3",
         },
-        "lists take a filter in the grammar of google.aip.dev/160; for names of models it was not seen",
+        "lists accept filters in the grammar of google.aip.dev/160; not observed for model names",
     ),
     Fact(
         "embeddings",
-        "an embedding model on hardware that is not meant for one",
+        "an embedding model on hardware without an embedding shape",
         {
             "guarded": "refused",
-            "silent": "deployed, and its vectors are wrong: the same for every text",
+            "silent": "deployed, but its vectors are wrong: the same for every text",
         },
-        "a tutorial and the cookbook say silent; guarded is what a user would want",
+        "according to a tutorial and the cookbook it is deployed; refusing it is what a user would want",
     ),
     Fact(
         "projections",
         "a projection (Dense) among the modules of an embedding model",
-        {"applied": "vectors have its length", "left-out": "they have the transformer's"},
-        "no documentation says which modules of sentence-transformers are run",
+        {"applied": "vectors have its dimension", "left-out": "they have the transformer's"},
+        "which modules of sentence-transformers are run is not documented",
     ),
     Fact(
         "account",
@@ -217,21 +217,21 @@ FACTS: tuple[Fact, ...] = (
             "active": "in good standing",
             "suspended": "412 for inference and changes, and a suspendState",
             "zero-data-retention": "403 for custom models",
-            "other-region": "403 for everything but whose key it is",
+            "other-region": "403 for everything except verifying the key",
         },
-        "documented but for other-region, a guess; the codes of the last two refusals are not stated",
+        "documented, except other-region, which is a guess; the codes of the last two are not documented",
     ),
     Fact(
         "bare-model",
-        "inference that names a model without #deployment",
-        {"refused": "404", "routed": "its default deployment answers"},
-        "reports differ; Fireworks' own notebook warns of the 404",
+        "inference for a model name without #deployment",
+        {"refused": "404", "routed": "the model's default deployment answers"},
+        "reports differ; Fireworks' own notebook warns about the 404",
     ),
     Fact(
         "chunked-uploads",
         "a PUT to a signed URL with Transfer-Encoding: chunked",
-        {"dropped": "200, and nothing is stored", "stored": "taken"},
-        "a production client reports the former; Fireworks' own old client sends it",
+        {"dropped": "200, but nothing is stored", "stored": "stored"},
+        "a production client reports that it is dropped; Fireworks' own old client sends it",
     ),
 )
 
@@ -369,7 +369,7 @@ def _read(words: Iterable[str]) -> dict[str, _Choice]:
         if match["count"] is None:
             found[fact.name] = _Choice(match["way"])
         elif match["way"] not in fact.passing:
-            raise ValueError(f"{fact.name}={match['way']} holds for good and takes no length")
+            raise ValueError(f"{fact.name}={match['way']} is not temporary and takes no length")
         elif match["seconds"]:
             found[fact.name] = _Choice(match["way"], seconds=int(match["count"]))
         else:

@@ -676,7 +676,7 @@ def test_a_profile_is_several_choices_and_later_words_win(profile):
         ("quota=403", "unknown fact 'quota'; did you mean quota-status"),
         ("quota-status=401", "unknown way of quota-status '401'; did you mean 403"),
         ("strikt", "unknown behaviour 'strikt'; did you mean strict"),
-        ("names=flattened:3", "names=flattened holds for good and takes no length"),
+        ("names=flattened:3", "names=flattened is not temporary and takes no length"),
         ("routing=404-first:soon", "unknown behaviour"),
         ("=", "unknown behaviour"),
     ],

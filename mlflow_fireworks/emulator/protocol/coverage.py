@@ -15,16 +15,16 @@ FILE = Path(__file__).parents[1] / "COVERAGE.md"
 
 _BOTH_WAYS = re.compile(r"\n## Both ways\n.*<!-- end of both ways -->\n", re.DOTALL)
 _PARTIAL = {
-    "import_model": "no bucket is read; the operation only takes its time",
-    "get_operation": "operations of imports",
+    "import_model": "no bucket is read; the operation just takes time",
+    "get_operation": "operations of imports only",
     "prepare_model": "the precision appears; nothing is quantized",
-    "get_download_endpoint": "bytes of small files only",
+    "get_download_endpoint": "small files only",
     "validate_upload": "no tokenizer is loaded; tensor names and shapes of six architectures",
-    "validate_model_config": "the same checks as validateUpload makes of config.json",
+    "validate_model_config": "the same checks of config.json as in validateUpload",
     "update_quota": "within the documented defaults",
     "create_secret": "the value is neither kept nor used",
-    "set_deployment_tags": "names of the body's fields are a guess",
-    "delete_deployment_tags": "names of the body's fields are a guess",
+    "set_deployment_tags": "the body's field names are a guess",
+    "delete_deployment_tags": "the body's field names are a guess",
 }
 _STORAGE = {
     "put_object": ("V4 signature, exact length range, expiry, hashes", "observed"),
@@ -35,7 +35,7 @@ _STORAGE = {
 }
 _ABSENT = (
     ("GET", "/v1/accounts/{account}/deployments/{deployment}:metrics", "no traffic worth measuring"),
-    ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could end"),
+    ("GET", "/v1/accounts/{account}/deployments/{deployment}/terminationMessage", "no replicas that could terminate"),
     ("GET", "/v1/accounts/{account}/deployments/{deployment}/shards", "no shards"),
     ("POST", "/v1/accounts/{account}/models/{model}/versions", "model versions are not used by this project"),
     ("*", "/v1/accounts/{account}/datasets, fine-tuning jobs, evaluators, batch jobs, users", "out of scope"),
@@ -45,8 +45,8 @@ _HEAD = """# What the local Fireworks emulates
 Generated from the route table by `python -m mlflow_fireworks.emulator.protocol.coverage`. Everything that is not
 listed as emulated is refused (404, or 501 for a known path under another method) and recorded in `failures`.
 
-*Observed*: answers of the live service were quoted by somebody. *Documented*: Fireworks' or Google's documentation
-describes it. *Schema*: fields and path are public, behaviour follows from them. *Inferred*: our best guess.
+*Observed*: responses of the live service have been quoted publicly. *Documented*: described by Fireworks' or Google's
+documentation. *Schema*: fields and path are public, and the behaviour follows from them. *Inferred*: our best guess.
 
 ## Control plane
 
@@ -62,8 +62,8 @@ _STORAGE_HEAD = """
 _FACTS_HEAD = """
 ## What is uncertain
 
-Each of these can be turned with `--behaviour FACT=WAY`; the first way is the default. `strict` and `lenient` turn
-several at once. Ways marked with * hold for three polls of the same resource unless a length is given.
+Choose each of these with `--behaviour FACT=WAY`; the first way is the default. `strict` and `lenient` choose several at
+once. Ways marked with * last for three polls of the same resource unless a length is given.
 
 | fact | question | ways | why uncertain |
 | --- | --- | --- | --- |
@@ -71,8 +71,8 @@ several at once. Ways marked with * hold for three polls of the same resource un
 _DATA_HEAD = """
 ## Data plane
 
-Only the routing rules are emulated: which `model` strings reach which deployment, and the 404, 412 and 503 of the
-others. Answers are made up, and say so.
+Only the routing rules are emulated: which `model` strings reach which deployment, and the 404, 412 and 503 for the
+rest. Answers are placeholders that say so, unless `--answer` runs the model.
 
 | call | path | operation |
 | --- | --- | --- |
