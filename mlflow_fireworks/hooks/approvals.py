@@ -11,15 +11,12 @@ import time
 from collections.abc import Callable, Collection
 from typing import Any
 
-from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import Job, UnixTime, read_record, to_bytes, to_json
+from mlflow_fireworks.hooks.jobs import Job, UnixTime, to_json
+from mlflow_fireworks.hooks.records import Records
 from mlflow_fireworks.names import enumerate_names
-
-_APPROVED = "approved "
-_HELD = "held "
 
 
 class Approval(BaseModel):
@@ -90,7 +87,8 @@ class Approvals:
     """
 
     def __init__(self, storage: BaseStorage, clock: Callable[[], float] = time.time) -> None:
-        self._storage = storage
+        self._approved = Records(storage, Approval, "approved ")
+        self._held = Records(storage, Held, "held ")
         self._clock = clock
 
     def allow(self, meaning: str) -> bool:
@@ -99,8 +97,7 @@ class Approvals:
         Args:
             meaning: Of the rule.
         """
-        found = self._storage.peek_data(_APPROVED + meaning)
-        return found is not EmptyData and read_record(Approval, found) is not None
+        return self._approved.find(meaning) is not None
 
     def approve(self, meaning: str, rule: str, by: str) -> None:
         """Let a rule start GPUs from now on.
@@ -110,33 +107,26 @@ class Approvals:
             rule: Its title.
             by: How it was approved.
         """
-        self._storage.put_data(_APPROVED + meaning, to_bytes(Approval(rule=rule, by=by, given=self._clock())))
+        self._approved.put(meaning, Approval(rule=rule, by=by, given=self._clock()))
 
     def hold(self, held: Held) -> None:
         """Write down what waits by one rule."""
-        self._storage.put_data(_HELD + held.meaning, to_bytes(held))
+        self._held.put(held.meaning, held)
 
     def find_held(self, meaning: str) -> Held | None:
         """What waits by one rule."""
-        found = self._storage.peek_data(_HELD + meaning)
-        return None if found is EmptyData else read_record(Held, found)
+        return self._held.find(meaning)
 
     def held(self) -> list[Held]:
         """All that waits, the oldest first."""
-        items = self._storage.result_items().items()
-        found = (read_record(Held, value) for key, value in items if key.startswith(_HELD))
-        return sorted((held for held in found if held), key=lambda held: (held.since, held.rule))
+        return sorted(self._held.all(), key=lambda held: (held.since, held.rule))
 
     def release(self, meaning: str) -> None:
         """Forget what waits by one rule."""
-        self._storage.delete_data(_HELD + meaning)
+        self._held.forget(meaning)
 
     def keep_held(self, meanings: Collection[str]) -> None:
         """Forget what waits by all other rules."""
         for held in self.held():
             if held.meaning not in meanings:
                 self.release(held.meaning)
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()

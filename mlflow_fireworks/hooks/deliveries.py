@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Iterable
 
-from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import UnixTime
 from mlflow_fireworks.hooks.locks import Locks
 from mlflow_fireworks.hooks.logs import lines_about
+from mlflow_fireworks.hooks.records import Records
 from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.progress import logger
 
@@ -59,7 +59,7 @@ class Delivery(BaseModel):
         return f"{self.outcome} ({self.status})" + (f": {told}" if told else "")
 
 
-class _Record(BaseModel):
+class _Last(BaseModel):
     deliveries: tuple[Delivery, ...] = ()
 
 
@@ -72,7 +72,7 @@ class Deliveries:
     """
 
     def __init__(self, storage: BaseStorage, locks: Locks) -> None:
-        self._storage = storage
+        self._record = Records(storage, _Last)
         self._locks = locks
         self._lock = threading.Lock()
         self._new: list[Delivery] = []
@@ -110,8 +110,7 @@ class Deliveries:
         try:
             with self._locks.hold("deliveries") as held:
                 if held:
-                    record = _Record(deliveries=tuple(_newest([*new, *self._read()])))
-                    self._storage.put_data(_KEY, to_bytes(record))
+                    self._record.put(_KEY, _Last(deliveries=tuple(_newest([*new, *self._read()]))))
                     is_saved = True
         except Exception as error:  # noqa: BLE001 - whatever the storage raises; jobs that it loses are told elsewhere
             logger.debug("the record of webhooks could not be written (%s)", type(error).__name__)
@@ -129,13 +128,8 @@ class Deliveries:
             found = [*self._new, *saved]
         return self._other.add_noted(found) if self._other else _newest(found)
 
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()
-
     def _read(self) -> tuple[Delivery, ...]:
-        found = self._storage.peek_data(_KEY)
-        record = None if found is EmptyData else read_record(_Record, found)
+        record = self._record.find(_KEY)
         return record.deliveries if record else ()
 
 

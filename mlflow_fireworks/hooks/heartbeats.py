@@ -13,7 +13,8 @@ from collections.abc import Callable
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import UnixTime, read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import UnixTime
+from mlflow_fireworks.hooks.records import Records
 
 BEAT_SECONDS = 10.0
 MISSED_BEATS = 2
@@ -60,7 +61,7 @@ class Heartbeats:
     """
 
     def __init__(self, storage: BaseStorage, clock: Callable[[], float] = time.time) -> None:
-        self._storage = storage
+        self._records = Records(storage, Heartbeat)
         self._clock = clock
 
     def beat(self, worker: Heartbeat) -> None:
@@ -70,19 +71,12 @@ class Heartbeats:
             worker: The worker; when it was last seen does not matter.
         """
         beat = worker.model_copy(update={"seen": self._clock()})
-        self._storage.put_data(beat.id, to_bytes(beat))
-        for key, other in self._read().items():
+        self._records.put(beat.id, beat)
+        for key, other in self._records.by_key().items():
             if other is None or not other.lives(beat.seen):
-                self._storage.delete_data(key)
+                self._records.forget(key)
 
     def living(self) -> list[Heartbeat]:
         """The workers that live, the oldest first."""
         now = self._clock()
-        return sorted((beat for beat in self._read().values() if beat and beat.lives(now)), key=lambda beat: beat.began)
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()
-
-    def _read(self) -> dict[str, Heartbeat | None]:
-        return {key: read_record(Heartbeat, value) for key, value in self._storage.result_items().items()}
+        return sorted((beat for beat in self._records.all() if beat.lives(now)), key=lambda beat: beat.began)

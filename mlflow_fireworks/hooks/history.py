@@ -8,7 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from mlflow_fireworks.gateway.stamps import TakenOff, parse_time
 from mlflow_fireworks.hooks.holds import Hold
-from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, format_time, read_record, to_bytes, to_json
+from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, format_time, to_json
+from mlflow_fireworks.hooks.records import Records
 
 _EVENT, _COMPARISON, _PERSON = "event", "reconcile", "person"
 
@@ -120,7 +121,7 @@ class History:
     """
 
     def __init__(self, storage: BaseStorage) -> None:
-        self._storage = storage
+        self._records = Records(storage, Entry)
 
     def add(self, entry: Entry, key: str) -> None:
         """Write a line down, once.
@@ -129,16 +130,11 @@ class History:
             entry: The line.
             key: Names what happened: who tells it again writes nothing.
         """
-        self._storage.put_if_empty(key, to_bytes(entry))
+        self._records.put_if_new(key, entry)
 
     def all(self) -> list[Entry]:
         """All lines, the oldest first."""
-        found = (read_record(Entry, value) for value in self._storage.result_items().values())
-        return sorted((entry for entry in found if entry), key=lambda entry: entry.at)
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()
+        return sorted(self._records.all(), key=lambda entry: entry.at)
 
 
 def _fields_of(job: Job) -> dict[str, Any]:

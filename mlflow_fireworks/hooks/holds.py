@@ -14,7 +14,8 @@ from typing import Any, Literal
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import Job, UnixTime, read_record, to_bytes, to_json
+from mlflow_fireworks.hooks.jobs import Job, UnixTime, to_json
+from mlflow_fireworks.hooks.records import Records
 
 BY_HAND, TAKEN_OFF = "by hand", "taken off"
 
@@ -92,22 +93,21 @@ class Holds:
     """
 
     def __init__(self, storage: BaseStorage, clock: Callable[[], float] = time.time) -> None:
-        self._storage = storage
+        self._records = Records(storage, Hold)
         self._clock = clock
 
     def put(self, hold: Hold) -> None:
         """Write one down; one about the same is replaced."""
-        self._storage.put_data(hold.key, to_bytes(hold))
+        self._records.put(hold.key, hold)
 
     def lift(self, hold: Hold) -> None:
         """Forget one."""
-        self._storage.delete_data(hold.key)
+        self._records.forget(hold.key)
 
     def all(self) -> list[Hold]:
         """Those that are in force, the oldest first."""
         now = self._clock()
-        found = (read_record(Hold, value) for value in self._storage.result_items().values())
-        return sorted((hold for hold in found if hold and not hold.is_over(now)), key=lambda hold: hold.since)
+        return sorted((hold for hold in self._records.all() if not hold.is_over(now)), key=lambda hold: hold.since)
 
     def find_by_hand(self, job: Job) -> Hold | None:
         """What a person holds a promotion with; of several the one that ends last."""
@@ -124,7 +124,3 @@ class Holds:
         for hold in over:
             self.lift(hold)
         return over
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()

@@ -19,14 +19,12 @@ import time
 from collections.abc import Iterable
 from datetime import datetime, timezone
 from enum import Enum
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
 
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
-
-RecordT = TypeVar("RecordT", bound=BaseModel)
 
 _ASKED_FOR = frozenset({"webhook", "by hand", "approval"})
 
@@ -231,21 +229,3 @@ def name_job(*causes: str) -> str:
 def to_json(record: BaseModel) -> dict[str, Any]:
     """A record for scripts, its times as RFC 3339 in UTC."""
     return record.model_dump(mode="json", context={_FOR_SCRIPTS: True})
-
-
-def to_bytes(record: BaseModel) -> bytes:
-    """A record as it is stored."""
-    return record.model_dump_json().encode()
-
-
-def read_record(kind: type[RecordT], value: bytes) -> RecordT | None:
-    """A stored record; None for one that a different release wrote in a way that this one cannot read.
-
-    Args:
-        kind: What it should be.
-        value: As stored.
-    """
-    try:
-        return kind.model_validate_json(bytes(value))
-    except ValueError:
-        return None

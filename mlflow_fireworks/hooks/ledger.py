@@ -8,7 +8,8 @@ from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict
 
-from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import Job, State, UnixTime
+from mlflow_fireworks.hooks.records import Records
 from mlflow_fireworks.progress import logger
 
 _COMPARISON = "comparison"  # no job's key: those hold a space
@@ -36,7 +37,7 @@ class Comparison(BaseModel):
 
 
 class Ledger:
-    """All jobs, in the key-value part of huey's storage: SQLite and Redis alike, with the same code.
+    """All jobs, in the key-value part of huey's storage.
 
     Whoever holds a job's key writes its record, so no record has two writers.
 
@@ -47,19 +48,20 @@ class Ledger:
     """
 
     def __init__(self, jobs: BaseStorage, heads: BaseStorage, clock: Callable[[], float] = time.time) -> None:
-        self._jobs = jobs
+        self._jobs = Records(jobs, Job)
         self._heads = heads
+        self._comparisons = Records(heads, Comparison)
         self._clock = clock
         self._told: set[str] = set()
 
     def accept(self, job: Job) -> bool:
         """Write a new job down; False when its id is known already, and not for something that has passed."""
-        if not self._jobs.put_if_empty(job.id, to_bytes(job)):
+        if not self._jobs.put_if_new(job.id, job):
             known = self.find(job.id)
             # A record that cannot be read must not make its event a duplicate, which would lose it.
             if known and not (job.recurs and self._has_passed(known)):
                 return False
-            self._jobs.put_data(job.id, to_bytes(job))
+            self._jobs.put(job.id, job)
         self._heads.put_data(job.key, job.id.encode())
         return True
 
@@ -70,8 +72,7 @@ class Ledger:
 
     def find(self, job_id: str) -> Job | None:
         """One job."""
-        found = self._jobs.peek_data(job_id)
-        return None if found is EmptyData else read_record(Job, found)
+        return self._jobs.find(job_id)
 
     def save(self, job: Job, **changes: Any) -> Job:
         """Write a job's new state down.
@@ -84,7 +85,7 @@ class Ledger:
             The job as it is now.
         """
         job = job.model_copy(update={**changes, "updated": self._clock()})
-        self._jobs.put_data(job.id, to_bytes(job))
+        self._jobs.put(job.id, job)
         return job
 
     def is_newest(self, job: Job) -> bool:
@@ -106,8 +107,8 @@ class Ledger:
 
     def read(self) -> tuple[list[Job], list[str]]:
         """All jobs, newest first, and the ids of those that cannot be read; each of these is logged once."""
-        found = {key: read_record(Job, value) for key, value in self._jobs.result_items().items()}
-        unreadable = sorted(str(key) for key, job in found.items() if job is None)
+        found = self._jobs.by_key()
+        unreadable = sorted(key for key, job in found.items() if job is None)
         for job_id in unreadable:
             if job_id not in self._told:
                 self._told.add(job_id)
@@ -116,8 +117,7 @@ class Ledger:
 
     def comparison(self) -> Comparison | None:
         """How the last comparison with the registry went; None before the first."""
-        found = self._heads.peek_data(_COMPARISON)
-        return None if found is EmptyData else read_record(Comparison, found)
+        return self._comparisons.find(_COMPARISON)
 
     def save_comparison(self, error: str, unreachable: str = "") -> None:
         """Write down how a comparison went.
@@ -131,12 +131,7 @@ class Ledger:
         if error:
             since = last.failing_since or moment
             now = Comparison(error=error, unreachable=unreachable, failing_since=since, succeeded=last.succeeded)
-        self._heads.put_data(_COMPARISON, to_bytes(now))
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._jobs.close()
-        self._heads.close()
+        self._comparisons.put(_COMPARISON, now)
 
     def prune(self) -> None:
         """Forget old jobs that are over.
@@ -151,4 +146,4 @@ class Ledger:
             old = number >= _KEPT_JOBS and self._clock() - job.updated > _KEPT_SECONDS
             failure = job.state in (State.DEAD, State.DISMISSED, State.HELD) and self.is_newest(job)
             if old and job.state.is_final and not last_done and not failure:
-                self._jobs.delete_data(job.id)
+                self._jobs.forget(job.id)

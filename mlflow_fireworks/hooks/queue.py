@@ -20,11 +20,16 @@ from huey.storage import BaseStorage, RedisStorage, SqliteStorage
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError, UnavailableError
 from mlflow_fireworks.home import find_trusted, make_private, require_own
-from mlflow_fireworks.hooks.holds import Hold
+from mlflow_fireworks.hooks.approvals import Approvals
+from mlflow_fireworks.hooks.deliveries import Deliveries
+from mlflow_fireworks.hooks.heartbeats import Heartbeats
+from mlflow_fireworks.hooks.history import History
+from mlflow_fireworks.hooks.holds import Hold, Holds
 from mlflow_fireworks.hooks.jobs import Job, State
+from mlflow_fireworks.hooks.ledger import Ledger
 from mlflow_fireworks.hooks.locks import FileLocks, Locks, RedisLocks
 from mlflow_fireworks.hooks.outage import Outage
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.totals import Totals
 from mlflow_fireworks.installing import install
 
 LEASE_SECONDS = 60.0
@@ -54,13 +59,14 @@ OF_PEOPLE = Patience(1.5, 1.5, 2.0)
 
 
 class Queue:
-    """Jobs on their way to the workers.
+    """Jobs on their way to the workers, and what is kept beside them, each in a part of the storage of its own.
 
     Args:
         huey: Carries ids.
-        records: The jobs, and what is kept beside them.
+        storage: Opens a part of the storage, by its name.
         locks: Keep two workers from one deployment.
         outage: Knows whether the storage answers.
+        clock: Unix time in seconds.
         max_waiting: Ids that may wait before new work is refused.
         writers: How many should put at the same time. SQLite takes one: others would sleep until it looks again,
             which is longer than waiting for one's turn.
@@ -71,23 +77,29 @@ class Queue:
     def __init__(
         self,
         huey: Huey,
-        records: Records,
+        storage: Callable[[str], BaseStorage],
         *,
         locks: Locks,
         outage: Outage,
+        clock: Callable[[], float],
         max_waiting: int = MAX_WAITING,
         writers: int = 1,
         path: str | None = None,
     ) -> None:
         self.huey = huey
-        self._records = records
-        self.ledger = records.ledger
-        self.heartbeats = records.heartbeats
-        self.deliveries = records.deliveries
-        self.totals = records.totals
-        self.approvals = records.approvals
-        self.holds = records.holds
-        self.history = records.history
+        self._parts: list[BaseStorage] = [huey.storage]
+
+        def part(name: str) -> BaseStorage:
+            self._parts.append(storage(f"{_NAME}-{name}"))
+            return self._parts[-1]
+
+        self.ledger = Ledger(part("jobs"), part("heads"), clock)
+        self.heartbeats = Heartbeats(part("workers"))
+        self.deliveries = Deliveries(part("deliveries"), locks)
+        self.totals = Totals(part("totals"), locks)
+        self.approvals = Approvals(part("approvals"), clock)
+        self.holds = Holds(part("holds"), clock)
+        self.history = History(part("history"))
         self.locks = locks
         self.outage = outage
         self.writers = writers
@@ -191,8 +203,8 @@ class Queue:
 
     def close(self) -> None:
         """Let go of the storage."""
-        self.huey.storage.close()
-        self._records.close()
+        for part in self._parts:
+            part.close()
 
     def sweep(self) -> int:
         """Hand out again what is unfinished and has no id on the way, as after a worker's death.
@@ -261,9 +273,16 @@ def open_queue(
         def storage(name: str) -> BaseStorage:
             return SqliteStorage(name, filename=str(path), timeout=patience.sqlite_lock)
 
-        locks = FileLocks(path.with_name(f"{path.name}.locks"))
         huey = Huey(_NAME, results=False, storage_class=SqliteStorage, filename=str(path), timeout=patience.sqlite_lock)
-        records = Records.open(_NAME, storage, locks, clock)
+        return Queue(
+            huey,
+            storage,
+            locks=FileLocks(path.with_name(f"{path.name}.locks")),
+            outage=outage or Outage(f"the queue {path}", (sqlite3.Error,)),
+            clock=clock,
+            max_waiting=max_waiting,
+            path=str(path),
+        )
     except sqlite3.OperationalError as error:
         raise UnavailableError(f"the queue {path} cannot be opened: {error}; is another program using it?") from None
     except PermissionError as error:
@@ -275,8 +294,6 @@ def open_queue(
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error}; choose another file with --queue"
         ) from None
-    outage = outage or Outage(f"the queue {path}", (sqlite3.Error,))
-    return Queue(huey, records, locks=locks, outage=outage, max_waiting=max_waiting, path=str(path))
 
 
 def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
@@ -309,11 +326,15 @@ def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
         raise InvalidConfigError("the queue's URL is neither a file nor redis://[:PASSWORD@]HOST[:PORT][/DB]") from None
     except redis.RedisError as error:
         raise UnavailableError(f"{where} does not answer ({type(error).__name__}); is it running?") from None
-    huey = Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool)
-    locks = RedisLocks(client, lease_seconds)
-    records = Records.open(_NAME, lambda name: RedisStorage(name, connection_pool=pool), locks, clock)
-    outage = outage or Outage(where, (redis.RedisError,))
-    return Queue(huey, records, locks=locks, outage=outage, max_waiting=max_waiting, writers=_REDIS_WRITERS)
+    return Queue(
+        Huey(_NAME, results=False, storage_class=RedisStorage, connection_pool=pool),
+        lambda name: RedisStorage(name, connection_pool=pool),
+        locks=RedisLocks(client, lease_seconds),
+        outage=outage or Outage(where, (redis.RedisError,)),
+        clock=clock,
+        max_waiting=max_waiting,
+        writers=_REDIS_WRITERS,
+    )
 
 
 def _name_host(url: str) -> str:

@@ -1,65 +1,61 @@
-"""All that a queue's storage keeps beside the ids on their way to the workers."""
+"""Records of one kind, in the key-value part of huey's storage: SQLite and Redis alike, with the same code."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Generic, TypeVar
 
+from huey.constants import EmptyData
 from huey.storage import BaseStorage
+from pydantic import BaseModel
 
-from mlflow_fireworks.hooks.approvals import Approvals
-from mlflow_fireworks.hooks.deliveries import Deliveries
-from mlflow_fireworks.hooks.heartbeats import Heartbeats
-from mlflow_fireworks.hooks.history import History
-from mlflow_fireworks.hooks.holds import Holds
-from mlflow_fireworks.hooks.ledger import Ledger
-from mlflow_fireworks.hooks.locks import Locks
-from mlflow_fireworks.hooks.totals import Totals
+RecordT = TypeVar("RecordT", bound=BaseModel)
 
 
-@dataclass(frozen=True)
-class Records:
-    """What is kept beside the ids, each in a part of the storage of its own.
+class Records(Generic[RecordT]):
+    """Records by their keys. One that a different release wrote in a way that this one cannot read counts as none.
 
     Args:
-        ledger: Holds the jobs.
-        heartbeats: Tell which workers live.
-        deliveries: Tell which webhooks came.
-        totals: Tell what became of all promotions.
-        approvals: Tell which rules may start GPUs.
-        holds: Tell what is not promoted for now.
-        history: Tells what was promoted, and who asked for it.
+        storage: Where they are.
+        kind: What they are.
+        prefix: What their keys begin with there, where it holds others as well.
     """
 
-    ledger: Ledger
-    heartbeats: Heartbeats
-    deliveries: Deliveries
-    totals: Totals
-    approvals: Approvals
-    holds: Holds
-    history: History
+    def __init__(self, storage: BaseStorage, kind: type[RecordT], prefix: str = "") -> None:
+        self._storage = storage
+        self._kind = kind
+        self._prefix = prefix
 
-    @classmethod
-    def open(
-        cls, name: str, storage: Callable[[str], BaseStorage], locks: Locks, clock: Callable[[], float]
-    ) -> "Records":
-        """All of them.
+    def find(self, key: str) -> RecordT | None:
+        """The record of a key."""
+        found = self._storage.peek_data(self._prefix + key)
+        return None if found is EmptyData else self._read(found)
 
-        Args:
-            name: What the names of the parts begin with.
-            storage: Opens a part, by its name.
-            locks: Of the queue.
-            clock: Unix time in seconds.
-        """
-        return cls(
-            Ledger(storage(f"{name}-jobs"), storage(f"{name}-heads"), clock),
-            Heartbeats(storage(f"{name}-workers")),
-            Deliveries(storage(f"{name}-deliveries"), locks),
-            Totals(storage(f"{name}-totals"), locks),
-            Approvals(storage(f"{name}-approvals"), clock),
-            Holds(storage(f"{name}-holds"), clock),
-            History(storage(f"{name}-history")),
-        )
+    def put(self, key: str, record: RecordT) -> None:
+        """Write a record down, in place of the one that its key may have."""
+        self._storage.put_data(self._prefix + key, _write(record))
 
-    def close(self) -> None:
-        """Let go of the storage."""
-        for record in vars(self).values():
-            record.close()
+    def put_if_new(self, key: str, record: RecordT) -> bool:
+        """Write a record down unless its key has one, be it readable or not; whether it was written."""
+        return bool(self._storage.put_if_empty(self._prefix + key, _write(record)))
+
+    def forget(self, key: str) -> None:
+        """Delete the record of a key."""
+        self._storage.delete_data(self._prefix + key)
+
+    def by_key(self) -> dict[str, RecordT | None]:
+        """All of them; None for those that cannot be read."""
+        items = self._storage.result_items().items()
+        own = {str(key): value for key, value in items if key.startswith(self._prefix)}
+        return {key.removeprefix(self._prefix): self._read(value) for key, value in own.items()}
+
+    def all(self) -> list[RecordT]:
+        """All that can be read."""
+        return [record for record in self.by_key().values() if record is not None]
+
+    def _read(self, value: bytes) -> RecordT | None:
+        try:
+            return self._kind.model_validate_json(bytes(value))
+        except ValueError:
+            return None
+
+
+def _write(record: BaseModel) -> bytes:
+    return record.model_dump_json().encode()

@@ -9,12 +9,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from huey.constants import EmptyData
 from huey.storage import BaseStorage
 from pydantic import BaseModel, ConfigDict, Field
 
-from mlflow_fireworks.hooks.jobs import Job, read_record, to_bytes
+from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.locks import Locks
+from mlflow_fireworks.hooks.records import Records
 from mlflow_fireworks.progress import logger
 
 BUCKETS_SECONDS = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0)
@@ -73,7 +73,7 @@ class Totals:
     """
 
     def __init__(self, storage: BaseStorage, locks: Locks, pause: Callable[[float], None] = time.sleep) -> None:
-        self._storage = storage
+        self._records = Records(storage, Total)
         self._locks = locks
         self._pause = pause
         self._lock = threading.Lock()
@@ -101,25 +101,19 @@ class Totals:
             logger.debug("one job is not counted (%s)", type(error).__name__)
 
     def _add(self, key: str, job: Job, outcome: str, seconds: float | None, failed_tries: int) -> None:
-        found = self._storage.peek_data(key)
-        known = None if found is EmptyData else read_record(Total, found)
+        known = self._records.find(key)
         if known is None:
             self._make_room()
         total = known or Total(rule=job.rule, model=job.subject.name)
-        self._storage.put_data(key, to_bytes(total.add(outcome, seconds, failed_tries)))
+        self._records.put(key, total.add(outcome, seconds, failed_tries))
 
     def _make_room(self) -> None:
         """Forget what was not added to for longest: its series ends, but none goes down."""
-        kept = {key: read_record(Total, value) for key, value in self._storage.result_items().items()}
+        kept = self._records.by_key()
         by_age = sorted(kept, key=lambda key: found.updated if (found := kept[key]) else 0.0)
         for key in by_age[: max(0, len(by_age) - _MOST + 1)]:
-            self._storage.delete_data(key)
+            self._records.forget(key)
 
     def all(self) -> list[Total]:
         """All totals."""
-        found = (read_record(Total, value) for value in self._storage.result_items().values())
-        return sorted((total for total in found if total), key=lambda total: (total.rule, total.model))
-
-    def close(self) -> None:
-        """Let go of the storage."""
-        self._storage.close()
+        return sorted(self._records.all(), key=lambda total: (total.rule, total.model))

@@ -59,7 +59,8 @@ class Free(Locks):
 
 def test_what_a_storage_that_is_away_does_not_take_is_written_later(tmp_path):
     storage = Away("deliveries", filename=str(tmp_path / "q.db"))
-    with closing(Deliveries(storage, Free())) as deliveries:
+    with closing(storage):
+        deliveries = Deliveries(storage, Free())
         note(deliveries, 1)
         deliveries.save()
         assert [delivery.id for delivery in deliveries.last()] == ["d-1"]

@@ -117,7 +117,7 @@ def test_what_is_held_is_told_with_its_age_its_reason_and_the_command(queue, tmp
 
 
 def test_what_nobody_can_read_any_more_holds_nothing(queue):
-    queue.holds._storage.put_data("by hand chat", b"{}")
+    queue.holds._records._storage.put_data("by hand chat", b"{}")
     assert queue.holds.all() == []
 
 

@@ -31,7 +31,8 @@ def make_job(name, created):
 def test_a_job_whose_receiver_died_before_it_was_made_the_newest_is_not_taken_for_an_older_one(tmp_path):
     path = str(tmp_path / "queue.db")
     heads = DiesOnWrite("heads", filename=path)
-    with closing(Ledger(SqliteStorage("jobs", filename=path), heads)) as ledger:
+    with closing(heads), closing(SqliteStorage("jobs", filename=path)) as jobs:
+        ledger = Ledger(jobs, heads)
         older, newer = make_job("older", 1.0), make_job("newer", 2.0)
         assert ledger.accept(older)
         heads.dies = True
@@ -72,7 +73,7 @@ def test_a_job_that_cannot_be_read_is_counted_told_once_and_hinders_nothing(tmp_
     with closing(open_queue(path)) as queue:
         queue.put(make_job("good", 1.0))
         queue.put(make_job("strange", 2.0))
-        queue.ledger._jobs.put_data("strange", record)
+        queue.ledger._jobs._storage.put_data("strange", record)
         for _ in range(3):
             snapshot = take_snapshot(queue)
             queue.sweep()

@@ -245,10 +245,10 @@ def test_times_for_scripts_are_rfc_3339_and_stored_records_are_read_as_before(si
     assert epochs == []
     old = {"id": "o", "rule": "r", "subject": {"kind": "alias", "name": "chat", "ref": "a"}, "version": "1"}
     old |= {"target": "t", "deployment": "old", "state": "done", "created": 1764000000.5, "updated": 1764000001.0}
-    site.queue.ledger._jobs.put_data("o", json.dumps(old).encode())
+    site.queue.ledger._jobs._storage.put_data("o", json.dumps(old).encode())
     assert site.queue.ledger.find("o").created == 1764000000.5
     site.queue.ledger.save(site.queue.ledger.find("o"))
-    assert json.loads(bytes(site.queue.ledger._jobs.peek_data("o")))["created"] == 1764000000.5
+    assert json.loads(bytes(site.queue.ledger._jobs._storage.peek_data("o")))["created"] == 1764000000.5
 
 
 def walk(value, path=""):

@@ -44,12 +44,13 @@ def test_a_worker_that_misses_two_heartbeats_is_gone_and_its_job_waits_for_anoth
 
 def test_no_more_heartbeats_are_kept_than_workers_have_just_lived(tmp_path):
     now = 1000.0
-    with closing(Heartbeats(SqliteStorage("workers", filename=str(tmp_path / "q.db")), lambda: now)) as heartbeats:
+    with closing(SqliteStorage("workers", filename=str(tmp_path / "q.db"))) as storage:
+        heartbeats = Heartbeats(storage, lambda: now)
         for _ in range(50):  # starts, dies, is started again
             heartbeats.beat(Heartbeat(every_seconds=10))
             now += 15
         assert 1 <= len(heartbeats.living()) <= 2
-        assert heartbeats._storage.result_store_size() <= 2
+        assert storage.result_store_size() <= 2
 
 
 def test_work_that_waits_for_nobody_is_not_ready_and_a_queue_without_work_is(queue):
