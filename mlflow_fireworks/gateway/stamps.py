@@ -216,7 +216,10 @@ class RouterStamp:
 
 
 def parse_time(text: str) -> float:
-    """RFC 3339 as Unix time in seconds; 0 for anything else. Fractions of a second do not count."""
+    """RFC 3339 as Unix time in seconds; 0 for anything else.
+
+    Fractions of a second do not count; they may have nine digits, which Python 3.10 cannot read by itself.
+    """
     found = _TIME.match(text)
     try:
         return datetime.fromisoformat(f"{found[1]}{found[2].replace('Z', '+00:00')}").timestamp() if found else 0.0

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
 from mlflow_fireworks.config import Kind
@@ -22,7 +22,7 @@ from mlflow_fireworks.gateway.serving_wire import (
     DeployedModel,
     OnDemandDeployment,
 )
-from mlflow_fireworks.gateway.stamps import RevisionStamp
+from mlflow_fireworks.gateway.stamps import RevisionStamp, parse_time
 from mlflow_fireworks.gateway.wire import FAILED, READY, Model
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
@@ -31,7 +31,7 @@ from mlflow_fireworks.serving.places import Place, endpoint_of
 from mlflow_fireworks.waiting import Pending
 
 # Users report first answers up to some minutes after READY, and adapters that take ten.
-_FRESH = timedelta(minutes=20)
+_FRESH_SECONDS = 20 * 60.0
 _OUTAGES = (BusyError, UnavailableError)
 _TEXTS = ("A quiet morning by the sea.", "Invoice 4711 is overdue!")
 
@@ -144,8 +144,7 @@ def prove(run: Run, place: Place, limit: float | None = None) -> str:
 def is_fresh(place: Place, now: datetime) -> bool:
     """Whether it came up a short while ago, so that Fireworks may not route to it yet."""
     created = (place.loaded or place.deployment).create_time
-    times = [_read_time(time) for time in (created, place.deployment.update_time)]
-    return any(time is not None and now - time < _FRESH for time in times)
+    return any(now.timestamp() - parse_time(time) < _FRESH_SECONDS for time in (created, place.deployment.update_time))
 
 
 def describe_replicas(deployment: OnDemandDeployment) -> str:
@@ -225,11 +224,3 @@ def _give_up(run: Run, place: Place, reason: str) -> str:
         f"then on; check with: {run.commands.get_endpoint(name)}; keep waiting with the same command, or take "
         "it down with: " + run.commands.delete_endpoint(name)
     )
-
-
-def _read_time(text: str) -> datetime | None:
-    """RFC 3339 with up to nine digits after the point, which Python 3.10 cannot read by itself."""
-    try:
-        return datetime.strptime(text[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=timezone.utc)
-    except ValueError:
-        return None
