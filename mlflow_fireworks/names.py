@@ -2,7 +2,8 @@
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import count
 from typing import NewType, TypeVar
 
 from mlflow_fireworks.errors import InvalidConfigError
@@ -41,6 +42,12 @@ def suggest_name(name: str) -> str:
     if not slug[:1].isalpha():
         slug = f"model-{slug}"
     return slug[:_ID_MAX].strip("-")
+
+
+def number_names(name: str) -> Iterator[str]:
+    """The name, then `prod-2`, `prod-3` and so on, for who looks for a free one; without an end."""
+    yield name
+    yield from (f"{name}-{number}" for number in count(2))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

@@ -1,7 +1,7 @@
 """A new deployment of an endpoint: made, waited for and asked; or given up, and stopped."""
 
 from collections.abc import Mapping
-from itertools import count, islice
+from itertools import islice
 from typing import Any
 
 from mlflow_fireworks.config import Kind
@@ -16,7 +16,7 @@ from mlflow_fireworks.errors import (
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.stamps import EndpointStamp, text_of
 from mlflow_fireworks.gateway.wire import READY, Model
-from mlflow_fireworks.names import EndpointName
+from mlflow_fireworks.names import EndpointName, number_names
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.hardware import choose_hardware, compare_shape, describe_shapes, scaling_of
 from mlflow_fireworks.serving.places import Place
@@ -119,8 +119,7 @@ def _create(
 ) -> OnDemandDeployment:
     """Make it under the first free one of `prod`, `prod-2`, …; a softly deleted one keeps its id for seven days."""
     taken = {item.deployment_id for item in run.gateway.deployments.list(deleted=True)}
-    names = (name if number == 1 else f"{name}-{number}" for number in count(1))
-    for deployment_id in islice((free for free in names if free not in taken), _MOST_TRIES):
+    for deployment_id in islice((free for free in number_names(name) if free not in taken), _MOST_TRIES):
         if made := _create_as(run, deployment_id, name, fields, validate_only=validate_only):
             return made
     raise ConflictError(f"{name} and {_MOST_TRIES - 1} names after it are all taken; choose another endpoint name")

@@ -3,7 +3,6 @@
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from itertools import count
 from typing import Any
 
 from mlflow_fireworks.config import Kind
@@ -17,7 +16,7 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.wire import READY
-from mlflow_fireworks.names import EndpointName
+from mlflow_fireworks.names import EndpointName, number_names
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving.inference import CHAT, EMBEDDINGS, Question, ask, stream
 from mlflow_fireworks.serving.payloads import Questions, read_inputs
@@ -144,8 +143,7 @@ def choose_place(run: Run, deployment: Deployment | None, endpoint: EndpointName
 
 def _serve_command(run: Run, deployment: Deployment, endpoints: Collection[EndpointName]) -> str:
     """Serves a deployment on an endpoint of its own, under its name or the next one that is free."""
-    names = (deployment.name if number == 1 else f"{deployment.name}-{number}" for number in count(1))
-    endpoint = next(name for name in map(EndpointName, names) if name not in endpoints)
+    endpoint = next(name for name in map(EndpointName, number_names(deployment.name)) if name not in endpoints)
     merge = {"live_merge": "true"} if deployment.current.model.peft_details.base_model else {}
     return run.commands.serve(deployment.name, endpoint, **merge)
 
