@@ -40,7 +40,7 @@ class Gateway:
         *,
         retry: Retry | None = None,
         timeouts: Timeouts | None = None,
-        tell: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        tell: Callable[[str], None] = lambda _: None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self.transport = Transport(base_url, api_key, retry=retry, timeouts=timeouts, tell=tell, transport=transport)

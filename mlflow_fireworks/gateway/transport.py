@@ -54,7 +54,7 @@ class Transport:
         *,
         retry: Retry | None = None,
         timeouts: Timeouts | None = None,
-        tell: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        tell: Callable[[str], None] = lambda _: None,
         transport: httpx.BaseTransport | None = None,
     ) -> None:
         self._retry = retry or Retry()

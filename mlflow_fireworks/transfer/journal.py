@@ -59,7 +59,7 @@ class Journal:
         folder: Path,
         host: str,
         model: str,
-        warn: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         digest = hashlib.sha256(f"{host}\n{model}".encode()).hexdigest()[:12]
         self._model = model

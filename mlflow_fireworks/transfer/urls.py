@@ -33,7 +33,7 @@ class SignedUrls:
         self,
         sign: Callable[[], Mapping[str, SecretStr]],
         clock: Callable[[], float],
-        tell: Callable[[str], None] = lambda text: None,  # noqa: ARG005 - silence is the default
+        tell: Callable[[str], None] = lambda _: None,
         now: Callable[[], datetime] = lambda: datetime.now(timezone.utc),
     ) -> None:
         self._sign = sign
