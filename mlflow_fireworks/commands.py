@@ -98,22 +98,22 @@ class Commands:
         Args:
             queue: The queue's file; None for the default one, or one whose address the environment names.
         """
-        return shlex.join([*_OWN, "hooks", "jobs", *(["--queue", queue] if queue else [])])
+        return _write_for_hooks(queue, "jobs")
 
     @staticmethod
     def retry_job(job_id: str, queue: str | None = None) -> str:
         """Try a job of the hooks again; `queue` as for `list_jobs`."""
-        return shlex.join([*_OWN, "hooks", "retry", job_id, *(["--queue", queue] if queue else [])])
+        return _write_for_hooks(queue, "retry", job_id)
 
     @staticmethod
     def approve(rule: str, queue: str | None = None) -> str:
         """Let a rule of the hooks start GPUs; `queue` as for `list_jobs`."""
-        return shlex.join([*_OWN, "hooks", "approve", rule, *(["--queue", queue] if queue else [])])
+        return _write_for_hooks(queue, "approve", rule)
 
     @staticmethod
     def resume(what: str, queue: str | None = None) -> str:
         """End a hold of the hooks, or bring back what somebody took off; `queue` as for `list_jobs`."""
-        return shlex.join([*_OWN, "hooks", "resume", what, *(["--queue", queue] if queue else [])])
+        return _write_for_hooks(queue, "resume", what)
 
     @staticmethod
     def start_worker() -> str:
@@ -143,3 +143,7 @@ class Commands:
         given = [part for flag, value in flags.items() if value is not None for part in (flag, value)]
         pairs = [part for option, value in (options or {}).items() for part in ("-C", f"{option}={value}")]
         return shlex.join([*words, *given, *pairs])
+
+
+def _write_for_hooks(queue: str | None, *words: str) -> str:
+    return shlex.join([*_OWN, "hooks", *words, *(("--queue", queue) if queue else ())])
