@@ -12,8 +12,8 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from queue import Empty, Queue
 
+from mlflow_fireworks.answers import EndlessAnswerError, within
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.home import claim, state_folder
@@ -62,14 +62,11 @@ def local_url(state: Path) -> str:
         # A Ctrl-C is for the command; the server it talks to must still be there while it stops in good order.
         start_new_session=True,
     )
-    lines: Queue[bytes] = Queue()
-    threading.Thread(
-        target=lambda: lines.put(process.stdout.readline() if process.stdout else b""), daemon=True
-    ).start()
     try:
-        url = lines.get(timeout=_START_SECONDS).decode(errors="replace").strip()
-    except Empty:
-        url = ""
+        line = within(_START_SECONDS, lambda: process.stdout.readline() if process.stdout else b"")
+    except EndlessAnswerError:
+        line = b""
+    url = line.decode(errors="replace").strip()
     if not url.startswith("http://127.0.0.1:"):
         process.kill()
         raise UnavailableError(

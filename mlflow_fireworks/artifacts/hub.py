@@ -1,11 +1,11 @@
 """What the Hugging Face Hub knows about a repository, asked within a time limit."""
 
-import queue
-import threading
 from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import DisabledRepoError, GatedRepoError, OfflineModeIsEnabled, RepositoryNotFoundError
+
+from mlflow_fireworks.answers import EndlessAnswerError, within
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,9 @@ def ask_hub(name: str, api: HfApi, seconds: float) -> HubAnswer:
     Returns:
         What it said. A gated repository exists; a private one that the present token cannot see does not.
     """
-    answers: queue.SimpleQueue[HubAnswer] = queue.SimpleQueue()
-    threading.Thread(target=lambda: answers.put(_ask(name, api, seconds)), daemon=True).start()
     try:
-        return answers.get(timeout=max(seconds, 0.01))
-    except queue.Empty:
+        return within(max(seconds, 0.01), lambda: _ask(name, api, seconds))
+    except EndlessAnswerError:
         return HubAnswer(None, reason=f"no answer within {seconds:.0f} s")
 
 
