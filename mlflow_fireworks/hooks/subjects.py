@@ -19,7 +19,7 @@ from mlflow_fireworks.hooks.rules import Rule
 from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.names import did_you_mean, enumerate_names
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import is_gone
 from mlflow_fireworks.registry.pointers import Pinned, pin
@@ -78,14 +78,10 @@ def read_tags(subject: Subject, version: str) -> Mapping[str, str]:
     try:
         with in_workspace(subject.workspace):
             tags: Mapping[str, str] = open_client().get_model_version(subject.name, version).tags
-    except UnavailableError:
-        raise
     except MlflowException as error:
         if is_gone(error):
             return {}
-        raise UnavailableError(
-            f"the registry did not return the tags of {subject.pin(version)}: {brief(error)}; {describe_remedy(error)}"
-        ) from None
+        raise unanswered(f"the registry did not return the tags of {subject.pin(version)}", error) from None
     return tags
 
 
@@ -225,9 +221,7 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
                 if model:
                     yield model
     except MlflowException as error:
-        raise UnavailableError(
-            f"the registry did not list its models: {brief(error)}; {describe_remedy(error)}"
-        ) from None
+        raise unanswered("the registry did not list its models", error) from None
 
 
 def _takes_filters() -> bool:

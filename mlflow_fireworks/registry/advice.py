@@ -1,13 +1,36 @@
-"""What to do about a registry or tracking server that cannot be asked."""
+"""What an answer of a registry or tracking server means that is none, and what to do about it."""
 
 import re
 from importlib.util import find_spec
 
+from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.installing import install
+from mlflow_fireworks.redaction import brief
 
 _STATUS = re.compile(r"\berror code (\d{3})\b")  # MLflow 3.17, `rest_utils.py`, where the body is no JSON
 _NO_DATABASES = "functionality is unavailable; got unsupported URI"  # of mlflow-skinny, which has no sqlalchemy
 _NO_WORKSPACE = re.compile(r"Workspace '.*' not found")
+
+
+def unanswered(what: str, error: BaseException) -> UnavailableError:
+    """The error for a question that was asked in vain.
+
+    Args:
+        what: `the registry could not look up models:/chat@champion`.
+        error: What MLflow or a store's driver raised. One of ours says it all, and is returned as it is.
+    """
+    if isinstance(error, UnavailableError):
+        return error
+    return UnavailableError(f"{what}: {brief(error)}; {describe_remedy(error)}")
+
+
+def is_absent(error: BaseException) -> bool:
+    """Whether the registry answered that there is no such thing, in a workspace that there is.
+
+    Args:
+        error: What MLflow raised.
+    """
+    return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" and not is_about_workspace(error)
 
 
 def describe_remedy(error: BaseException) -> str:

@@ -58,9 +58,9 @@ def _find_newest(client: MlflowClient, uri: RegisteredUri) -> str:
     return str(version)
 
 
-def is_gone(error: MlflowException) -> bool:
+def is_gone(error: Exception) -> bool:
     """Whether the registry answered that what was asked for does not exist; else it may only be unreachable."""
-    if is_about_workspace(error):
+    if not isinstance(error, MlflowException) or is_about_workspace(error):
         return False
     return error.error_code in _GONE or error.message.startswith(_NONE_IN_STAGE)
 

@@ -4,11 +4,10 @@ from dataclasses import dataclass
 
 from huggingface_hub import HfApi
 from huggingface_hub import errors as hub_errors
-from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import CredentialsError, NotFoundError, UnavailableError
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
 from mlflow_fireworks.registry.mlflow_versions import require_logged_models
@@ -75,14 +74,10 @@ def pin(uri: str | ModelUri) -> Pinned:
 def _pin_registered(uri: RegisteredUri) -> Pinned:
     try:
         found = find_version(open_client(uri.home), uri)
-    except UnavailableError:
-        raise
-    except MlflowException as error:
+    except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
         if is_gone(error):
             raise NotFoundError(f"{uri} is not in the registry: {brief(error)}") from None
-        raise _unanswered("the registry", uri, error) from None
-    except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
-        raise _unanswered("the registry", uri, error) from None
+        raise unanswered(f"the registry could not look up {uri}", error) from None
     number = str(found.version)
     registered = RegisteredVersion(uri.name, number, uri.alias, uri.home)
     return Pinned(str(uri.at(number)), uri.title, number, registered)
@@ -97,18 +92,10 @@ def _find_logged_name(uri: LoggedModelUri) -> str:
     require_logged_models(uri)
     try:
         return open_client(uri.workspace).get_logged_model(uri.model_id).name or uri.title
-    except UnavailableError:
-        raise
-    except MlflowException as error:
+    except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
         if is_gone(error):
             return uri.title
-        raise _unanswered("MLflow", uri, error) from None
-    except Exception as error:  # noqa: BLE001 - whatever a store's driver raises
-        raise _unanswered("MLflow", uri, error) from None
-
-
-def _unanswered(who: str, uri: ModelUri, error: Exception) -> UnavailableError:
-    return UnavailableError(f"{who} could not look up {uri}: {brief(error)}; {describe_remedy(error)}")
+        raise unanswered(f"MLflow could not look up {uri}", error) from None
 
 
 def _pin_on_hub(uri: HubUri) -> Pinned:

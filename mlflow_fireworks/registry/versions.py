@@ -8,10 +8,10 @@ from mlflow.entities.model_registry import ModelVersion, RegisteredModel
 from mlflow.entities.model_registry.model_version_search import ModelVersionSearch
 from mlflow.exceptions import MlflowException
 
-from mlflow_fireworks.errors import FireworksError, UnavailableError
+from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.advice import describe_remedy, is_about_workspace
+from mlflow_fireworks.registry.advice import is_absent, unanswered
 from mlflow_fireworks.registry.clients import is_made, open_client
 from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.questions import read_pages
@@ -62,7 +62,7 @@ def find_registered(name: str) -> RegisteredModel | None:
     try:
         return open_client().get_registered_model(name)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST" and not is_about_workspace(error):
+        if is_absent(error):
             return None
         raise
 
@@ -75,12 +75,8 @@ def is_registered(name: str) -> bool:
     """
     try:
         return find_registered(name) is not None
-    except UnavailableError:
-        raise
     except MlflowException as error:
-        raise UnavailableError(
-            f"the registry could not look up '{name}': {brief(error)}; {describe_remedy(error)}"
-        ) from None
+        raise unanswered(f"the registry could not look up '{name}'", error) from None
 
 
 def list_versions(name: str, workspace: Workspace | None = None) -> list[ModelVersion]:
@@ -110,7 +106,7 @@ def search_versions(wanted: str, workspace: Workspace | None = None) -> list[Mod
         found = read_pages(lambda token: client.search_model_versions(wanted, page_token=token))
         return sorted(found, key=lambda version: int(version.version), reverse=True)
     except MlflowException as error:
-        raise UnavailableError(f"the registry did not list the versions with {wanted}: {brief(error)}") from None
+        raise unanswered(f"the registry did not list the versions with {wanted}", error) from None
 
 
 def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Iterator[ModelVersion]:
@@ -125,11 +121,9 @@ def list_tagged_versions(name: str, workspace: Workspace | None = None) -> Itera
         try:
             yield open_client(workspace).get_model_version(name, version.version)
         except MlflowException as error:
-            if isinstance(error, UnavailableError):
-                raise
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":  # else it was deleted after it was listed
+            if not is_absent(error):  # else it was deleted after it was listed
                 uri = RegisteredUri(name, str(version.version), workspace=workspace)
-                raise UnavailableError(f"the registry did not return the tags of {uri}: {brief(error)}") from None
+                raise unanswered(f"the registry did not return the tags of {uri}", error) from None
 
 
 def find_version(source: str) -> ModelVersion | None:
@@ -150,9 +144,9 @@ def find_version(source: str) -> ModelVersion | None:
     try:
         return open_client(uri.home).get_model_version(uri.name, uri.version)
     except MlflowException as error:
-        if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+        if is_absent(error):
             return None
-        raise UnavailableError(f"the registry did not return {uri}: {brief(error)}") from None
+        raise unanswered(f"the registry did not return {uri}", error) from None
 
 
 def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:

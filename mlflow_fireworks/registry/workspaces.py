@@ -14,7 +14,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.questions import ask_server
 from mlflow_fireworks.registry.reach import require_mlflow
 
@@ -93,7 +93,7 @@ def list_workspaces() -> list[str]:
     try:
         answer = ask_server(address, _QUESTION, _ANSWER_SECONDS)
     except (MlflowException, EndlessAnswerError, requests.RequestException) as error:
-        raise UnavailableError(f"{_NO_LIST}: {brief(error)}; {describe_remedy(error)}") from None
+        raise unanswered(_NO_LIST, error) from None
     if answer.status in _REFUSED:
         raise UnavailableError(
             f"{_NO_LIST} (it answered {answer.status}); check MLFLOW_TRACKING_USERNAME and "

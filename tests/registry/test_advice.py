@@ -11,6 +11,7 @@ from support.threaded_server import serving
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError, UnavailableError
 from mlflow_fireworks.registry.pointers import pin
+from mlflow_fireworks.registry.versions import find_version
 
 USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 ACCESS = "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
@@ -68,6 +69,14 @@ def test_refusal_of_a_server_names_what_to_check(monkeypatch, status, body, reme
         assert said(pin, UnavailableError, "models:/chat@champion").endswith(f"; {remedy}")
         for uri in ("models:/chat/1", "models:/m-0123", "runs:/0123/model"):
             assert said(open_source, (SourceError, UnavailableError), uri).endswith(f"; {remedy}")
+
+
+def test_nothing_in_a_workspace_that_is_not_there_counts_as_deleted(monkeypatch):
+    with serving(Refusal, status=404, body=NO_WORKSPACE) as url:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
+
+        for question in (pin, find_version):
+            assert said(question, UnavailableError, "models:/chat/1").endswith("; check MLFLOW_WORKSPACE")
 
 
 def test_server_that_is_away_may_not_be_running(monkeypatch):
