@@ -7,32 +7,15 @@ goes up; the other file goes up as well, because transformers' processors read o
 the file wins, as it does in transformers.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass
 
-from mlflow_fireworks.artifacts.content import Made, Part
+from mlflow_fireworks.artifacts.content import Made, Part, make_json
 from mlflow_fireworks.artifacts.documents import Document, text_of
 
 TOKENIZER_CONFIG = "tokenizer_config.json"
 _JINJA = "chat_template.jinja"
 _OF_PROCESSORS = ("chat_template.json", "processor_config.json")
 _OTHERS = "additional_chat_templates/"
-
-
-@dataclass(frozen=True)
-class Folded:
-    """A `tokenizer_config.json` that was made with the chat template in it.
-
-    Args:
-        part: The file.
-        document: It, parsed.
-        note: What was decided, for a person.
-    """
-
-    part: Made
-    document: Document
-    note: str
 
 
 def has_template(settings: Document) -> bool:
@@ -46,8 +29,8 @@ def has_template(settings: Document) -> bool:
 
 def fold_template(
     files: Mapping[str, Part], contents: Mapping[str, bytes], documents: Mapping[str, Document]
-) -> Folded | None:
-    """The tokenizer's settings with the chat template in them; None when they are right as they are.
+) -> tuple[Made, str] | None:
+    """The tokenizer's settings with the chat template in them, and a note; None when they are right as they are.
 
     Args:
         files: All files by name.
@@ -61,11 +44,9 @@ def fold_template(
     name, template = found
     if settings.get("chat_template") == template:
         return None
-    document = {**settings, "chat_template": template}
     replaced = ", replacing the different one that it had" if has_template(settings) else ""
-    return Folded(
-        Made(json.dumps(document, indent=2).encode(), f"made with {files[name].origin}"),
-        document,
+    return (
+        make_json({**settings, "chat_template": template}, f"made with {files[name].origin}"),
         f"{TOKENIZER_CONFIG}: the chat template of {files[name].origin} is uploaded inside it{replaced}",
     )
 

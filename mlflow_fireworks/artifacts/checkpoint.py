@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from mlflow_fireworks.artifacts.chat_template import TOKENIZER_CONFIG, fold_template, has_template, list_other_templates
-from mlflow_fireworks.artifacts.content import Made, Part
+from mlflow_fireworks.artifacts.content import Made, Part, make_json
 from mlflow_fireworks.artifacts.documents import Document, texts_of
 from mlflow_fireworks.artifacts.foreign_adapters import describe_foreign_adapter
 from mlflow_fireworks.artifacts.kinds import Open, infer_kind
@@ -108,9 +108,9 @@ class _Draft:
     notes: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def put(self, name: str, made: Made, document: Document) -> None:
-        """Let a file that was made go up under a name, in place of the one found there."""
-        self.files[name], self.contents[name], self.documents[name] = made, made.data, document
+    def put(self, name: str, made: Made) -> None:
+        """Let a JSON file that was made go up under a name, in place of the one found there."""
+        self.files[name], self.contents[name], self.documents[name] = made, made.data, json.loads(made.data)
         self.small = list(dict.fromkeys([*self.small, name]))
 
 
@@ -133,8 +133,8 @@ def make_checkpoint(layout: Layout, wanted: Kind | None, subject: str, *, trust:
     documents, faults = parse_all(contents)
     for name in filter(is_index, list(documents)):
         if cleaned := clean_paths(documents[name]):
-            files[name] = Made(cleaned, f"made from {files[name].origin}")
-            contents[name], documents[name] = cleaned, json.loads(cleaned)
+            files[name] = made = make_json(cleaned, f"made from {files[name].origin}")
+            contents[name], documents[name] = made.data, cleaned
     if fault := find_module_fault(files, modules):
         faults.setdefault(MODULES, fault)
     kind = _choose_kind(files, documents, wanted, layout.task, subject)
@@ -227,8 +227,9 @@ def _choose_small(contents: Iterable[str], kind: Kind, weights: Mapping[str, Wei
 
 def _put_template(draft: _Draft) -> None:
     if folded := fold_template(draft.files, draft.contents, draft.documents):
-        draft.put(TOKENIZER_CONFIG, folded.part, folded.document)
-        draft.notes.append(folded.note)
+        made, note = folded
+        draft.put(TOKENIZER_CONFIG, made)
+        draft.notes.append(note)
     if others := list_other_templates(draft.files):
         draft.warnings.append(
             f"{enumerate_names(others)}: Fireworks has one chat template for each model, so these are not uploaded"
@@ -244,10 +245,7 @@ def _decide_on_code(draft: _Draft, modules: Sequence[Document], *, trust: bool |
     named = {reference.document for reference in references}
     if trust is False and MODULES not in named:
         for name in sorted(named):
-            document = drop_references(documents[name])
-            draft.put(
-                name, Made(json.dumps(document, indent=2).encode(), f"made from {draft.files[name].origin}"), document
-            )
+            draft.put(name, make_json(drop_references(documents[name]), f"made from {draft.files[name].origin}"))
         draft.notes.append(
             f"{enumerate_names(sorted(named))}: uploaded without auto_map, because of trust_remote_code=false"
         )
@@ -281,7 +279,7 @@ def _put_defaults(draft: _Draft, mlmodel: Document, kind: Kind) -> None:
     """Not into an adapter: whether Fireworks takes a third file there is not known for its REST API."""
     carried = carry_defaults(mlmodel, may_add=kind is Kind.BASE and DEFAULTS_FILE not in draft.files)
     if carried.made is not None:
-        draft.put(DEFAULTS_FILE, carried.made, carried.document)
+        draft.put(DEFAULTS_FILE, carried.made)
     draft.notes += carried.notes
     draft.warnings += carried.warnings
 

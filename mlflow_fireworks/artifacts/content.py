@@ -1,6 +1,7 @@
 """The bytes of the files that go up: as they lie in a store, or made from them in memory."""
 
 import io
+import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mlflow_fireworks.artifacts.documents import Fault, most_bytes
+from mlflow_fireworks.artifacts.documents import Document, Fault, most_bytes
 from mlflow_fireworks.artifacts.safetensors import read_header
 from mlflow_fireworks.artifacts.sources.source import Store
 from mlflow_fireworks.errors import CheckpointError, PreflightError
@@ -220,6 +221,11 @@ class Made:
     def staged(self) -> Iterator[Callable[[], BinaryIO]]:
         """Its bytes are always at hand."""
         yield lambda: io.BytesIO(self.data)
+
+
+def make_json(document: Document, origin: str) -> Made:
+    """A JSON file that is made here; the origin as for `Made`."""
+    return Made(json.dumps(document, indent=2).encode(), origin)
 
 
 @contextmanager

@@ -5,10 +5,9 @@ MLflow's scoring server. Fireworks has a place for most of it, `defaults` in `fi
 custom models"). `log_model(prompt_template="Q: {prompt} A:")` has none: a chat template is applied to chats only.
 """
 
-import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from mlflow_fireworks.artifacts.content import Made
+from mlflow_fireworks.artifacts.content import Made, make_json
 from mlflow_fireworks.artifacts.documents import Document, child_of, text_of
 from mlflow_fireworks.artifacts.selection import DEFAULTS_FILE
 from mlflow_fireworks.names import enumerate_names
@@ -31,13 +30,11 @@ class LoggedDefaults:
 
     Args:
         made: A `fireworks.json` that holds those that Fireworks has a place for; None when there are none.
-        document: It, parsed.
         notes: What goes up.
         warnings: What cannot.
     """
 
     made: Made | None = None
-    document: Document = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 
@@ -67,10 +64,9 @@ def carry_defaults(mlmodel: Document, *, may_add: bool) -> LoggedDefaults:
         )
     if not defaults:
         return LoggedDefaults(warnings=tuple(warnings))
-    document = {"defaults": defaults}
-    made = Made(json.dumps(document, indent=2).encode(), "made from the model_config in MLmodel")
+    made = make_json({"defaults": defaults}, "made from the model_config in MLmodel")
     note = f"{DEFAULTS_FILE}: made from the logged model_config, so that requests default to its {', '.join(defaults)}"
-    return LoggedDefaults(made, document, (note,), tuple(warnings))
+    return LoggedDefaults(made, (note,), tuple(warnings))
 
 
 def _translate(logged: Document) -> dict[str, int | float]:

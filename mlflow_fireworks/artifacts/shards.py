@@ -7,14 +7,13 @@ keeps its bytes. In the same way many files become few: how many Fireworks takes
 was seen to refuse ("etcdserver: request is too large") and to accept.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, TypeVar
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
-from mlflow_fireworks.artifacts.content import Made, Part, Piece, Stored
-from mlflow_fireworks.artifacts.documents import Fault, child_of
+from mlflow_fireworks.artifacts.content import Part, Piece, Stored, make_json
+from mlflow_fireworks.artifacts.documents import Document, Fault, child_of
 from mlflow_fireworks.artifacts.excerpt import Excerpt
 from mlflow_fireworks.artifacts.safetensors import Header, width_of, write_header
 from mlflow_fireworks.artifacts.selection import Weights
@@ -220,24 +219,23 @@ def _in_order(header: Header) -> list[str]:
     return sorted(header.places, key=lambda name: (header.places[name], name))
 
 
-def _make_index(parts: Mapping[str, _Shard], headers: Mapping[str, Header], metadata: Mapping[str, object]) -> bytes:
+def _make_index(parts: Mapping[str, _Shard], headers: Mapping[str, Header], metadata: Mapping[str, object]) -> Document:
     total = sum(end - begin for header in headers.values() for begin, end in header.places.values())
     weight_map = {tensor: name for name, shard in parts.items() for tensor in shard.tensors}
-    index = {"metadata": {**metadata, "total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
-    return json.dumps(index, indent=2).encode()
+    return {"metadata": {**metadata, "total_size": total}, "weight_map": dict(sorted(weight_map.items()))}
 
 
 def _replace_weights(
-    checkpoint: Checkpoint, weights: Weights, parts: Mapping[str, Part], index: bytes, note: str
+    checkpoint: Checkpoint, weights: Weights, parts: Mapping[str, Part], index: Document, note: str
 ) -> Checkpoint:
     old = {*weights.files, weights.index}
-    made = Made(index, "made from the headers of the weights")
+    made = make_json(index, "made from the headers of the weights")
     return replace(
         checkpoint,
         files={**_without(checkpoint.files, old), _INDEX: made, **parts},
         weights={**checkpoint.weights, "": replace(weights, files=tuple(parts), index=_INDEX, shards=frozenset(parts))},
-        contents={**_without(checkpoint.contents, old), _INDEX: index},
-        documents={**_without(checkpoint.documents, old), _INDEX: json.loads(index)},
+        contents={**_without(checkpoint.contents, old), _INDEX: made.data},
+        documents={**_without(checkpoint.documents, old), _INDEX: index},
         notes=(*checkpoint.notes, note),
     )
 

@@ -7,13 +7,12 @@ model it is. Its tensors are untouched, so only headers are written anew; tensor
 file, without those of the adapter.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from mlflow_fireworks.artifacts.checkpoint import Checkpoint
-from mlflow_fireworks.artifacts.content import Made, Part, Piece, Stored
+from mlflow_fireworks.artifacts.content import Part, Piece, Stored, make_json
 from mlflow_fireworks.artifacts.documents import Document, Fault, child_of
 from mlflow_fireworks.artifacts.excerpt import Excerpt
 from mlflow_fireworks.artifacts.safetensors import Header, read_header, write_header
@@ -55,8 +54,8 @@ def unwrap(
     documents, contents = dict(checkpoint.documents), dict(checkpoint.contents)
     for index in indexes:
         documents[index] = _unwrap_index(checkpoint.document(index), changed)
-        contents[index] = json.dumps(documents[index], indent=2).encode()
-        files[index] = Made(contents[index], f"made from {files[index].origin}")
+        files[index] = made = make_json(documents[index], f"made from {files[index].origin}")
+        contents[index] = made.data
     note = "the weights also held a LoRA adapter, as MLflow saves it together with its base; the adapter was removed"
     notes = (*checkpoint.notes, note)
     return replace(checkpoint, files=files, documents=documents, contents=contents, notes=notes), changed

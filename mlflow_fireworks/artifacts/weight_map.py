@@ -1,12 +1,11 @@
 """The paths in an index of weights."""
 
-import json
 import posixpath
 
 from mlflow_fireworks.artifacts.documents import Document, child_of
 
 
-def clean_paths(index: Document) -> bytes | None:
+def clean_paths(index: Document) -> Document | None:
     """Write an index without the `./` that some tools put before its paths.
 
     Loaders join such a path to the folder, so it is right; Fireworks may compare it with the names of the files.
@@ -19,7 +18,7 @@ def clean_paths(index: Document) -> bytes | None:
     """
     weight_map = child_of(index, "weight_map")
     cleaned = {tensor: _clean(shard) for tensor, shard in weight_map.items()}
-    return None if cleaned == weight_map else json.dumps({**index, "weight_map": cleaned}, indent=2).encode()
+    return None if cleaned == weight_map else {**index, "weight_map": cleaned}
 
 
 def _clean(shard: object) -> object:
