@@ -60,9 +60,8 @@ def hold_promotions(
     """
     _require_known(queue, what, load)
     now = time.time()
-    command = Commands.resume(what, queue.path)
-    hold = Hold(kind="by hand", what=what, reason=reason, by=by, since=now, until=now + seconds if seconds else 0.0)
-    hold = hold.model_copy(update={"command": command})
+    until, command = now + seconds if seconds else 0.0, Commands.resume(what, queue.path)
+    hold = Hold(kind="by hand", what=what, reason=reason, by=by, since=now, until=until, command=command)
     queue.holds.put(hold)
     queue.history.add(Entry.of_hold(hold, "hold", "held"), f"{hold.key} {hold.since}")
     return hold

@@ -14,7 +14,7 @@ from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.deliveries import Delivery
 from mlflow_fireworks.hooks.heartbeats import BEAT_SECONDS, MISSED_BEATS, Heartbeat
 from mlflow_fireworks.hooks.holds import Hold
-from mlflow_fireworks.hooks.jobs import Job, State, format_time, to_json
+from mlflow_fireworks.hooks.jobs import Job, State, format_time, newest_of_each, to_json
 from mlflow_fireworks.hooks.ledger import Comparison
 from mlflow_fireworks.hooks.options import locate_queue
 from mlflow_fireworks.hooks.outage import Away, name_minute
@@ -80,10 +80,7 @@ class Snapshot:
     @cached_property
     def dead(self) -> list[Job]:
         """What was given up and not followed by anything newer for the same deployment."""
-        newest: dict[str, Job] = {}
-        for job in self.jobs:
-            newest.setdefault(job.key, job)
-        return [job for job in self.jobs if job.state is State.DEAD and newest[job.key] is job]
+        return [job for job in newest_of_each(self.jobs).values() if job.state is State.DEAD]
 
     @property
     def retried(self) -> list[Job]:

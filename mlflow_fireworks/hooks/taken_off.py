@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import Config
 from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.gateway.revisions import Deployment
@@ -71,7 +70,7 @@ def accept_replacement(job: Job) -> None:
     Raises:
         FireworksError: Fireworks cannot be asked.
     """
-    with open_deployments(parse_target(job.target), Config(progress="none"), reporter=Silent()) as deployments:
+    with open_deployments(parse_target(job.target), reporter=Silent()) as deployments:
         accept_by_hand(deployments.run, deployments.find(DeploymentName(job.deployment)))
 
 
@@ -89,7 +88,7 @@ def find_against(rule: Rule, job: Job, pinned: Pinned) -> TakenOff | None:
         FireworksError: Fireworks or the registry cannot be asked.
     """
     name = DeploymentName(job.deployment)
-    with open_deployments(parse_target(job.target), Config(progress="none"), reporter=Silent()) as deployments:
+    with open_deployments(parse_target(job.target), reporter=Silent()) as deployments:
         existing, endpoints = deployments.list_existing().get(name), deployments.list_endpoints()
         if existing is None:
             text = read_tags(job.subject, pinned.version).get(TAKEN_OFF)
