@@ -8,7 +8,7 @@ from typing import Any
 from mlflow.environment_variables import MLFLOW_DEPLOYMENT_PREDICT_TIMEOUT
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import Config, write_options
+from mlflow_fireworks.config import Config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import ConflictError, InvalidConfigError, NotFoundError
 from mlflow_fireworks.gateway.gateway import Gateway
@@ -19,6 +19,7 @@ from mlflow_fireworks.home import state_folder
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.local import local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
+from mlflow_fireworks.option_values import write_options
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_deployment
 from mlflow_fireworks.pipeline.pipeline import Pipeline
 from mlflow_fireworks.pipeline.tunability import describe_tunability, watch_tunability

@@ -8,10 +8,11 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BeforeValidator, Field
 
-from mlflow_fireworks.config import AutoBool, Bool, Config, Seconds, parse_config, parse_options
+from mlflow_fireworks.config import Config, parse_config
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.option_values import AutoBool, Bool, Options, Seconds, parse_options
 
 # Fireworks' Gateway API (2026-09), AcceleratorType, Precision, MultiRegion and PresetType.
 ACCELERATORS = (
@@ -68,10 +69,8 @@ Regions = Annotated[tuple[str, ...], BeforeValidator(_read_placement)]
 LoadTargets = Annotated[dict[str, float], BeforeValidator(_read_load_targets)]
 
 
-class EndpointConfig(BaseModel):
+class EndpointConfig(Options):
     """The options of one endpoint, checked. Field descriptions are the users' help text."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", str_strip_whitespace=True)
 
     model: str | None = Field(
         default=None,

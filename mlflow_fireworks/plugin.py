@@ -10,9 +10,8 @@ from typing import Any
 
 from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 from mlflow.utils import AttrDict
-from pydantic import BaseModel
 
-from mlflow_fireworks.config import Config, option_table, parse_config
+from mlflow_fireworks.config import Config, parse_config
 from mlflow_fireworks.deployments import Deployments, open_deployments
 from mlflow_fireworks.endpoint_config import EndpointConfig, parse_both, parse_endpoint_config
 from mlflow_fireworks.errors import FireworksError, UnsupportedError
@@ -20,6 +19,7 @@ from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.installing import install
 from mlflow_fireworks.local import can_answer, keep_answering, local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.option_values import Options, list_options
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import logger
@@ -349,9 +349,9 @@ Options of endpoints (also for create and update with --endpoint)
 """
 
 
-def _option_lines(table: type[BaseModel]) -> str:
+def _option_lines(table: type[Options]) -> str:
     return "\n".join(
-        f"  {name}  ({kind}, default {default})\n      {text}" for name, kind, default, text in option_table(table)
+        f"  {name}  ({kind}, default {default})\n      {text}" for name, kind, default, text in list_options(table)
     )
 
 

@@ -22,7 +22,6 @@ from support.source_world import Remembers
 
 import mlflow_fireworks.emulator
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import write_options
 from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.emulator.behaviours import FACTS
@@ -31,6 +30,7 @@ from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.http import Retry
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.option_values import write_options
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.serving import endpoints
 from mlflow_fireworks.waiting import Waiter

@@ -1,8 +1,9 @@
 import pytest
 
-from mlflow_fireworks.config import Config, Kind, option_table, parse_config, parse_options
+from mlflow_fireworks.config import Config, Kind, parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.errors import InvalidConfigError
+from mlflow_fireworks.option_values import list_options, parse_options
 
 
 @pytest.mark.parametrize("word", ["true", "True", "1", "yes", "ON", True, 1])
@@ -95,7 +96,7 @@ def test_nothing_given_means_all_defaults():
 
 
 def test_every_option_has_a_type_and_a_help_text():
-    for name, kind, default, text in option_table():
+    for name, kind, default, text in list_options(Config):
         assert kind, name
         assert default, name
         assert len(text) > 15, name
@@ -103,6 +104,6 @@ def test_every_option_has_a_type_and_a_help_text():
 
 @pytest.mark.parametrize("table", [Config, EndpointConfig])
 def test_a_default_that_help_shows_can_be_written(table):
-    for name, _, default, _ in option_table(table):
+    for name, _, default, _ in list_options(table):
         if default != "—":
             assert getattr(parse_options({name: default}, table), name) == table.model_fields[name].default, name

@@ -16,9 +16,10 @@ import yaml
 from support.advice import parse, run
 from support.checkpoints import make_adapter, make_embedder, make_llama
 
-from mlflow_fireworks.config import Config, option_table
+from mlflow_fireworks.config import Config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.hooks.rules import Rules
+from mlflow_fireworks.option_values import list_options
 
 ROOT = Path(__file__).parent.parent
 OPTIONS = ROOT / "mlflow_fireworks" / "OPTIONS.md"
@@ -77,7 +78,7 @@ def with_current_options(text):
 def markdown(table):
     rows = [
         f"| `{name}` | {kind.replace('|', ' / ')} | {default} | {text} |"
-        for name, kind, default, text in option_table(table)
+        for name, kind, default, text in list_options(table)
     ]
     return "\n".join(["| option | type | default | what it does |", "| --- | --- | --- | --- |", *rows])
 

@@ -16,9 +16,10 @@ from mlflow.exceptions import MlflowException
 from support.checkpoints import make_llama, minilm_folder
 
 from mlflow_fireworks import plugin
-from mlflow_fireworks.config import option_table
+from mlflow_fireworks.config import Config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.local import can_answer
+from mlflow_fireworks.option_values import list_options
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +199,7 @@ def test_without_a_key_the_error_says_what_to_do(registry):
 def test_help_names_every_option():
     result = mlflow_command("help", "-t", "fireworks")
     assert result.exit_code == 0
-    for name, _, _, text in option_table() + option_table(EndpointConfig):
+    for name, _, _, text in list_options(Config) + list_options(EndpointConfig):
         assert f"\n  {name}  (" in result.stdout
         assert text in result.stdout
 

@@ -9,9 +9,10 @@ import click
 
 from mlflow_fireworks.cli.menu import load_command
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.config import option_table, parse_config
+from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.option_values import list_options
 from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.plugin import FireworksDeploymentClient
@@ -210,7 +211,7 @@ def list_endpoints(target: str, as_json: bool) -> None:
 @endpoint.command()
 def options() -> None:
     """Show every option of -C."""
-    for name, kind, default, text in option_table(EndpointConfig):
+    for name, kind, default, text in list_options(EndpointConfig):
         say(f"{name}  ({kind}, default {default})")
         say(f"    {text}")
 

@@ -5,9 +5,9 @@ from typing import Any
 
 import click
 
-from mlflow_fireworks.config import read_duration
 from mlflow_fireworks.credentials import read_credential
 from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.option_values import read_duration
 from mlflow_fireworks.redaction import learn_uri
 
 

@@ -5,9 +5,10 @@ from pydantic import SecretStr
 
 from mlflow_fireworks.artifacts.sources.folder import FolderStore
 from mlflow_fireworks.artifacts.sources.source import Source
-from mlflow_fireworks.config import option_table, parse_config
+from mlflow_fireworks.config import Config, parse_config
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError
 from mlflow_fireworks.gateway.operations import AzureBlobSource, S3Source
+from mlflow_fireworks.option_values import list_options
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.redaction import hide_credentials
 
@@ -184,5 +185,5 @@ def test_an_import_leaves_files_undivided_unless_told_otherwise():
 
 
 def test_durations_are_shown_as_they_are_written():
-    defaults = {name: default for name, _, default, _ in option_table()}
+    defaults = {name: default for name, _, default, _ in list_options(Config)}
     assert (defaults["timeout"], defaults["import_timeout"]) == ("30m", "2h")
