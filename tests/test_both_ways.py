@@ -24,7 +24,7 @@ import mlflow_fireworks.emulator
 from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.emulator import Emulator
-from mlflow_fireworks.emulator.behaviours import FACTS
+from mlflow_fireworks.emulator.facts import FACTS
 from mlflow_fireworks.endpoint_config import parse_both, parse_endpoint_config
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.gateway.gateway import Gateway

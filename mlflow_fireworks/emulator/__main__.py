@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from mlflow_fireworks.emulator import Emulator, StateError
-from mlflow_fireworks.emulator.behaviours import PROFILES, Behaviours, listing
+from mlflow_fireworks.emulator.behaviours import Behaviours
+from mlflow_fireworks.emulator.facts import PROFILES, listing
 
 
 def _checked(words: tuple[str, ...]) -> tuple[str, ...]:

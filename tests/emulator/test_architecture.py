@@ -22,6 +22,7 @@ FLOORS = (
     {"protocol"},
     {"options", "processes"},
     {"behaviours", "child"},
+    {"facts"},
 )
 
 

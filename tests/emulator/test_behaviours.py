@@ -10,7 +10,8 @@ from emulator.raw_client import ADDON, BASE, OCTETS, Api, adapter_files, base_fi
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.emulator.__main__ import main
-from mlflow_fireworks.emulator.behaviours import FACTS, PROFILES, Behaviours
+from mlflow_fireworks.emulator.behaviours import Behaviours
+from mlflow_fireworks.emulator.facts import FACTS, PROFILES
 
 QWEN = "accounts/fireworks/models/qwen3-8b"
 EMBEDDER = {"kind": "EMBEDDING_MODEL", "baseModelDetails": {"checkpointFormat": "HUGGINGFACE", "worldSize": 1}}

@@ -3,7 +3,8 @@
 import pytest
 from probe.test_probe import probe
 
-from mlflow_fireworks.emulator.behaviours import FACTS, PROFILES, Behaviours
+from mlflow_fireworks.emulator.behaviours import Behaviours
+from mlflow_fireworks.emulator.facts import FACTS, PROFILES
 
 NEEDS_GPUS = {
     *("routing", "bare-model", "router-changes", "router-sleep", "auto-routers", "answering-deployment"),

@@ -142,7 +142,7 @@ class Emulator:
 
         Args:
             *words: ``FACT=WAY``, perhaps with a length (``routing=404-first:5`` or ``:180s``), or a profile,
-                ``lenient`` or ``strict``. Later ones win. `behaviours.FACTS` has all of them.
+                ``lenient`` or ``strict``. Later ones win. `facts.FACTS` has all of them.
 
         Raises:
             ValueError: A fact or way does not exist; nothing has changed then.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from mlflow_fireworks.emulator.behaviours import FACTS
+from mlflow_fireworks.emulator.facts import FACTS
 from mlflow_fireworks.emulator.protocol.routes import INFERENCE, ROUTES, STORAGE_OPERATIONS
 
 FILE = Path(__file__).parents[1] / "COVERAGE.md"
