@@ -3,7 +3,6 @@
 import inspect
 import json
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from click.testing import CliRunner
 from mlflow.deployments import BaseDeploymentClient, cli, get_deploy_client
 from mlflow.exceptions import MlflowException
 from support.checkpoints import make_llama, minilm_folder
+from support.local_registry import use_copy
 
 from mlflow_fireworks import plugin
 from mlflow_fireworks.config import Config
@@ -39,11 +39,8 @@ def filled_registry(tmp_path_factory):
 
 @pytest.fixture
 def registry(filled_registry, tmp_path, monkeypatch):
-    """A copy of the registry that the test may write to: making one takes seconds."""
-    shutil.copy(filled_registry, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     monkeypatch.chdir(tmp_path)
-    return mlflow.MlflowClient()
+    return use_copy(filled_registry, tmp_path, monkeypatch)
 
 
 def mlflow_command(*arguments):

@@ -187,6 +187,13 @@ def client(service, monkeypatch):
     return FireworksDeploymentClient("fireworks")
 
 
+def assert_printable_plan(client, folder):
+    try:
+        assert_printable(client.create_deployment("chat", str(folder), config={"dry_run": True}))
+    except FireworksError as error:
+        assert_printable(error.message)
+
+
 @given(text=WRITTEN, where=st.sampled_from(["architectures", "model_type", "dtype", "_name_or_path", "quantized"]))
 @some
 def test_settings_of_a_checkpoint(client, lines, tmp_path_factory, text, where):
@@ -196,10 +203,7 @@ def test_settings_of_a_checkpoint(client, lines, tmp_path_factory, text, where):
     if where == "quantized":
         changed = {"quantization_config": {"quant_method": text}}
     edit_json(folder / "config.json", **changed)
-    try:
-        assert_printable(client.create_deployment("chat", str(folder), config={"dry_run": True}))
-    except FireworksError as error:
-        assert_printable(error.message)
+    assert_printable_plan(client, folder)
     assert_printable(lines())
 
 
@@ -210,10 +214,7 @@ def test_names_of_files(client, lines, tmp_path_factory, text):
     folder = make_llama(tmp_path_factory.mktemp("model"))
     (folder / f"{text.replace('/', '')[:40]}.json").write_text("{")
     (folder / f"tokenizer{text.replace('/', '')[:40]}.json").write_text("{")
-    try:
-        assert_printable(client.create_deployment("chat", str(folder), config={"dry_run": True}))
-    except FireworksError as error:
-        assert_printable(error.message)
+    assert_printable_plan(client, folder)
     assert_printable(lines())
 
 
@@ -222,10 +223,7 @@ def test_names_of_files(client, lines, tmp_path_factory, text):
 def test_what_mlflow_noted_about_a_model(client, lines, tmp_path_factory, text):
     clear(lines)
     folder = make_transformers_model(tmp_path_factory.mktemp("model"), source_model_name=text)
-    try:
-        assert_printable(client.create_deployment("chat", str(folder), config={"dry_run": True}))
-    except FireworksError as error:
-        assert_printable(error.message)
+    assert_printable_plan(client, folder)
     assert_printable(lines())
 
 

@@ -1,14 +1,13 @@
 """promote: from an alias to what it points to, through the command, the function and an alias that moves meanwhile."""
 
 import json
-import shutil
 
-import mlflow
 import pytest
 from click.testing import CliRunner
 from pydantic import SecretStr
 from support.checkpoints import make_llama, read_files
 from support.hub_server import SHA, HubServer
+from support.local_registry import fill_registry, use_copy
 from support.source_world import Remembers
 
 from mlflow_fireworks.cli import main
@@ -22,20 +21,12 @@ from mlflow_fireworks.registry.pointers import pin
 @pytest.fixture(scope="module")
 def filled_registry(tmp_path_factory):
     """A registry with three versions of `Chat_Model`; the first is the champion."""
-    folder = tmp_path_factory.mktemp("registry")
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    client.create_registered_model("Chat_Model")
-    for seed in (1, 2, 3):
-        client.create_model_version("Chat_Model", make_llama(folder / f"llama-{seed}", seed=seed).as_uri())
-    client.set_registered_model_alias("Chat_Model", "champion", "1")
-    return folder / "mlflow.db"
+    return fill_registry(tmp_path_factory.mktemp("registry"), "Chat_Model", versions=3)
 
 
 @pytest.fixture
 def registry(filled_registry, tmp_path, monkeypatch):
-    shutil.copy(filled_registry, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow.MlflowClient()
+    return use_copy(filled_registry, tmp_path, monkeypatch)
 
 
 def tags_of(registry, version):

@@ -10,13 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from urllib.parse import urlsplit
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from support.advice import find_commands
 from support.checkpoints import make_llama
 from support.mlflow_server import running_server
+from support.s3_server import running_s3
 from support.throttled import Link
 
 from mlflow_fireworks.emulator import Emulator
@@ -222,17 +222,11 @@ def add_zeros(path, size):
 @pytest.fixture(scope="module")
 def bucket(tmp_path_factory):
     """The port of an S3 server with a model in its bucket `models`."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=f"http://{host}:{port}", **keys)
-    client.create_bucket(Bucket="models")
     folder = make_llama(tmp_path_factory.mktemp("chat") / "llama", hidden=1024, layers=2)
-    for path in folder.iterdir():
-        client.upload_file(str(path), "models", f"chat/{path.name}")
-    yield port
-    server.stop()
+    with running_s3() as (url, client):
+        for path in folder.iterdir():
+            client.upload_file(str(path), "models", f"chat/{path.name}")
+        yield urlsplit(url).port
 
 
 @contextlib.contextmanager

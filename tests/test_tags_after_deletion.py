@@ -1,11 +1,8 @@
 """The registry's tags tell the truth after something on Fireworks was deleted, whoever did it and by which door."""
 
-import shutil
-
-import mlflow
 import pytest
 from click.testing import CliRunner
-from support.checkpoints import make_llama
+from support.local_registry import fill_registry, use_copy
 from support.ports import free_port
 
 from mlflow_fireworks.cli import main
@@ -23,21 +20,12 @@ QUIET = {"progress": "none"}
 @pytest.fixture(scope="module")
 def filled_registry(tmp_path_factory):
     """A registry with two models of two versions each."""
-    folder = tmp_path_factory.mktemp("registry")
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    for number, name in enumerate(("chat", "other")):
-        client.create_registered_model(name)
-        for seed in (1, 2):
-            client.create_model_version(name, make_llama(folder / f"{name}-{seed}", seed=10 * number + seed).as_uri())
-        client.set_registered_model_alias(name, "champion", "1")
-    return folder / "mlflow.db"
+    return fill_registry(tmp_path_factory.mktemp("registry"), "chat", "other", versions=2)
 
 
 @pytest.fixture
 def registry(filled_registry, tmp_path, monkeypatch):
-    shutil.copy(filled_registry, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow.MlflowClient()
+    return use_copy(filled_registry, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ import pytest
 from emulator.raw_client import ADDON, Api, adapter_files
 from pydantic import SecretStr
 
-from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.errors import ApiError, BusyError, FailedPreconditionError, QuotaError, RefusedError
 from mlflow_fireworks.gateway.gateway import Gateway
 from mlflow_fireworks.gateway.refusals import refusal
@@ -20,13 +19,6 @@ GPU = {"baseModel": QWEN, "acceleratorType": "NVIDIA_H100_80GB"}
 @pytest.fixture
 def told():
     return []
-
-
-@pytest.fixture
-def fireworks():
-    with Emulator() as emulator:
-        yield emulator
-        assert not emulator.failures
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 import json
 import random
-import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 
-import mlflow
 import pytest
 from click.testing import CliRunner
-from support.checkpoints import make_llama
 from support.hooks_world import wait_until
+from support.local_registry import fill_registry, use_copy
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import NotFoundError
@@ -35,22 +33,12 @@ MODELS = ("chat-a", "chat-b", "chat-c")
 @pytest.fixture(scope="module")
 def filled_registry(tmp_path_factory):
     """A registry with three models of two versions each; the first of each is the champion."""
-    folder = tmp_path_factory.mktemp("registry")
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    for number, model in enumerate(MODELS):
-        client.create_registered_model(model)
-        for seed in (1, 2):
-            made = make_llama(folder / f"{model}-{seed}", seed=10 * number + seed)
-            client.create_model_version(model, made.as_uri())
-        client.set_registered_model_alias(model, "champion", "1")
-    return folder / "mlflow.db"
+    return fill_registry(tmp_path_factory.mktemp("registry"), *MODELS, versions=2)
 
 
 @pytest.fixture
 def store(filled_registry, tmp_path, monkeypatch):
-    shutil.copy(filled_registry, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow.MlflowClient()
+    return use_copy(filled_registry, tmp_path, monkeypatch)
 
 
 @pytest.fixture

@@ -1,13 +1,11 @@
 """What a person took off stays off, through an hour of comparing and of events that are older than that."""
 
 import json
-import shutil
 import time
 
-import mlflow
 import pytest
 from click.testing import CliRunner
-from support.checkpoints import make_llama
+from support.local_registry import fill_registry, use_copy
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.deployments import open_deployments
@@ -33,19 +31,12 @@ EVERY_SECONDS = 600.0
 @pytest.fixture(scope="module")
 def filled_registry(tmp_path_factory):
     """A registry with three versions of one model."""
-    folder = tmp_path_factory.mktemp("registry")
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
-    client.create_registered_model("chat")
-    for seed in (1, 2, 3):
-        client.create_model_version("chat", make_llama(folder / f"chat-{seed}", seed=seed).as_uri())
-    return folder / "mlflow.db"
+    return fill_registry(tmp_path_factory.mktemp("registry"), "chat", versions=3, champion=None)
 
 
 @pytest.fixture
 def local_registry(filled_registry, tmp_path, monkeypatch):
-    shutil.copy(filled_registry, tmp_path)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    return mlflow.MlflowClient()
+    return use_copy(filled_registry, tmp_path, monkeypatch)
 
 
 class Days:

@@ -5,10 +5,8 @@ import logging
 from contextlib import contextmanager
 from pathlib import Path
 
-import boto3
 import httpx
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 from support.account import KEY, QUICK, open_account
 from support.checkpoints import (
@@ -22,6 +20,7 @@ from support.checkpoints import (
 )
 from support.counting_proxy import CountingProxy
 from support.planning import plan
+from support.s3_server import running_s3
 from support.source_world import Remembers
 
 from mlflow_fireworks.artifacts.sources.folder import FolderStore
@@ -50,21 +49,17 @@ def account():
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_s3() as s3:
+        yield s3
 
 
 @pytest.fixture
 def bucket(s3, monkeypatch):
-    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", s3)
+    url, client = s3
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    client = boto3.client("s3", endpoint_url=s3)
-    client.create_bucket(Bucket="models")
     yield Bucket(client)
     for page in client.get_paginator("list_objects_v2").paginate(Bucket="models"):
         for entry in page.get("Contents", ()):
@@ -112,7 +107,7 @@ def single(s3, bucket, tmp_path, monkeypatch):
     """A model of one file of 11 MB, and what counts the bytes that leave its bucket."""
     folder = make_llama(tmp_path / "llama", hidden=512)
     uri = bucket.put(folder, "single")
-    with CountingProxy(s3) as proxy:
+    with CountingProxy(s3[0]) as proxy:
         monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", proxy.url)
         weights = (folder / "model.safetensors").stat().st_size
         assert weights > 10_000_000

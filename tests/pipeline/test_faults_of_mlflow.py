@@ -7,14 +7,13 @@ no artifacts, they are read where they are.
 import shutil
 from contextlib import contextmanager
 
-import boto3
 import httpx
 import mlflow
 import pytest
 import stamina
-from moto.server import ThreadedMotoServer
 from support.faulty_world import WEIGHTS, Site, World, log_everything
 from support.mlflow_server import running_server
+from support.s3_server import running_s3
 from support.tcp_proxy import TcpProxy, Trouble, answer
 
 from mlflow_fireworks.errors import SourceError
@@ -43,24 +42,16 @@ def on_disk(world, home):
 @contextmanager
 def in_bucket(world, home):
     """The server, and the bucket behind a proxy."""
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        with TcpProxy(server.get_host_and_port()[1]) as proxy:
-            url = f"http://127.0.0.1:{proxy.port}"
-            keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key", "region_name": "us-east-1"}
-            client = boto3.client("s3", endpoint_url=url, **keys)
-            client.create_bucket(Bucket="models")
+    with running_s3() as (s3, client), TcpProxy(httpx.URL(s3).port) as proxy:
 
-            def write(content, name=WEIGHTS):
-                client.put_object(Bucket="models", Key=f"kept/llama/{name}", Body=content)
+        def write(content, name=WEIGHTS):
+            client.put_object(Bucket="models", Key=f"kept/llama/{name}", Body=content)
 
-            for path in world.model.iterdir():
-                write(path.read_bytes(), path.name)
-            with running_server(home, "s3://models/kept", MLFLOW_S3_ENDPOINT_URL=url, **KEYS) as uri:
-                yield f"{uri.replace('http', 'mlflow-artifacts')}/llama", proxy, write
-    finally:
-        server.stop()
+        for path in world.model.iterdir():
+            write(path.read_bytes(), path.name)
+        url = f"http://127.0.0.1:{proxy.port}"
+        with running_server(home, "s3://models/kept", MLFLOW_S3_ENDPOINT_URL=url, **KEYS) as uri:
+            yield f"{uri.replace('http', 'mlflow-artifacts')}/llama", proxy, write
 
 
 @pytest.fixture(scope="module", params=[on_disk, in_bucket])

@@ -1,12 +1,12 @@
 """Network faults between the plugin and a server that is not ours: a real S3 server behind the proxy of the tests."""
 
 from functools import partial
+from urllib.parse import urlsplit
 
-import boto3
 import pytest
 import stamina
-from moto.server import ThreadedMotoServer
 from support.faulty_world import STORE, WEIGHTS, Site, World, log_everything
+from support.s3_server import running_s3
 from support.tcp_proxy import TcpProxy, Trouble
 
 from mlflow_fireworks.errors import SourceError
@@ -25,19 +25,11 @@ def world(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def s3(world):
-    server = ThreadedMotoServer(port=0, verbose=False)
-    server.start()
-    try:
-        port = server.get_host_and_port()[1]
-        keys = {"aws_access_key_id": "id", "aws_secret_access_key": "key", "region_name": "us-east-1"}
-        client = boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", **keys)
-        client.create_bucket(Bucket="models")
+    with running_s3() as (url, client):
         for path in world.model.iterdir():
             client.upload_file(str(path), "models", f"llama/{path.name}")
-        with TcpProxy(port) as proxy:
+        with TcpProxy(urlsplit(url).port) as proxy:
             yield proxy
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -31,12 +31,6 @@ from mlflow_fireworks.waiting import Waiter
 
 
 @pytest.fixture
-def account():
-    with open_account() as account:
-        yield account
-
-
-@pytest.fixture
 def llama(tmp_path):
     return make_llama(tmp_path / "llama", shards=3)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from support.account import open_account
 from support.checkpoints import make_llama
+from support.creating import start_create, wait_until
 from support.planning import plan
 from support.ranged_server import Fault, RangedServer
 from support.throttled import Link, sink
@@ -128,33 +129,12 @@ def test_what_landed_is_sent_again_where_it_was_replaced_since(served):
         assert account.sent().count("config.json") == 1
 
 
-CREATE = """
-import sys
-from mlflow.deployments import get_deploy_client
-config = dict(option.split("=") for option in sys.argv[2:])
-print(get_deploy_client("fireworks:/acme").create_deployment("chat", sys.argv[1], config=config)["state"])
-"""
-
-
-def start(emulator, *options):
-    environ = os.environ | {"FIREWORKS_BASE_URL": emulator.url, "FIREWORKS_API_KEY": "fw_key"}
-    command = [sys.executable, "-c", CREATE, "s3://models/chat", *options]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_stopped_relay_leaves_no_connection_and_reads_on_later(served, number):
     served.fail(NAME, *[Fault("none")] * 4, Fault("stall", 2**20))
     with Emulator() as emulator:
-        process = start(emulator, "shard_size=4MB", "max_workers=1")
+        process = start_create(emulator, "s3://models/chat", "shard_size=4MB", "max_workers=1")
         wait_until(lambda: len(asked(served)) == 4)
         time.sleep(1.0)
         began = time.monotonic()
@@ -165,7 +145,7 @@ def test_stopped_relay_leaves_no_connection_and_reads_on_later(served, number):
         ranges = asked(served)
         wait_until(lambda: served.open == 0)
 
-        output, _ = start(emulator, "shard_size=4MB").communicate(timeout=60)
+        output, _ = start_create(emulator, "s3://models/chat", "shard_size=4MB").communicate(timeout=60)
         assert output == "READY\n"
         again = asked(served)[len(ranges) :]
         assert not set(again) & set(ranges[:-1])  # nothing that landed is read again
@@ -178,7 +158,7 @@ def test_session_that_was_killed_reads_on_in_the_middle(served):
     some = len(served.files[NAME]) // 8  # the rest is more than sockets hold
     with Emulator() as emulator:
         emulator.fault("put_chunk", path_contains=NAME, after_bytes=some, stall_seconds=3)
-        process = start(emulator, "resumable=true", "max_workers=1")
+        process = start_create(emulator, "s3://models/chat", "resumable=true", "max_workers=1")
         wait_until(lambda: any(NAME in call.path for call in emulator.calls("start_resumable")))
         time.sleep(1)
         process.kill()
@@ -186,7 +166,7 @@ def test_session_that_was_killed_reads_on_in_the_middle(served):
         wait_until(lambda: any(NAME in call.path for call in emulator.calls("put_chunk")))
 
         served.asked.clear()
-        output, _ = start(emulator, "resumable=true").communicate(timeout=60)
+        output, _ = start_create(emulator, "s3://models/chat", "resumable=true").communicate(timeout=60)
         assert output == "READY\n"
         [(first, _)] = asked(served)
         assert first >= some - 2**20  # what was in the sockets has arrived as well

@@ -1,36 +1,14 @@
 """SIGTERM (handled as Ctrl-C is) and kill -9 in the middle of an upload, from outside, on real processes."""
 
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
 from support.advice import find_commands, parse
 from support.checkpoints import make_llama
+from support.creating import start_create, wait_until
 
 from mlflow_fireworks.emulator import Emulator
-
-CREATE = """
-import sys
-from mlflow.deployments import get_deploy_client
-config = dict(option.split("=") for option in sys.argv[2:])
-print(get_deploy_client("fireworks:/acme").create_deployment("chat", sys.argv[1], config=config)["state"])
-"""
-
-
-def start(emulator, folder, *options):
-    environ = os.environ | {"FIREWORKS_BASE_URL": emulator.url, "FIREWORKS_API_KEY": "fw_key"}
-    command = [sys.executable, "-c", CREATE, str(folder), *options]
-    return subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_until(condition):
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def put_names(emulator):
@@ -45,7 +23,7 @@ def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
     folder = make_llama(tmp_path / "llama", shards=3)
     with Emulator() as emulator:
         emulator.fault("put_object", path_contains="00003-of-00003", stall_seconds=30)
-        process = start(emulator, folder)
+        process = start_create(emulator, folder)
         files = len(list(folder.iterdir()))
         wait_until(lambda: len(put_names(emulator)) == files - 1)
         time.sleep(0.3)  # until the last answer has come, and is in the journal
@@ -58,7 +36,7 @@ def test_a_stopped_upload_ends_at_once_and_goes_on_later(tmp_path, number):
             assert "resume with: mlflow deployments create -t fireworks:/acme --name chat -m " in errors
 
         before = len(put_names(emulator))
-        process = start(emulator, folder)
+        process = start_create(emulator, folder)
         output, _ = process.communicate(timeout=60)
         assert output == "READY\n"
         again = [name for name in put_names(emulator)[before:] if "00003" not in name]
@@ -76,14 +54,14 @@ def test_a_file_killed_at_half_goes_on_from_the_last_byte(tmp_path):
 
     with Emulator() as emulator:
         emulator.fault("put_chunk", path_contains="model.safetensors", after_bytes=half, stall_seconds=3)
-        process = start(emulator, folder, "resumable=true", "max_workers=1")
+        process = start_create(emulator, folder, "resumable=true", "max_workers=1")
         wait_until(lambda: any("model.safetensors" in call.path for call in emulator.calls("start_resumable")))
         time.sleep(1)  # until half of it has arrived; the sums below hold for any share
         process.kill()
         process.communicate(timeout=30)
         wait_until(lambda: any("model.safetensors" in call.path for call in emulator.calls("put_chunk")))
 
-        output, _ = start(emulator, folder, "resumable=true").communicate(timeout=60)
+        output, _ = start_create(emulator, folder, "resumable=true").communicate(timeout=60)
         assert output == "READY\n"
         assert size <= sum(arrived()) <= 1.02 * size
 
@@ -93,7 +71,7 @@ def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
     folder = make_llama(tmp_path / "llama")
     with Emulator() as emulator:
         emulator.fault("get_upload_endpoint", stall_seconds=30)
-        process = start(emulator, folder, "display_name=My Chat", "max_workers=3")
+        process = start_create(emulator, folder, "display_name=My Chat", "max_workers=3")
         assert any("[2/4] sign" in line for line in process.stderr)
         time.sleep(0.2)  # until the request is under way
         began = time.monotonic()
@@ -105,6 +83,6 @@ def test_a_stop_while_urls_are_signed_ends_at_once_and_goes_on_later(tmp_path):
         [command] = find_commands(errors)
         assert {"display_name=My Chat", "max_workers=3"} <= set(parse(command)[1]["config"])
 
-        output, _ = start(emulator, folder).communicate(timeout=60)
+        output, _ = start_create(emulator, folder).communicate(timeout=60)
         assert output == "READY\n"
         assert len(emulator.calls("create_model")) == 1

@@ -3,7 +3,6 @@
 import json
 
 import pytest
-from support.account import open_account
 from support.advice import find_commands, parse
 from support.checkpoints import make_llama
 
@@ -14,12 +13,6 @@ FILES = 6
 
 def refusal(message, code=3):
     return json.dumps({"code": code, "details": [], "message": message})
-
-
-@pytest.fixture
-def account():
-    with open_account() as account:
-        yield account
 
 
 @pytest.fixture

@@ -1,16 +1,9 @@
 """What Fireworks makes of the files, held against what was found in them; files that it may not take."""
 
 import pytest
-from support.account import open_account
 from support.checkpoints import edit_json, make_adapter, make_embedder, make_llama, write_json
 
 from mlflow_fireworks.errors import ApiError
-
-
-@pytest.fixture
-def account():
-    with open_account() as account:
-        yield account
 
 
 def warnings_of(account, folder, **options):

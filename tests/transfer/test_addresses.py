@@ -2,6 +2,8 @@
 
 import socket
 import threading
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from io import BytesIO
 
 import httpx
@@ -73,6 +75,7 @@ def test_where_an_api_on_the_internet_may_not_send_them(url):
 def listener():
     """Something on this machine that must not hear a byte."""
     with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
         yield server
 
 
@@ -91,24 +94,27 @@ def names(monkeypatch, listener):
     return port
 
 
-def body():
-    return Body("a.json", 1, BytesIO(b"x"), moved=lambda count: None, stop=threading.Event())
-
-
-def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_connected_to(names, listener):
-    heard = []
+@pytest.fixture
+def heard(listener):
+    """What the first connection to it brings."""
 
     def listen():
         connection, _ = listener.accept()
         with connection:
-            heard.append(connection.recv(100))
+            return connection.recv(100)
 
-    thread = threading.Thread(target=listen)
-    thread.start()
+    with ThreadPoolExecutor(1) as pool:
+        yield partial(pool.submit(listen).result, 10)
+
+
+def body():
+    return Body("a.json", 1, BytesIO(b"x"), moved=lambda count: None, stop=threading.Event())
+
+
+def test_a_name_that_leads_to_this_machine_is_refused_when_it_is_connected_to(names, heard):
     with make_storage_client(1, Timeouts(), API) as http, pytest.raises(TransferError) as refused:
         put_file(http, SecretStr(f"https://storage.example:{names}/b?X-Goog-Signature=secret"), body())
-    thread.join(10)
-    assert heard == [b""]
+    assert heard() == b""
     assert "storage.example, which is 127.0.0.1 here" in refused.value.message
     assert "secret" not in refused.value.message
 
@@ -120,21 +126,11 @@ def test_where_the_api_is_in_a_private_network_its_storage_may_be(names, listene
     assert "private network" not in str(failed.value)  # it was tried, and nobody listens
 
 
-def test_behind_a_proxy_the_proxy_decides(names, listener, monkeypatch):
+def test_behind_a_proxy_the_proxy_decides(names, heard, monkeypatch):
     monkeypatch.setenv("HTTPS_PROXY", f"http://storage.example:{names}")
-    heard = []
-
-    def listen():
-        connection, _ = listener.accept()
-        with connection:
-            heard.append(connection.recv(100))
-
-    thread = threading.Thread(target=listen)
-    thread.start()
     with make_storage_client(1, Timeouts(), API) as http, pytest.raises(Exception, match=r"proxy|disconnected|closed"):
         put_file(http, SecretStr("https://storage.googleapis.com/b"), body())
-    thread.join(10)
-    assert heard[0].startswith(b"CONNECT storage.googleapis.com:443")
+    assert heard().startswith(b"CONNECT storage.googleapis.com:443")
 
 
 @pytest.mark.parametrize(

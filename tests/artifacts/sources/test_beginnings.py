@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 import stamina
-from moto.server import ThreadedMotoServer
 from support.checkpoints import make_llama
 from support.counting_proxy import CountingProxy
 from support.misbehaving_store import MisbehavingStore, running
 from support.planning import names, plan
+from support.s3_server import running_s3
 from support.threaded_server import serving
 
 from mlflow_fireworks.artifacts.checkpoint import make_checkpoint
@@ -156,25 +156,19 @@ def test_large_remote_shards_are_divided_as_local_ones_are(sharded, tmp_path):
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+    with running_s3() as s3:
+        yield s3
 
 
 @contextmanager
 def bucket(s3, monkeypatch, folder, latency=0.0):
     """A folder as `s3://models/chat`, behind a proxy."""
-    import boto3
-
+    url, client = s3
     for name, value in {"ACCESS_KEY_ID": "key", "SECRET_ACCESS_KEY": "secret", "DEFAULT_REGION": "us-east-1"}.items():
         monkeypatch.setenv(f"AWS_{name}", value)
-    client = boto3.client("s3", endpoint_url=s3)
-    client.create_bucket(Bucket="models")
     for path in folder.iterdir():
         client.upload_file(str(path), "models", f"chat/{path.name}")
-    with CountingProxy(s3, latency) as proxy:
+    with CountingProxy(url, latency) as proxy:
         monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", proxy.url)
         yield proxy
     for path in folder.iterdir():

@@ -7,9 +7,9 @@ import mlflow
 import pytest
 from mlflow.entities import FileInfo
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
-from moto.server import ThreadedMotoServer
 from support.counting_proxy import CountingProxy
 from support.mlflow_server import running_server
+from support.s3_server import running_s3
 from support.source_world import PLAIN, WEIGHTS, build_world, picture
 
 from mlflow_fireworks.answers import take
@@ -44,33 +44,21 @@ def world(filled, tracking_uri, monkeypatch):
 
 @pytest.fixture(scope="module")
 def s3():
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture(scope="module")
-def bucket(s3):
-    import boto3
-
-    keys = {"aws_access_key_id": "key", "aws_secret_access_key": "secret", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=s3, **keys)
-    client.create_bucket(Bucket=BUCKET)
-    for name, content in PLAIN.items():
-        client.put_object(Bucket=BUCKET, Key=f"teams/chat/{name}", Body=content)
-        client.put_object(Bucket=BUCKET, Key=f"teams/chat-other/{name}", Body=content)
-    return client
+    with running_s3(BUCKET) as (url, client):
+        for name, content in PLAIN.items():
+            client.put_object(Bucket=BUCKET, Key=f"teams/chat/{name}", Body=content)
+            client.put_object(Bucket=BUCKET, Key=f"teams/chat-other/{name}", Body=content)
+        yield url, client
 
 
 @pytest.fixture
-def aws(bucket, s3, monkeypatch):
-    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", s3)
+def aws(s3, monkeypatch):
+    url, client = s3
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", url)
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    return bucket
+    return client
 
 
 def read_all(source):
@@ -259,7 +247,7 @@ def test_beginnings_of_files_that_a_server_keeps_in_a_bucket_come_from_there(aws
     home = tmp_path / "server"
     home.mkdir()
     with (
-        CountingProxy(s3) as proxy,
+        CountingProxy(s3[0]) as proxy,
         running_server(home, f"s3://{BUCKET}/teams", MLFLOW_S3_ENDPOINT_URL=proxy.url) as uri,
     ):
         monkeypatch.delenv("MLFLOW_S3_ENDPOINT_URL")

@@ -2,12 +2,11 @@
 
 from contextlib import contextmanager, nullcontext
 
-import boto3
 import mlflow
 import pytest
-from moto.server import ThreadedMotoServer
 from support.checkpoints import make_llama, read_files
 from support.planning import plan
+from support.s3_server import running_s3
 from support.threaded_server import serving
 from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
@@ -35,20 +34,10 @@ def workspace(monkeypatch, storage, folder, s3_url=""):
 @contextmanager
 def s3_with(files):
     """The address of an S3 server whose bucket holds the files of a version."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    url = f"http://{host}:{port}"
-    keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b", "region_name": "us-east-1"}
-    client = boto3.client("s3", endpoint_url=url, **keys)
-    client.create_bucket(Bucket="unity")
-    for name, content in files.items():
-        client.put_object(Bucket="unity", Key=f"chat/1/{name}", Body=content)
-    try:
+    with running_s3("unity") as (url, client):
+        for name, content in files.items():
+            client.put_object(Bucket="unity", Key=f"chat/1/{name}", Body=content)
         yield url
-    finally:
-        client.close()
-        server.stop()
 
 
 @pytest.fixture
