@@ -23,12 +23,12 @@ from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri
 from mlflow_fireworks.registry.pointers import Pinned, is_pointer, pin
+from mlflow_fireworks.registry.uri_types import RegisteredUri
 from mlflow_fireworks.registry.versions import (
     DELETED,
     NOT_TAKEN_OFF,
     OFF_ENDPOINT,
     TAKEN_OFF,
-    RegisteredVersion,
     retag_versions,
     write_outcome,
 )
@@ -292,7 +292,7 @@ def write_taken_off(model: str, version: str, reason: str) -> str | None:
         As `write_failure`.
     """
     tags = {TAKEN_OFF: reason[:_TAG_MAX], "fireworks.updated": _now()}
-    return write_outcome(RegisteredVersion(model, version), tags)
+    return write_outcome(RegisteredUri(model, version), tags)
 
 
 def write_removal(model: str, name: str, *, deleted: bool) -> str | None:

@@ -34,7 +34,8 @@ from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.printable import make_all_printable, make_lines_printable, make_printable
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.redaction import brief, hide_in_record
-from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
+from mlflow_fireworks.registry.uri_types import RegisteredUri
+from mlflow_fireworks.registry.versions import write_outcome
 from mlflow_fireworks.terminal import say, say_json
 from mlflow_fireworks.transfer.storage import Body, put_file
 
@@ -279,7 +280,7 @@ def registry(tmp_path_factory):
 def test_tags_in_the_registry(registry, text):
     mlflow.set_tracking_uri(registry)
     try:
-        assert write_outcome(RegisteredVersion("chat", "1"), {"fireworks.error": f"x{text}"}) is None
+        assert write_outcome(RegisteredUri("chat", "1"), {"fireworks.error": f"x{text}"}) is None
         tags = mlflow.MlflowClient(registry).get_model_version("chat", "1").tags
     finally:
         mlflow.set_tracking_uri(None)

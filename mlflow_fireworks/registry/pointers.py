@@ -12,7 +12,6 @@ from mlflow_fireworks.registry.clients import open_client
 from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
 from mlflow_fireworks.registry.mlflow_versions import require_logged_models
 from mlflow_fireworks.registry.uri_types import HubUri, LoggedModelUri, ModelUri, RegisteredUri, StoreUri
-from mlflow_fireworks.registry.versions import RegisteredVersion
 
 _ANSWER_SECONDS = 10.0
 
@@ -25,13 +24,13 @@ class Pinned:
         uri: Names that version for ever. It is for opening: that of a store may hold credentials.
         name: What to call a deployment of it: the registered model, the repo without its owner, the end of a path.
         version: Number of the version, or the commit; "" when there is no such thing.
-        registered: The registry's version, when it is one.
+        registered: The registry's version by its number, when it is one.
     """
 
     uri: str
     name: str
     version: str = ""
-    registered: RegisteredVersion | None = None
+    registered: RegisteredUri | None = None
 
 
 def is_pointer(uri: ModelUri) -> bool:
@@ -79,7 +78,7 @@ def _pin_registered(uri: RegisteredUri) -> Pinned:
             raise NotFoundError(f"{uri} is not in the registry: {brief(error)}") from None
         raise unanswered(f"the registry could not look up {uri}", error) from None
     number = str(found.version)
-    registered = RegisteredVersion(uri.name, number, uri.alias, uri.home)
+    registered = RegisteredUri(uri.name, number, workspace=uri.home)
     return Pinned(str(uri.at(number)), uri.title, number, registered)
 
 

@@ -1,7 +1,6 @@
 """The versions of a registered model, and the tags that say what became of them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -24,28 +23,6 @@ TAKEN_OFF = "fireworks.taken_off"
 """What somebody did to it by hand, which nobody but a person undoes."""
 NOT_TAKEN_OFF: Tags = {TAKEN_OFF: None}
 DELETED: Tags = {**OFF_ENDPOINT, "fireworks.state": "DELETED"}
-
-
-@dataclass(frozen=True)
-class RegisteredVersion:
-    """A version in an MLflow model registry.
-
-    Args:
-        name: Registered model.
-        version: Its version.
-        alias: The alias it was asked for by, if any.
-        workspace: Where it is registered; None for MLflow's current registry.
-    """
-
-    name: str
-    version: str
-    alias: str | None = None
-    workspace: Workspace | None = None
-
-    @property
-    def uri(self) -> RegisteredUri:
-        """What names it for ever."""
-        return RegisteredUri(self.name, self.version, workspace=self.workspace)
 
 
 def quote(text: str) -> str:
@@ -149,11 +126,11 @@ def find_version(source: str) -> ModelVersion | None:
         raise unanswered(f"the registry did not return {uri}", error) from None
 
 
-def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | None:
+def write_outcome(registered: RegisteredUri | None, tags: Tags) -> str | None:
     """Put tags on a registered version, to say what became of it.
 
     Args:
-        registered: The version; None does nothing.
+        registered: The version, by its number; None does nothing.
         tags: The tags.
 
     Returns:
@@ -164,14 +141,14 @@ def write_outcome(registered: RegisteredVersion | None, tags: Tags) -> str | Non
         return None
     try:
         client = open_client(registered.workspace, patient=True)
-        _tag(client, client.get_model_version(registered.name, registered.version), tags)
+        _tag(client, client.get_model_version(registered.name, str(registered.version)), tags)
     except Exception as error:  # noqa: BLE001 - whatever a registry raises, the deployment stands
-        return f"the registry did not accept the tags for {registered.uri}: {brief(error)}"
+        return f"the registry did not accept the tags for {registered}: {brief(error)}"
     return None
 
 
 def retag_versions(
-    name: str, marks: Mapping[str, str], tags: Tags, but: str = "", workspace: Workspace | None = None
+    name: str, marks: Mapping[str, str], tags: Tags, but: str | None = None, workspace: Workspace | None = None
 ) -> str | None:
     """Put tags on every version of a model that carries certain others, since they are not true of it any more.
 

@@ -25,7 +25,7 @@ from mlflow_fireworks.registry.mlflow_versions import has_logged_models, require
 from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.uri_types import LoggedModelUri, RegisteredUri, RunUri, Workspace
-from mlflow_fireworks.registry.versions import RegisteredVersion, quote
+from mlflow_fireworks.registry.versions import quote
 
 if TYPE_CHECKING:
     from mlflow.entities import LoggedModel  # MLflow 2 has none
@@ -48,7 +48,7 @@ class Place:
     repository: ArtifactRepository
     folder: str = ""
     identity: str | None = None
-    registered: RegisteredVersion | None = None
+    registered: RegisteredUri | None = None
     hints: tuple[Hint, ...] = ()
 
 
@@ -67,12 +67,12 @@ def find_registered_version(uri: RegisteredUri, reporter: Reporter) -> Place:
         version = find_version(client, uri)
     except MlflowException as error:
         raise _not_found(client, uri, error) from None
-    registered = RegisteredVersion(uri.name, str(version.version), uri.alias, uri.home)
+    registered = RegisteredUri(uri.name, str(version.version), workspace=uri.home)
     if version.status != "READY":
         is_coming = version.status == "PENDING_REGISTRATION"
         remedy = "wait until it is READY, then run the same command again" if is_coming else "register it again"
         raise SourceError(
-            f"{registered.uri} is {version.status} in the registry; {remedy}, or name another version"
+            f"{registered} is {version.status} in the registry; {remedy}, or name another version"
             + describe_known(uri.name, uri.home)
         )
     below = _place_of(client, version, registered, uri.folder, reporter)
@@ -83,16 +83,16 @@ def find_registered_version(uri: RegisteredUri, reporter: Reporter) -> Place:
     )
     return replace(
         below,
-        resolved=str(uri.at(registered.version)),
+        resolved=str(uri.at(str(version.version))),
         registered=registered,
         hints=(*tags, *below.hints),
     )
 
 
 def _place_of(
-    client: MlflowClient, version: ModelVersion, registered: RegisteredVersion, folder: str, reporter: Reporter
+    client: MlflowClient, version: ModelVersion, registered: RegisteredUri, folder: str, reporter: Reporter
 ) -> Place:
-    pinned = str(registered.uri)
+    pinned = str(registered)
     repository = open_repository(pinned, registered.workspace)
     if isinstance(repository, RunsArtifactRepository):  # `runs:/…` was registered as it stands
         source = parse_model_uri(repository.artifact_uri)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from mlflow_fireworks.registry.versions import RegisteredVersion
+from mlflow_fireworks.registry.uri_types import RegisteredUri
 
 
 class Store(Protocol):
@@ -99,7 +99,7 @@ class Source:
     files: Mapping[str, int]
     store: Store
     mlmodel: Mapping[str, object]
-    registered: RegisteredVersion | None = None
+    registered: RegisteredUri | None = None
     hints: tuple[Hint, ...] = ()
     outside_links: tuple[str, ...] = ()
     broken_links: tuple[str, ...] = ()

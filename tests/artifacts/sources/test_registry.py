@@ -9,7 +9,8 @@ from support.source_world import PLAIN, WEIGHTS, Remembers, build_world, needs_l
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.source import Hint
 from mlflow_fireworks.errors import InvalidConfigError, SourceError, UnavailableError
-from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
+from mlflow_fireworks.registry.uri_types import RegisteredUri
+from mlflow_fireworks.registry.versions import write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
 
@@ -43,7 +44,7 @@ def test_alias_is_resolved_once_and_stays_what_it_was(world):
 
     assert source.asked == "models:/moving@prod"
     assert source.resolved == "models:/moving/1"
-    assert source.registered == RegisteredVersion("moving", "1", "prod")
+    assert source.registered == RegisteredUri("moving", "1")
     assert open_source("models:/moving@prod").resolved == "models:/moving/2"
 
 
@@ -82,7 +83,7 @@ def test_version_of_a_plain_folder_is_read_in_place(world):
     source = open_source("models:/plain/1")
 
     assert source.identity is None
-    assert source.registered == RegisteredVersion("plain", "1")
+    assert source.registered == RegisteredUri("plain", "1")
     assert str(source.store.path("config.json")) == f"{world.plain_uri}/config.json"
 
 
@@ -247,7 +248,7 @@ def test_outcome_is_written_on_the_version_that_was_resolved(world):
 
 
 def test_registry_that_refuses_a_tag_is_a_warning_only(world):
-    refusal = write_outcome(RegisteredVersion("chat", "77"), {"fireworks.state": "READY"})
+    refusal = write_outcome(RegisteredUri("chat", "77"), {"fireworks.state": "READY"})
 
     assert refusal.startswith("the registry did not accept the tags for models:/chat/77: ")
     assert "\n" not in refusal

@@ -17,7 +17,8 @@ from mlflow_fireworks.artifacts.sources import artifact_repository
 from mlflow_fireworks.artifacts.sources.artifact_repository import list_repository
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
-from mlflow_fireworks.registry.versions import RegisteredVersion, write_outcome
+from mlflow_fireworks.registry.uri_types import RegisteredUri
+from mlflow_fireworks.registry.versions import write_outcome
 
 CHAT_WEIGHTS = "artifacts/ckpt/weights.safetensors"
 BUCKET = "models"
@@ -74,7 +75,7 @@ def test_model_behind_a_server_is_listed_and_fetched_file_by_file(world, tmp_pat
 
     assert source.resolved == "models:/chat/1"
     assert source.identity == f"models:/{world.model_id}"
-    assert source.registered == RegisteredVersion("chat", "1", "champion")
+    assert source.registered == RegisteredUri("chat", "1")
     assert "python_function" in source.mlmodel["flavors"]
     assert [hint.origin for hint in source.hints][:2] == ["model version tag", "registered model tag"]
     contents = read_all(source)
@@ -130,7 +131,7 @@ def test_uri_that_leads_to_nothing_on_a_server_is_explained(world, uri, says, tm
 
 
 def test_outcome_reaches_the_registry_of_a_server(world):
-    assert write_outcome(RegisteredVersion("plain", "1"), {"fireworks.state": "READY"}) is None
+    assert write_outcome(RegisteredUri("plain", "1"), {"fireworks.state": "READY"}) is None
 
     assert world.client.get_model_version("plain", "1").tags == {"fireworks.state": "READY"}
 

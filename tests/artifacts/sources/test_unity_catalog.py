@@ -12,7 +12,7 @@ from support.unity_catalog import TOKEN, Model, UnityCatalog, Version, Workspace
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError
-from mlflow_fireworks.registry.versions import RegisteredVersion
+from mlflow_fireworks.registry.uri_types import RegisteredUri
 
 NAME = "main.prod.chat"
 SHARDS = 3
@@ -57,7 +57,7 @@ def catalog(request, monkeypatch, folder):
 
 def test_version_is_found_by_its_alias_and_its_files_are_fetched(catalog, folder, tmp_path):
     source = open_source(f"models:/{NAME}@champion", workspace=tmp_path)
-    assert source.registered == RegisteredVersion(NAME, "1", "champion")
+    assert source.registered == RegisteredUri(NAME, "1")
     assert source.files == {name: len(content) for name, content in read_files(folder).items()}
     assert plan(source).facts == plan(folder).facts
     assert source.store.beginnings_are_cheap  # so no shard was fetched for its header
