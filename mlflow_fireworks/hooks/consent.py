@@ -7,7 +7,8 @@ from typing import Any
 from mlflow_fireworks.errors import NotFoundError
 from mlflow_fireworks.hooks.approvals import Held
 from mlflow_fireworks.hooks.queue import Queue, again
-from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.rule import Rule
+from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.names import did_you_mean, enumerate_names
 
 _BY = "hooks approve"

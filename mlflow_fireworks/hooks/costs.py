@@ -9,7 +9,7 @@ from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.wire import FAILED
 from mlflow_fireworks.hooks.jobs import Job
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent
 from mlflow_fireworks.serving.estimates import describe_hardware, estimate

@@ -14,7 +14,8 @@ from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.hooks.costs import is_up
 from mlflow_fireworks.hooks.jobs import Job, State, Subject, newest_of_each
 from mlflow_fireworks.hooks.queue import again
-from mlflow_fireworks.hooks.rules import Rule, Rules
+from mlflow_fireworks.hooks.rule import Rule
+from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.subjects import find_subjects, has_home, read_tags, was_promoted_last
 from mlflow_fireworks.hooks.taken_off import find_on_endpoint
 from mlflow_fireworks.http import Retry, Timeouts

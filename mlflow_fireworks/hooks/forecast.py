@@ -10,7 +10,7 @@ from mlflow_fireworks.hooks.costs import Cost, bill_of, estimate_starts
 from mlflow_fireworks.hooks.findings import Finding
 from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.taken_off import hold_of
 from mlflow_fireworks.hooks.wording import describe_age
 from mlflow_fireworks.names import EndpointName

@@ -19,7 +19,7 @@ from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.hooks.costs import bill_of, is_up
 from mlflow_fireworks.hooks.jobs import Job, format_time
 from mlflow_fireworks.hooks.queue import Queue
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.subjects import find_subjects
 from mlflow_fireworks.names import EndpointName, enumerate_names
 from mlflow_fireworks.run import Permit, Run

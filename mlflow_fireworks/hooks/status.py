@@ -28,7 +28,7 @@ from mlflow_fireworks.hooks.jobs import format_time
 from mlflow_fireworks.hooks.links import Links
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.receiver import BodyError, read_body
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.snapshot import View
 from mlflow_fireworks.printable import make_all_printable, make_printable
 from mlflow_fireworks.progress import format_bytes

@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_fireworks.answers import take
 from mlflow_fireworks.errors import CredentialsError, InvalidConfigError, NotFoundError, UnavailableError
 from mlflow_fireworks.hooks.jobs import Subject
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.names import did_you_mean, enumerate_names
 from mlflow_fireworks.redaction import brief

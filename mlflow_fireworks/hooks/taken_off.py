@@ -10,7 +10,7 @@ from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.gateway.stamps import Hand, TakenOff, parse_time
 from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.subjects import read_tags
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.progress import Silent

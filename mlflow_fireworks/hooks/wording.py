@@ -1,7 +1,7 @@
 """How the page and the log say it, for people."""
 
 from mlflow_fireworks.hooks.jobs import Job
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.progress import format_bytes, format_seconds
 

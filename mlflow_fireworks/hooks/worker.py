@@ -20,7 +20,8 @@ from mlflow_fireworks.hooks.jobs import Job, Progress, State, name_job
 from mlflow_fireworks.hooks.limits import Limits
 from mlflow_fireworks.hooks.logs import lines_about
 from mlflow_fireworks.hooks.queue import Queue, open_queue
-from mlflow_fireworks.hooks.rules import CurrentRules, Rule, Rules
+from mlflow_fireworks.hooks.rule import Rule
+from mlflow_fireworks.hooks.rules import CurrentRules, Rules
 from mlflow_fireworks.hooks.snapshot import describe_wait
 from mlflow_fireworks.hooks.subjects import has_home, look_up, require_home
 from mlflow_fireworks.hooks.taken_off import find_against

@@ -15,7 +15,7 @@ from support.threaded_server import serving
 
 from mlflow_fireworks.errors import InvalidConfigError, UnavailableError
 from mlflow_fireworks.hooks.registration import register_on_hub
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 
 REPO = "acme/chat"

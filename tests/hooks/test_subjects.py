@@ -6,7 +6,7 @@ import mlflow
 import pytest
 
 from mlflow_fireworks.hooks.jobs import Subject
-from mlflow_fireworks.hooks.rules import Rule
+from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.subjects import find_subjects, look_up
 
 pytestmark = pytest.mark.slow
