@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Any, NoReturn, Protocol, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
 from tqdm import tqdm
 
@@ -21,31 +21,6 @@ logger = logging.getLogger("mlflow.fireworks")
 logger.addFilter(hide_in_record)
 
 _SECONDS_BETWEEN_LINES = 10.0
-
-
-class Reporter(Protocol):
-    """What the steps of a deployment tell a person. `bytes_moved` may come from several threads."""
-
-    def step(self, number: int, total: int, text: str) -> None:
-        """One of the numbered steps begins."""
-
-    def note(self, text: str) -> None:
-        """Something worth knowing."""
-
-    def warn(self, text: str) -> None:
-        """Something that may surprise later."""
-
-    def transfer_begins(self, doing: str, size: int) -> None:
-        """`size` bytes are about to move; `doing` is what happens to them, such as `uploading`."""
-
-    def bytes_moved(self, count: int) -> None:
-        """`count` more bytes moved; negative when a file starts again."""
-
-    def bytes_fetched(self, count: int) -> None:
-        """`count` more bytes came here from a remote store, to be sent on; may come from several threads."""
-
-    def transfer_ends(self) -> None:
-        """The transfer is over, well or not."""
 
 
 def count_files(number: int) -> str:
@@ -77,33 +52,40 @@ def _say(level: int, text: str, *values: object) -> None:
         logger.log(level, text, *values)
 
 
-class Silent:
-    """Tells nothing but warnings."""
+class Reporter:
+    """What the steps of a deployment tell a person; those that derive from it pass more than warnings on.
+
+    `bytes_moved` and `bytes_fetched` may come from several threads.
+    """
 
     def step(self, number: int, total: int, text: str) -> None:
-        """Nothing."""
+        """One of the numbered steps begins."""
 
     def note(self, text: str) -> None:
-        """Nothing."""
+        """Something worth knowing."""
 
     def warn(self, text: str) -> None:
-        """A warning in the log: it is not progress, so `none` does not hide it."""
+        """Something that may surprise later: it is not progress, so `none` does not hide it."""
         _say(logging.WARNING, text)
 
     def transfer_begins(self, doing: str, size: int) -> None:
-        """Nothing."""
+        """`size` bytes are about to move; `doing` is what happens to them, such as `uploading`."""
 
     def bytes_moved(self, count: int) -> None:
-        """Nothing."""
+        """`count` more bytes moved; negative when a file starts again."""
 
     def bytes_fetched(self, count: int) -> None:
-        """Nothing."""
+        """`count` more bytes came here from a remote store, to be sent on."""
 
     def transfer_ends(self) -> None:
-        """Nothing."""
+        """The transfer is over, well or not."""
 
 
-class Lines(Silent):
+class Silent(Reporter):
+    """Tells nothing but warnings."""
+
+
+class Lines(Reporter):
     """Log lines; while bytes move, one every ten seconds.
 
     Args:
