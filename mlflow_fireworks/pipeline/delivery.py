@@ -4,7 +4,6 @@ Each may be repeated: what is there is gone on with, and the journal knows which
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.artifacts.manifest import Manifest
@@ -31,28 +30,17 @@ from mlflow_fireworks.transfer.journal import Journal
 _SHOWN = 5
 
 
-@dataclass(frozen=True)
-class Cargo:
-    """What is delivered.
-
-    Args:
-        body: The Model resource to create, by Fireworks' names.
-        manifest: The files.
-        origin: The bucket folder that Fireworks fetches them from itself, if it does.
-    """
-
-    body: Mapping[str, Any]
-    manifest: Manifest
-    origin: ImportSource | None
-
-
-def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
+def deliver(
+    run: Run, plan: Plan, body: Mapping[str, Any], manifest: Manifest, origin: ImportSource | None
+) -> tuple[Plan, tuple[str, ...]]:
     """Run the four steps.
 
     Args:
         run: The account and the options.
         plan: What is to be done.
-        cargo: What goes up.
+        body: The Model resource to create, by Fireworks' names.
+        manifest: The files.
+        origin: The bucket folder that Fireworks fetches them from itself, if it does.
 
     Returns:
         The plan (NOTHING when somebody was faster) and the warnings of Fireworks' validation.
@@ -65,23 +53,23 @@ def deliver(run: Run, plan: Plan, cargo: Cargo) -> tuple[Plan, tuple[str, ...]]:
         if plan.action is Action.RESUME:
             begin(run.reporter, Step.CREATE, f"{name} exists and is waiting for its files")
         else:
-            begin(run.reporter, Step.CREATE, f"create {name} ({cargo.manifest.kind.value})")
-            plan = _create_model(run, plan, cargo.body)
+            begin(run.reporter, Step.CREATE, f"create {name} ({manifest.kind.value})")
+            plan = _create_model(run, plan, body)
         model = run.gateway.models.find(plan.model_id)
         if plan.action is Action.NOTHING or model is None:
             return plan, ()
         journal.begin(plan.stamp.fingerprint, model.create_time)
-        shipment = Shipment(run, plan, cargo.manifest, journal)
-        if cargo.origin is None:
+        shipment = Shipment(run, plan, manifest, journal)
+        if origin is None:
             shipment.send()
             shipment.refuse_changed()
-        elif not import_files(run, plan.model_id, cargo.origin, run.commands.finish(plan.stamp.deployment)):
+        elif not import_files(run, plan.model_id, origin, run.commands.finish(plan.stamp.deployment)):
             return plan, ()
         try:
-            warnings = shipment.validate() if cargo.origin is None else validate(run, plan)
+            warnings = shipment.validate() if origin is None else validate(run, plan)
         except FireworksError as error:
             # Only what the service names is sent again by the next run: a wrong guess must not cost the upload.
-            named = [file.name for file in cargo.manifest.files if names_file(error.message, file.name)]
+            named = [file.name for file in manifest.files if names_file(error.message, file.name)]
             journal.drop(named)
             raise _with_next_step(run, plan, error, named) from None
         if run.config.synchronous:

@@ -34,7 +34,7 @@ from mlflow_fireworks.gateway.wire import READY, UPLOADING, Model
 from mlflow_fireworks.names import DeploymentName, check_name, did_you_mean, enumerate_names
 from mlflow_fireworks.pipeline.bucket import find_origin
 from mlflow_fireworks.pipeline.bucket_import import find_folder
-from mlflow_fireworks.pipeline.delivery import Cargo, deliver, open_journal, refuse_unsent
+from mlflow_fireworks.pipeline.delivery import deliver, open_journal, refuse_unsent
 from mlflow_fireworks.pipeline.model_fields import describe_model, find_changes, find_differences, refuse_immutable
 from mlflow_fireworks.pipeline.outcome import Outcome, describe_tags, summary_lines
 from mlflow_fireworks.pipeline.plan import Action, Plan, plan_create, plan_update
@@ -232,7 +232,7 @@ class Pipeline:
         warnings: tuple[str, ...] = ()
         if plan.action not in {Action.NOTHING, Action.RESTORE} and not self.run.config.dry_run:
             try:
-                plan, warnings = deliver(self.run, plan, Cargo(body, manifest, origin))
+                plan, warnings = deliver(self.run, plan, body, manifest, origin)
             except KeyboardInterrupt:
                 again = self.run.commands.again(plan.stamp.deployment, source.asked, revision=plan.stamp.revision)
                 self.run.reporter.warn(f"interrupted; resume with: {again}")
