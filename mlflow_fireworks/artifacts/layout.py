@@ -95,8 +95,9 @@ def find_layout(source: Source, config: Config, open_source: OpenSource) -> Layo
         return _find_checkpoint(source, config, open_source)
     folder = _clean_path("tokenizer_path", config.tokenizer_path)
     layout = _find_checkpoint(source, config, open_source, needs_tokenizer=False)
-    exchanged = exchange_tokenizer(Tree(source, "", source.mlmodel), folder, layout.files)
-    return replace(layout, files=exchanged.files, notes=(*layout.notes, *exchanged.notes))
+    note = f"the tokenizer is taken from {folder}/, as tokenizer_path says"
+    files = exchange_tokenizer(Tree(source, "", source.mlmodel), folder, layout.files)
+    return replace(layout, files=files, notes=(*layout.notes, note))
 
 
 def _find_checkpoint(
@@ -119,9 +120,8 @@ def _find_checkpoint(
     choice = _choose_folder(tree, folder)
     chosen = join(folder, choice.folder)
     layout = _read_folder(tree, _flavor_word(tree), chosen)
-    completed = complete(tree, chosen, layout.files, needs_tokenizer=needs_tokenizer)
-    notes = (*choice.notes, *completed.notes)
-    return replace(layout, files=completed.files, notes=notes, warnings=choice.warnings)
+    files, notes = complete(tree, chosen, layout.files, needs_tokenizer=needs_tokenizer)
+    return replace(layout, files=files, notes=(*choice.notes, *notes), warnings=choice.warnings)
 
 
 def _choose_folder(tree: Tree, path: str) -> Choice:

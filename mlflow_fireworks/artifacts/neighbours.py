@@ -6,7 +6,6 @@ beside it. Where exactly one folder has what is missing, that is what is meant.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from mlflow_fireworks.artifacts.content import Stored
 from mlflow_fireworks.artifacts.documents import Fault, parse_document, text_of
@@ -29,20 +28,9 @@ _OF_MODEL = (_CONFIG, "generation_config.json", DEFAULTS_FILE)
 _OF_PROCESSORS = ("processor_config.json", "preprocessor_config.json", "video_preprocessor_config.json")
 
 
-@dataclass(frozen=True)
-class Completed:
-    """A checkpoint with what was found beside it.
-
-    Args:
-        files: Its files by name.
-        notes: What was taken from where.
-    """
-
-    files: Mapping[str, Stored]
-    notes: tuple[str, ...] = ()
-
-
-def complete(tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_tokenizer: bool = True) -> Completed:
+def complete(
+    tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_tokenizer: bool = True
+) -> tuple[Mapping[str, Stored], list[str]]:
     """Add the configuration or the tokenizer that a checkpoint lacks, where one folder near it has that.
 
     Args:
@@ -51,15 +39,18 @@ def complete(tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_toke
         files: The checkpoint's files by name.
         needs_tokenizer: Whether it lacks a tokenizer when it has none; not where the user names one.
 
+    Returns:
+        Its files with those that were found beside it, and what was taken from where.
+
     Raises:
         CheckpointError: Several folders at one distance have it.
     """
     own = [name for name in files if "/" not in name]
     if "modules.json" in own or not any(is_weights(name) or is_index(name) for name in own):
-        return Completed(files)
+        return files, []
     near = _list_folders(tree, folder)
     added: dict[str, Stored] = {}
-    notes = []
+    notes: list[str] = []
     found = None if _CONFIG in own else _choose(tree, folder, near, _CONFIG, _describes_model)
     if found is not None:
         taken = {name: file for name, file in near[found].items() if name in _OF_MODEL or name.endswith(".py")}
@@ -70,10 +61,10 @@ def complete(tree: Tree, folder: str, files: Mapping[str, Stored], *, needs_toke
     if found is not None:
         added = {**{name: file for name, file in near[found].items() if _is_of_tokenizer(name)}, **added}
         notes.append(f"the tokenizer is taken from {_show(tree, found)}, as there is none next to the weights")
-    return Completed({**added, **files}, tuple(notes))
+    return {**added, **files}, notes
 
 
-def exchange_tokenizer(tree: Tree, folder: str, files: Mapping[str, Stored]) -> Completed:
+def exchange_tokenizer(tree: Tree, folder: str, files: Mapping[str, Stored]) -> dict[str, Stored]:
     """Put the tokenizer of a folder that the user names in the place of a checkpoint's own.
 
     Args:
@@ -91,7 +82,7 @@ def exchange_tokenizer(tree: Tree, folder: str, files: Mapping[str, Stored]) -> 
         )
     kept = {name: file for name, file in files.items() if name in _OF_PROCESSORS or not _is_of_tokenizer(name)}
     taken = {name: file for name, file in found.items() if _is_of_tokenizer(name)}
-    return Completed({**taken, **kept}, (f"the tokenizer is taken from {folder}/, as tokenizer_path says",))
+    return {**taken, **kept}
 
 
 def _is_of_tokenizer(name: str) -> bool:
