@@ -12,6 +12,8 @@ import click.testing
 import pytest
 
 if TYPE_CHECKING:
+    from mlflow.deployments import BaseDeploymentClient
+
     from mlflow_fireworks.emulator import Emulator
 
 # Read by MLflow and huggingface_hub when they are imported, so they are set before any test module is.
@@ -75,3 +77,11 @@ def fireworks(monkeypatch: pytest.MonkeyPatch) -> Iterator["Emulator"]:
         monkeypatch.setenv("FIREWORKS_ACCOUNT_ID", "acme")
         yield emulator
         assert not emulator.failures
+
+
+@pytest.fixture
+def client(fireworks: "Emulator") -> "BaseDeploymentClient":
+    """MLflow's client of it."""
+    from mlflow.deployments import get_deploy_client
+
+    return get_deploy_client("fireworks")

@@ -96,11 +96,6 @@ def llamas(tmp_path_factory):
 
 
 @pytest.fixture
-def client(fireworks):
-    return get_deploy_client("fireworks")
-
-
-@pytest.fixture
 def chat(client, llamas):
     """A deployment of two revisions, so that its name is not the id of its current model."""
     client.create_deployment("chat", llamas[0], config=QUIET)

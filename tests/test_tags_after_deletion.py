@@ -11,7 +11,6 @@ from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.worker import Worker
-from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.promotion import promote
 
 QUIET = {"progress": "none"}
@@ -26,11 +25,6 @@ def filled_registry(tmp_path_factory):
 @pytest.fixture
 def registry(filled_registry, tmp_path, monkeypatch):
     return use_copy(filled_registry, tmp_path, monkeypatch)
-
-
-@pytest.fixture
-def client(fireworks):
-    return FireworksDeploymentClient("fireworks")
 
 
 def about(registry, name, version):

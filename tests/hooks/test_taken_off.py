@@ -17,7 +17,6 @@ from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.worker import Worker
-from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.promotion import promote
 from mlflow_fireworks.target import parse_target
 
@@ -104,11 +103,6 @@ def days(fireworks, local_registry, tmp_path):
     yield days
     for each in made:
         each.queue.close()
-
-
-@pytest.fixture
-def client(fireworks):
-    return FireworksDeploymentClient("fireworks")
 
 
 def served(client):

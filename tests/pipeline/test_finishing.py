@@ -3,7 +3,6 @@
 import time
 
 import pytest
-from mlflow.deployments import get_deploy_client
 from support.advice import find_commands, parse, run
 from support.checkpoints import make_llama
 
@@ -11,11 +10,6 @@ from mlflow_fireworks.errors import DeadlineError, FailedStateError, TransferErr
 
 QUIET = {"progress": "none"}
 LANDING = '{"code": 9, "details": [], "message": "files are landing"}'
-
-
-@pytest.fixture
-def client(fireworks):
-    return get_deploy_client("fireworks")
 
 
 @pytest.fixture

@@ -17,11 +17,6 @@ QUIET = {"progress": "none"}
 
 
 @pytest.fixture
-def client(fireworks):
-    return get_deploy_client("fireworks")
-
-
-@pytest.fixture
 def llamas(tmp_path):
     return [str(make_llama(tmp_path / f"llama-{seed}", seed=seed)) for seed in (1, 2)]
 
