@@ -116,12 +116,6 @@ def signs_downloads(repository: MlflowArtifactsRepository) -> bool:
     return bool(ask and ask())
 
 
-def signs_uploads(repository: MlflowArtifactsRepository) -> bool:
-    """Whether it takes uploads by signed URLs, so that it keeps its files in the store of a cloud."""
-    ask = getattr(repository, "_is_multipart_upload_enabled", None)
-    return bool(ask and ask())
-
-
 def explain_no_webhooks(server: str, version: str = VERSION) -> str:
     """Why an MLflow server sends no webhooks, or why this MLflow cannot make them there.
 

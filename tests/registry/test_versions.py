@@ -109,15 +109,12 @@ def test_what_repositories_of_old_releases_do_not_know():
     old = SimpleNamespace()
     assert mlflow_versions.bucket_owner_of(old) == {}
     assert not mlflow_versions.signs_downloads(old)
-    assert not mlflow_versions.signs_uploads(old)
     new = SimpleNamespace(
         _bucket_owner_params={"ExpectedBucketOwner": "123"},
         _is_multipart_download_enabled=lambda: True,
-        _is_multipart_upload_enabled=lambda: True,
     )
     assert mlflow_versions.bucket_owner_of(new) == {"ExpectedBucketOwner": "123"}
     assert mlflow_versions.signs_downloads(new)
-    assert mlflow_versions.signs_uploads(new)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ files are in an object store, it sends whole files only until it is told to know
 """
 
 import json
+import zlib
 from collections import Counter
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler
@@ -75,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         status, headers = 200, {}
         if content is not None and self.store.knows_ranges and "Range" in self.headers:
             first, last = map(int, self.headers["Range"].removeprefix("bytes=").split("-"))
-            headers["Content-Range"] = f"bytes {first}-{last}/{len(content)}"
+            headers |= {"Content-Range": f"bytes {first}-{last}/{len(content)}", "ETag": f'"{zlib.crc32(content)}"'}
             content = content[first : last + 1]
             status = 206
         if content is None:

@@ -24,8 +24,9 @@ class Fault:
 
     Args:
         kind: `reset`, `stall` or `close` after so many bytes; or a `status` in place of an answer; `whole` (200 with
-            all), `encoded`, `longer`, `shorter` (another Content-Length), `shifted` (another range); `replace`: the
-            object is another one (`body`) from now on.
+            all), `encoded`, `longer`, `shorter` (another Content-Length), `shifted`, `beyond` (another range, or more
+            than was asked for); `replace`: the object is another one (`body`) from now on; `weak`, `nameless`, `nodes`
+            (an ETag that is a weak one, none, or another one each time).
         after: Bytes of the range that are sent before.
         status: The status.
         headers: Sent along with it.
@@ -51,6 +52,7 @@ class RangedServer:
         self.files = dict(files)
         self.link = link
         self.faults = {}
+        self.habits = {}  # of each object: the fault that all other requests for it meet
         self.asked = []  # name, first byte, last byte
         self.sent = {}
         self.conditions = []
@@ -116,7 +118,7 @@ class _Handler(BaseHTTPRequestHandler):
             time.sleep(2 * store.link.delay)
         store.asked.append((name, first, last))
         waiting = store.faults.get(name)
-        fault = waiting.pop(0) if waiting else Fault("none")
+        fault = waiting.pop(0) if waiting else store.habits.get(name, Fault("none"))
         if fault.kind == "replace":
             content = store.files[name] = fault.body
         condition = self.headers.get("If-Match") or query.get("ifGenerationMatch", [None])[0]
@@ -137,6 +139,17 @@ class _Handler(BaseHTTPRequestHandler):
             "Content-Length": str(last + 1 - first),
             **store.headers.get(name, {}),
         }
+        if fault.kind in ("nameless", "nodes"):
+            del headers["x-goog-generation"]
+            headers["ETag"] = f'"{len(store.asked)}"' if fault.kind == "nodes" else ""
+        elif fault.kind == "weak":
+            headers["ETag"] = f"W/{store.etag(name)}"
+        elif fault.kind == "beyond":
+            last = min(last + 1000, len(content) - 1)
+            headers |= {
+                "Content-Range": f"bytes {first}-{last}/{len(content)}",
+                "Content-Length": str(last + 1 - first),
+            }
         body, status = memoryview(content)[first : last + 1], 206
         if fault.kind == "whole":
             del headers["Content-Range"]

@@ -19,11 +19,11 @@ from mlflow.store.artifact.models_artifact_repo import ModelsArtifactRepository
 
 from mlflow_fireworks.answers import take
 from mlflow_fireworks.artifacts.sources.address import check_address, check_bucket, check_folder
-from mlflow_fireworks.artifacts.sources.range_clients import find_encoded, find_opener
+from mlflow_fireworks.artifacts.sources.range_clients import download_in_one, find_encoded, find_opener
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
 from mlflow_fireworks.artifacts.sources.tries import status_of
-from mlflow_fireworks.errors import FireworksError, InvalidConfigError, ReplacedError, SourceError
+from mlflow_fireworks.errors import FireworksError, InvalidConfigError, RangeError, ReplacedError, SourceError
 from mlflow_fireworks.installing import install
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
@@ -137,11 +137,15 @@ def fetch_from(repository: ArtifactRepository, folder: str) -> Fetch:
         folder: POSIX path inside it, "" for all.
     """
     prefix = f"{folder}/" if folder else ""
+    tried: set[str] = set()
 
     def fetch(name: str, into: Path) -> Path:
         target = into / Path(name).name
         with _final_told(repository, name):
             holder = _find_holder(repository)
+            if name in tried and download_in_one(holder, prefix + name, target):
+                return target
+            tried.add(name)
             # Every repository of MLflow's that holds files implements `_download_file`. `download_artifacts` does the
             # same for those that do not, but lists once more and draws a progress bar for every file.
             if type(holder)._download_file is ArtifactRepository._download_file:  # noqa: SLF001 - see above
@@ -186,14 +190,14 @@ def _find_holder(repository: ArtifactRepository) -> ArtifactRepository:
 
 
 @contextmanager
-def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool = False) -> Iterator[None]:
+def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool | None = None) -> Iterator[None]:
     """Turn failures that will not pass into one line.
 
     Args:
         repository: Which is asked.
         name: For the file.
         was_read: It was read before, so a refusal may pass with credentials that are fresh, and the version of then is
-            asked for.
+            asked for. None where no range is.
     """
     try:
         yield
@@ -203,6 +207,8 @@ def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool = F
         status = status_of(error)
         if was_read and status == HTTPStatus.PRECONDITION_FAILED:
             raise ReplacedError("it has been replaced") from None
+        if was_read is not None and status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            raise (ReplacedError("it is shorter now") if was_read else RangeError("it refuses this range")) from None
         if not _is_final(error) or (was_read and status in _DENIALS):
             raise
         place = hide_credentials(repository.artifact_uri)

@@ -249,7 +249,7 @@ class HubStore:
         headers = build_hf_headers(headers={"Range": f"bytes={begin}-{end - 1}", "Accept-Encoding": "identity"})
         with ExitStack() as stack, self._translated(name):
             told, pieces = stack.enter_context(open_stream(url, headers, _ANSWER_SECONDS))
-            return Answer(read_pieces(pieces), stack.pop_all().close, told)
+            return Answer(read_pieces(pieces), stack.pop_all().close, told, self._commit)
         raise AssertionError("it returns or raises")
 
     def _fetch(self, name: str, into: Path) -> Path:

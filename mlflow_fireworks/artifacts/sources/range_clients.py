@@ -7,11 +7,14 @@ those that turn out otherwise than expected are left to the whole fetch.
 
 import posixpath
 import re
+import shutil
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
 
+import requests
 from mlflow.environment_variables import MLFLOW_HTTP_REQUEST_TIMEOUT, MLFLOW_S3_IGNORE_TLS
 from mlflow.store.artifact.artifact_repo import ArtifactRepository
 from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
@@ -27,13 +30,16 @@ from mlflow.utils.credentials import get_default_host_creds
 from mlflow.utils.request_utils import cloud_storage_http_request
 from mlflow.utils.rest_utils import http_request
 
-from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange, read_pieces, whole_files_only
-from mlflow_fireworks.errors import RangeError, SourceError
-from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads, signs_uploads
+from mlflow_fireworks.artifacts.sources.ranges import PIECE, Answer, OpenRange, read_pieces, whole_files_only
+from mlflow_fireworks.artifacts.sources.tries import status_of
+from mlflow_fireworks.errors import SourceError
+from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads
 from mlflow_fireworks.registry.reach import require_host
 
 # Azure's client reads all of a range into memory before it gives the first byte.
 _AZURE_BYTES = 1 << 21
+# What MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=true gets from a server whose files are on its own disk.
+_SIGNS_NOTHING = {requests.codes.not_found, requests.codes.not_implemented}
 # Tries are counted by who reads: MLflow's own would add up to minutes, and hide what the server says.
 _ONE_TRY: dict[str, Any] = {"max_retries": 0, "raise_on_status": False}
 
@@ -79,21 +85,48 @@ def find_encoded(repository: ArtifactRepository, folder: str) -> set[str]:
 
 
 def _open_in_s3(repository: Any) -> OpenRange:
+    get_object = _make_get_object(repository)
+
+    def open_range(path: str, begin: int, end: int, version: str | None) -> Answer:
+        condition = {"IfMatch": version} if _is_strong(version) else {}
+        answer = get_object(path, Range=_range(begin, end), **condition)
+        body, headers = answer["Body"], answer["ResponseMetadata"]["HTTPHeaders"]
+        return Answer(body.read, body.close, headers, _find_version(headers))
+
+    return open_range
+
+
+def _make_get_object(repository: Any) -> Callable[..., Any]:
     # The client is private, and so are the keyword arguments for MLFLOW_S3_EXPECTED_BUCKET_OWNER; nothing public
     # gives one that is configured like it. MLflow keeps it for some minutes; a new one has read new credentials.
     client = repository._get_s3_client()  # noqa: SLF001 - see above
     owner = bucket_owner_of(repository)
     bucket, root = repository.parse_s3_compliant_uri(repository.artifact_uri)
 
-    def open_range(path: str, begin: int, end: int, version: str | None) -> Answer:
-        condition = {"IfMatch": version} if version else {}
-        answer = client.get_object(
-            Bucket=bucket, Key=posixpath.join(root, path), Range=_range(begin, end), **condition, **owner
-        )
-        body = answer["Body"]
-        return Answer(body.read, body.close, answer["ResponseMetadata"]["HTTPHeaders"], answer.get("ETag", ""))
+    def get_object(path: str, **options: str) -> Any:
+        return client.get_object(Bucket=bucket, Key=posixpath.join(root, path), **options, **owner)
 
-    return open_range
+    return get_object
+
+
+def download_in_one(repository: ArtifactRepository, path: str, target: Path) -> bool:
+    """Fetch a file of S3 in a single request.
+
+    boto3 fetches what has more than 8 MiB in ranges, and writes whatever answers them, one over the other.
+
+    Args:
+        repository: Any.
+        path: Inside it.
+        target: Where it is written to.
+
+    Returns:
+        Whether the repository is one of S3; nothing is done for others.
+    """
+    if not isinstance(repository, S3ArtifactRepository | OptimizedS3ArtifactRepository):
+        return False
+    with _make_get_object(repository)(path)["Body"] as body, target.open("wb") as file:
+        shutil.copyfileobj(body, file, PIECE)
+    return True
 
 
 def _open_in_azure(repository: AzureBlobArtifactRepository) -> OpenRange:
@@ -122,7 +155,7 @@ def _open_by_pieces(download: Callable[..., Any]) -> OpenRange:
             headers.update({name.lower(): value for name, value in response.http_response.headers.items()})
 
         def ask(position: int, etag: str | None) -> bytes:
-            condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+            condition = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if _is_strong(etag) else {}
             length = min(_AZURE_BYTES, end - position)
             asked = download(
                 path, offset=position, length=length, decompress=False, raw_response_hook=note, **condition
@@ -141,7 +174,7 @@ def _open_by_pieces(download: Callable[..., Any]) -> OpenRange:
             _refuse_encoded(path, encoding)
         # Of the whole range, where the client has asked for a first piece.
         told = re.sub(rf"-{begin + len(first) - 1}/", f"-{end - 1}/", headers.get("content-range", ""))
-        return Answer(read_pieces(ask_on(first)), lambda: None, {"content-range": told}, headers.get("etag", ""))
+        return Answer(read_pieces(ask_on(first)), lambda: None, {"content-range": told}, _find_version(headers))
 
     return open_range
 
@@ -161,20 +194,17 @@ def _open_in_databricks(repository: DatabricksSDKModelsArtifactRepository) -> Op
     """Through Databricks' Files API, of which the SDK's `files.download` gives whole files only."""
 
     def open_range(path: str, begin: int, end: int, version: str | None) -> Answer:
-        unmodified = {"If-Unmodified-Since": version} if version and not version.startswith('"') else {}
         told = ["content-range", "content-length", "content-encoding", "etag", "last-modified"]
         answer = repository.client.api_client.do(
             "GET",
             f"/api/2.0/fs/files{quote(posixpath.join(repository.model_base_path, path))}",
-            headers={"Accept": "application/octet-stream", **_conditions(begin, end, version), **unmodified},
+            headers={"Accept": "application/octet-stream", **_conditions(begin, end, version)},
             raw=True,
             response_headers=told,
         )
         headers = {name: answer[name] for name in told if answer.get(name)}
         response = answer["contents"]._response  # noqa: SLF001 - what it gives itself is read through a buffer
-        return Answer(
-            response.raw.read, response.close, headers, headers.get("etag") or headers.get("last-modified", "")
-        )
+        return Answer(response.raw.read, response.close, headers, _find_version(headers))
 
     return open_range
 
@@ -186,7 +216,8 @@ def _open_in_gcs(repository: GCSArtifactRepository) -> OpenRange:
         blob = repository.client.bucket(bucket).blob(posixpath.join(root, path))
         # What the client has for reading gives whole pieces in memory; these are the parts that it is made of.
         transport = blob._get_transport(repository.client)  # noqa: SLF001 - see above
-        url = blob._get_download_url(repository.client, if_generation_match=version or None)  # noqa: SLF001 - see above
+        generation = version if version and version.isdigit() else None
+        url = blob._get_download_url(repository.client, if_generation_match=generation)  # noqa: SLF001 - see above
         # Asked for gzip, it does not decode what was stored that way, and sends a range of what is stored.
         headers = {"Range": _range(begin, end), "Accept-Encoding": "gzip"}
         seconds = repository._GCS_DEFAULT_TIMEOUT  # noqa: SLF001 - MLflow's setting for it
@@ -204,19 +235,25 @@ def _open_on_server(repository: HttpArtifactRepository) -> OpenRange:
 
     def open_range(path: str, begin: int, end: int, version: str | None) -> Answer:
         headers = _conditions(begin, end, version)
-        # What its server can do is asked as `_download_file` asks it: by private methods, over the network once.
-        if isinstance(repository, MlflowArtifactsRepository):
-            if signs_downloads(repository):
-                signed = repository._get_presigned_download_url(path)  # noqa: SLF001 - see above
-                return _get_signed(signed.url, {**signed.headers, **headers})
-            if signs_uploads(repository):
-                # MLflow's server answers 206 for files on its own disk. What it keeps elsewhere it fetches as a whole
-                # before it sends the first byte, so that reading 1,000 beginnings would move the model twice.
-                raise RangeError("this server would first fetch the whole file from the store behind it")
+        if isinstance(repository, MlflowArtifactsRepository) and (signed := _sign(repository, path)):
+            return _get_signed(signed.url, {**signed.headers, **headers})
         creds = get_default_host_creds(repository.artifact_uri)
         return _take(http_request(creds, f"/{path}", "GET", extra_headers=headers, stream=True, **_ONE_TRY))
 
     return open_range
+
+
+def _sign(repository: MlflowArtifactsRepository, path: str) -> Any:
+    """What a server signs for the download of a file; None where it signs nothing, whatever was set here."""
+    # What it can do is asked as `_download_file` asks it: by private methods, over the network once.
+    if not signs_downloads(repository):
+        return None
+    try:
+        return repository._get_presigned_download_url(path)  # noqa: SLF001 - see above
+    except requests.HTTPError as error:
+        if status_of(error) not in _SIGNS_NOTHING:
+            raise
+        return None
 
 
 def _get_signed(url: str, headers: Mapping[str, str]) -> Answer:
@@ -227,7 +264,7 @@ def _get_signed(url: str, headers: Mapping[str, str]) -> Answer:
     )
 
 
-def _take(response: Any, version: str = "etag") -> Answer:
+def _take(response: Any, version: str = "") -> Answer:
     """The answer of a `requests.Response`."""
     try:
         response.raise_for_status()
@@ -235,12 +272,24 @@ def _take(response: Any, version: str = "etag") -> Answer:
         response.close()
         raise
     headers = {name.lower(): value for name, value in response.headers.items()}
-    return Answer(response.raw.read, response.close, headers, headers.get(version, ""))
+    return Answer(response.raw.read, response.close, headers, headers.get(version) or _find_version(headers))
+
+
+def _find_version(headers: Mapping[str, str]) -> str:
+    """What names a file's content: its ETag; when it was last modified, where a gateway has taken that out."""
+    return headers.get("etag") or headers.get("last-modified", "")
+
+
+def _is_strong(version: str | None) -> bool:
+    """Whether a version is an ETag to ask for: a weak one matches nothing (RFC 9110, section 13.1.1)."""
+    return bool(version and version.startswith('"'))
 
 
 def _conditions(begin: int, end: int, version: str | None) -> dict[str, str]:
-    """An encoded answer would be a range of other bytes; and a weak ETag matches nothing (RFC 9110, section 13.1.1)."""
-    condition = {"If-Match": version} if version and version.startswith('"') else {}
+    """An encoded answer would be a range of other bytes."""
+    condition = {"If-Match": version} if version and _is_strong(version) else {}
+    if version and not version.startswith(('"', "W/")):
+        condition = {"If-Unmodified-Since": version}
     return {"Range": _range(begin, end), "Accept-Encoding": "identity", **condition}
 
 

@@ -29,7 +29,8 @@ class Answer:
         close: Ends it, read or not.
         headers: As in HTTP, by their names in lower case: `content-range`, without which it is no range;
             `content-length`, `content-encoding`.
-        version: What names the file's content as it is now (an ETag, a generation); empty where the store tells none.
+        version: What names the file's content as it is now (an ETag, a generation, a time); empty where the store tells
+            none.
     """
 
     read: Callable[[int], bytes]
@@ -50,7 +51,7 @@ def whole_files_only(name: str, begin: int, end: int, version: str | None) -> An
 
 
 def check_answer(answer: Answer, begin: int, end: int, size: int, version: str | None) -> None:
-    """Hold what a store says about its answer against what was asked for.
+    """Hold what a store says about its answer against what was asked for. More than that may follow; it is not read.
 
     Args:
         answer: The store's.
@@ -69,17 +70,26 @@ def check_answer(answer: Answer, begin: int, end: int, size: int, version: str |
     first, last, total = found.groups()
     if total != "*" and int(total) != size:
         raise ReplacedError(f"it has {int(total):,} bytes now, not {size:,}")
-    if version and answer.version and answer.version != version:
+    if version and answer.version and name_weakly(answer.version) != name_weakly(version):
         raise ReplacedError("it has been replaced")
-    if (int(first), int(last) + 1) != (begin, end):
+    if int(first) != begin or int(last) + 1 < end:
         raise RangeError(f"the server sent the bytes {first}-{last}, but {begin}-{end - 1} were requested")
     length = answer.headers.get("content-length")
-    if length is not None and length != str(end - begin):
-        raise RangeError(f"the server announced {length} bytes, but {end - begin} were requested")
+    if length is not None and length != str(int(last) + 1 - begin):
+        raise RangeError(f"the server announced {length} bytes, but {int(last) + 1 - begin} as a range")
     # Some stores hand out how an object was encoded when it was written; its bytes are sent as they are, and counted.
     encoding = answer.headers.get("content-encoding", "identity")
     if length is None and encoding not in ("", "identity"):
         raise RangeError(f"the server sent the bytes encoded ({encoding}) instead of unchanged")
+
+
+def name_weakly(version: str) -> str:
+    """A version without the mark of a weak ETag: a gateway that compresses makes one of it, and its neighbour may not.
+
+    Args:
+        version: As a store tells it.
+    """
+    return version.removeprefix("W/")
 
 
 def read_pieces(pieces: Iterator[bytes]) -> Callable[[int], bytes]:

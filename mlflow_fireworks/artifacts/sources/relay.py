@@ -15,6 +15,7 @@ from mlflow_fireworks.artifacts.sources.ranges import (
     OpenRange,
     RangeStream,
     check_answer,
+    name_weakly,
 )
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.artifacts.sources.tries import Tries
@@ -59,22 +60,36 @@ class RelayStore:
         self._may_relay = relay
         self._tries = Tries(origin, reporter, retry or _RANGE_RETRY)
         self._versions: dict[str, str] = {}
+        self._odd: dict[str, str] = {}  # files of which the last answer was not what was asked for, and why
+        self._whole: dict[str, str] = {}  # files of which all were
         self._is_closed = False
 
     @cached_property
     def _obstacle(self) -> str | None:
-        """Why ranges cannot be read: asked of the store once, for the last byte of its smallest file."""
+        """Why ranges cannot be read: asked of the store once, for the last byte of its smallest file.
+
+        It is asked twice, since all ranges of a file must be of one version: MLflow's server under gunicorn, with files
+        in a store that it signs nothing for, names each copy that it fetches differently, and so may the nodes behind a
+        gateway.
+        """
         smallest = min(((size, name) for name, size in self._sizes.items() if size), default=None)
         if smallest is None:
             return "the store does not report their sizes"
         size, name = smallest
         try:
-            self._tries.call(name, lambda: self._open_checked(name, size, size - 1, size, None).close())
+            versions = {self._tries.call(name, lambda: self._find_version(name, size)) for _ in range(2)}
         except UnavailableError:  # fetching whole files would end the same way, after ten minutes
             raise
         except FireworksError as error:  # whatever it is, fetching whole files is still to be tried
             return error.message
-        return None
+        if "" in versions:
+            return "the store does not say which version of a file it sends"
+        return "the store gives the same file another version each time" if len(versions) > 1 else None
+
+    def _find_version(self, name: str, size: int) -> str:
+        answer = self._open_checked(name, size, size - 1, size, None)
+        answer.close()
+        return name_weakly(answer.version)
 
     @property
     def beginnings_are_cheap(self) -> bool:
@@ -96,10 +111,15 @@ class RelayStore:
             SourceError: The file cannot be read.
         """
         whole = self._find_size(name)
-        if whole is None:
-            return self._fetched.read_beginning(name, size)
-        with self._open_stream(name, whole, 0, min(size, whole)) as stream:
-            return stream.read()
+        if whole is not None:
+            try:
+                with self._open_stream(name, whole, 0, min(size, whole)) as stream:
+                    return stream.read()
+            except SourceError:
+                if name not in self._odd:
+                    raise
+                self._whole[name] = self._odd[name]
+        return self._fetched.read_beginning(name, size)
 
     def read(self, name: str, most: int | None = None) -> bytes:
         """The whole file; its first `most + 1` bytes where it is larger.
@@ -130,7 +150,8 @@ class RelayStore:
         """Why a file must be fetched before it is sent; None when it need not."""
         if not self._may_relay:
             return "-C relay=off"
-        return self._obstacle or ("the store does not report its size" if self._sizes[name] is None else None)
+        no_size = "the store does not report its size" if self._sizes[name] is None else None
+        return self._obstacle or no_size or self._whole.get(name)
 
     def staged(self, name: str) -> AbstractContextManager[Path]:
         """The file, fetched.
@@ -156,7 +177,7 @@ class RelayStore:
     def _find_size(self, name: str) -> int | None:
         """The length of a file that can be read in ranges."""
         size = self._sizes[name]
-        return size if size is None or not self._obstacle else None
+        return size if size is None or not (self._obstacle or name in self._whole) else None
 
     def _open_stream(self, name: str, size: int, begin: int, end: int) -> RangeStream:
         return RangeStream(partial(self._ask, name, size), begin, end, partial(self._tries.call, name))
@@ -164,16 +185,20 @@ class RelayStore:
     def _ask(self, name: str, size: int, begin: int, end: int) -> Answer:
         if self._is_closed:
             raise SourceError(f"{self._origin} is closed; open the model again to read {name}")
+        # Beginnings alone need not be of one version with what is fetched later.
+        version = self._versions.get(name) if self._may_relay else None
         try:
-            answer = self._open_checked(name, size, begin, end, self._versions.get(name))
+            answer = self._open_checked(name, size, begin, end, version)
         except ReplacedError as error:
             raise SourceError(
                 f"{name} in {self._origin} was replaced while it was being read ({error.message}), so nothing "
                 "is validated; "
-                "run the same command again to send it as it is now"
+                "run the same command again to send it as it is now, with -C relay=off if nobody replaced it"
             ) from None
         except RangeError as error:  # of a store that sent ranges before
-            raise TransientError(error.message) from None
+            self._odd[name] = error.message
+            raise TransientError(f"{error.message} (-C relay=off asks for whole files)") from None
+        self._odd.pop(name, None)
         self._versions.setdefault(name, answer.version)
         return answer
 

@@ -22,7 +22,7 @@ _DATABRICKS = {
     "NotFound": HTTPStatus.NOT_FOUND,
     "DatabricksError": 0,
 }
-_PRECONDITION = re.compile(r"PRECONDITION_FAILED|FAILED_PRECONDITION|\b412 Precondition Failed")
+_QUOTED = re.compile(r"PRECONDITION_FAILED|FAILED_PRECONDITION|< (?P<status>41[26]) ")
 
 
 @dataclass(frozen=True)
@@ -86,8 +86,10 @@ def status_of(error: Exception) -> int | None:
 def _status_of_databricks(error: Exception) -> int | None:
     """Its SDK keeps no status: some have a class of their own, and an answer that it cannot read is quoted."""
     found = next((_DATABRICKS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _DATABRICKS), None)
-    is_refused = _PRECONDITION.search(f"{getattr(error, 'error_code', None)} {error}")
-    return HTTPStatus.PRECONDITION_FAILED if found == _DATABRICKS["DatabricksError"] and is_refused else found or None
+    quoted = _QUOTED.search(f"{getattr(error, 'error_code', None)} {error}")
+    if found == _DATABRICKS["DatabricksError"] and quoted:
+        return int(quoted["status"] or HTTPStatus.PRECONDITION_FAILED)
+    return found or None
 
 
 def _retry_after(error: Exception) -> float | None:

@@ -201,8 +201,8 @@ def test_any_range_comes_with_one_condition_after_the_first(kind, monkeypatch, r
             assert set(served.conditions) == {None}  # a commit is a version
             return
         named = {None, served.etag("weights"), served.generation("weights")}
-        assert served.conditions[:2] == [None, None]  # whether it can be had, and the header
-        assert set(served.conditions[2:]) <= named - {None}
+        assert served.conditions[:3] == [None] * 3  # whether it can be had, and the header
+        assert set(served.conditions[3:]) <= named - {None}
     assert reporter.warnings == []
 
 
@@ -331,6 +331,69 @@ def test_file_that_was_replaced_ends_the_run(kind, monkeypatch, reporter, seen):
                 SourceError, match=r"weights in the store was replaced while it was being read .*run the same"
             ):
                 stream.read()
+
+
+def test_file_that_ends_before_the_range_is_told(kind, monkeypatch, reporter):
+    if kind == "hub":
+        pytest.skip("a commit cannot be replaced")
+    with opened(kind, monkeypatch, reporter) as (store, served, part):
+        assert store.read_beginning("weights", 8) == WEIGHTS[:8]
+        served.fail("weights", Fault("status", status=416))
+        with pytest.raises(SourceError, match=r"was replaced while it was being read \(it is shorter now\)"):
+            read(part)
+
+
+def test_weak_etag_is_compared_and_not_asked_for(kind, monkeypatch, reporter):
+    """Which matches nothing, so that a store would say that the file has been replaced."""
+    with opened(kind, monkeypatch, reporter) as (store, served, part):
+        served.habits = dict.fromkeys(FILES, Fault("weak"))
+        served.fail("weights", Fault("weak"), Fault("close", 2**20), Fault("weak"))
+        assert store.read_beginning("weights", 8) == WEIGHTS[:8]
+        assert read(part) == WEIGHTS
+    assert len(reporter.warnings) <= 1
+
+
+def test_more_than_was_asked_for_is_not_read(kind, monkeypatch, reporter):
+    with opened(kind, monkeypatch, reporter) as (store, served, _):
+        served.habits["weights"] = Fault("beyond")
+        assert store.read_beginning("weights", 8) == WEIGHTS[:8]
+        with store.relay("weights")(5, MIDDLE) as stream:
+            assert stream.read() == WEIGHTS[5:MIDDLE]
+    assert reporter.warnings == []
+
+
+@pytest.mark.parametrize(
+    ("habit", "why"),
+    [
+        ("nameless", "the store does not say which version of a file it sends"),
+        ("nodes", "the store gives the same file another version each time"),
+        ("whole", "this server only sends whole files"),
+        ("shifted", "the server sent the bytes 1-0, but 1-1 were requested"),
+    ],
+)
+def test_store_of_which_ranges_could_be_of_another_file_is_fetched_from(monkeypatch, reporter, habit, why):
+    """boto3 itself fetches large files in ranges, of which these stores make something else."""
+    large = os.urandom(9 * 2**20)
+    with opened("s3", monkeypatch, reporter, {"config.json": b"{}", "weights": large}) as (_, served, _):
+        served.habits = dict.fromkeys(served.files, Fault(habit))
+        source = open_source("s3://models/chat", reporter=reporter)
+        assert source.store.why_fetched("weights") == why
+        with source.store.staged("weights") as path:
+            assert path.read_bytes() == large
+        source.store.close()
+
+
+def test_file_that_alone_is_sent_whole_is_fetched(monkeypatch, reporter):
+    monkeypatch.setattr("mlflow_fireworks.artifacts.sources.relay._RANGE_RETRY", QUICK)
+    with opened("s3", monkeypatch, reporter) as (_, served, _):
+        served.habits["weights"] = Fault("whole")
+        source = open_source("s3://models/chat", reporter=reporter)
+        assert source.store.read_beginning("weights", 8) == WEIGHTS[:8]
+        assert source.store.why_fetched("weights") == "this server only sends whole files"
+        assert source.store.why_fetched("config.json") is None
+        with source.store.staged("weights") as path:
+            assert path.read_bytes() == WEIGHTS
+        source.store.close()
 
 
 def test_file_that_grew_is_told(kind, monkeypatch, reporter):

@@ -242,6 +242,16 @@ def test_server_with_files_on_its_disk_sends_their_beginnings(world, tmp_path):
     source.store.close()
 
 
+@pytest.mark.parametrize("way", ["DOWNLOAD", "UPLOAD"])
+def test_server_with_files_on_its_disk_sends_ranges_whatever_is_set_for_signed_urls(world, tmp_path, monkeypatch, way):
+    monkeypatch.setenv(f"MLFLOW_ENABLE_PROXY_MULTIPART_{way}", "true")
+    source = open_source("models:/plain/1", workspace=tmp_path)
+
+    with source.store.relay("sub/model.safetensors")(5, 99) as stream:
+        assert stream.read() == WEIGHTS[5:99]
+    source.store.close()
+
+
 @pytest.mark.slow
 def test_beginnings_of_files_that_a_server_keeps_in_a_bucket_come_from_there(aws, s3, tmp_path, monkeypatch):
     """The server signs a URL; it would fetch the whole file itself before it sent the first byte."""
