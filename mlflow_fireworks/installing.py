@@ -7,6 +7,13 @@ from importlib.util import find_spec
 from pathlib import Path
 
 _OF_PIPX = "pipx_metadata.json"
+_PACKAGES = {
+    "azure": ("azure-storage-blob", "azure-storage-file-datalake", "azure-identity"),
+    "google": ("google-cloud-storage",),
+    "MySQLdb": ("mysqlclient",),
+    "psycopg": ("psycopg[binary]",),
+    "psycopg2": ("psycopg2-binary",),
+}
 
 
 def install(*packages: str) -> str:
@@ -28,6 +35,17 @@ def install(*packages: str) -> str:
     else:
         command = [sys.executable, "-m", "pip", "install"]
     return shlex.join([*command, *packages])
+
+
+def install_missing(error: ImportError, unnamed: str) -> str:
+    """The command that installs what could not be imported.
+
+    Args:
+        error: Names the module.
+        unnamed: What to install where it names none.
+    """
+    module = (error.name or "").partition(".")[0]
+    return install(*(_PACKAGES.get(module) or (module or unnamed,)))
 
 
 def _is_active(here: Path) -> bool:

@@ -5,9 +5,13 @@ from pathlib import Path
 
 import mlflow
 from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_databricks_unity_catalog_uri, is_local_uri
 
+from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.reach import require_mlflow
 from mlflow_fireworks.registry.uri_types import Workspace
 
@@ -23,13 +27,21 @@ def open_client(workspace: Workspace | None = None, *, patient: bool = False) ->
             tries for minutes.
 
     Raises:
-        UnavailableError: The current registry's server does not answer.
+        UnavailableError: The current registry's server does not answer, or its database cannot be opened.
     """
-    if workspace is None:
-        if not patient:
-            require_mlflow()
+    if workspace is not None:
+        return MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=find_registry(workspace))
+    if not patient:
+        require_mlflow()
+    try:
         return MlflowClient()
-    return MlflowClient(tracking_uri=workspace.tracking_uri, registry_uri=find_registry(workspace))
+    except MlflowException:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a database's driver raises
+        where = f"the database {hide_credentials(mlflow.get_tracking_uri())}"
+        raise UnavailableError(
+            f"MLflow cannot open {where}: {brief(error)}; {describe_remedy(error)}", where=where
+        ) from None
 
 
 def find_registry(workspace: Workspace | None) -> str:

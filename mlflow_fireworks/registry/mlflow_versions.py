@@ -9,6 +9,7 @@
 | 3.5 | that of Unity Catalog as well | it is opened here |
 | 3.5.1 | `MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT` | MLflow does not know it; it is read all the same |
 | 3.7 | `MLFLOW_S3_EXPECTED_BUCKET_OWNER` | nobody can set it |
+| 3.9 | it works with SQLAlchemy 2.1, which needs Python 3.11 | it cannot open a database with that |
 | 3.15 | the client asks an MLflow server whether it signs URLs for downloads | no server is asked |
 
 Source: the released packages, each compared with the one before it.
@@ -30,7 +31,7 @@ from mlflow.version import VERSION
 
 from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import SourceError
-from mlflow_fireworks.installing import install
+from mlflow_fireworks.installing import install, install_missing
 from mlflow_fireworks.redaction import hide_credentials
 from mlflow_fireworks.registry.questions import ask_server
 
@@ -39,6 +40,7 @@ Release = tuple[int, int]
 _LOGGED_MODELS: Release = (3, 0)
 _WEBHOOKS: Release = (3, 3)
 _NAMED_SERVERS: Release = (3, 5)
+_SQLALCHEMY_2_1: Release = (3, 9)
 _ANSWER_SECONDS = 5.0
 _PREDICT_TOTAL_TIMEOUT = _EnvironmentVariable("MLFLOW_DEPLOYMENT_PREDICT_TOTAL_TIMEOUT", int, None)
 
@@ -132,6 +134,21 @@ def explain_no_webhooks(server: str, version: str = VERSION) -> str:
     if not _reaches(version, _WEBHOOKS):
         return f"MLflow {version} here cannot make webhooks; upgrade it with: {install('mlflow>=3.3')}"
     return ""
+
+
+def explain_import(error: ImportError, version: str = VERSION) -> str:
+    """What to do where MLflow could not import a package, such as a database's driver.
+
+    Args:
+        error: Names the module.
+        version: MLflow's.
+    """
+    if isinstance(error, ModuleNotFoundError):
+        return f"install it: {install_missing(error, unnamed='mlflow')}"
+    package = (error.name or "").partition(".")[0]
+    if package == "sqlalchemy" and not _reaches(version, _SQLALCHEMY_2_1):
+        return f"MLflow {version} needs an older SQLAlchemy: {install('sqlalchemy<2.1')}"
+    return f"MLflow {version} needs another version of {package or 'a package'}"
 
 
 def _reaches(version: str, release: Release) -> bool:

@@ -118,8 +118,9 @@ def find_version(source: str) -> ModelVersion | None:
     uri = _read_registered(source)
     if uri is None or uri.version is None or not is_made(uri.home):
         return None
+    client = open_client(uri.home)
     try:
-        return open_client(uri.home).get_model_version(uri.name, uri.version)
+        return client.get_model_version(uri.name, uri.version)
     except MlflowException as error:
         if is_absent(error):
             return None

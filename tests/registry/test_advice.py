@@ -1,6 +1,7 @@
 """What is said about a server that cannot be asked: what to do depends on why."""
 
 import json
+import sys
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -9,9 +10,13 @@ from support.faulty_world import make_certificate
 from support.threaded_server import serving
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
+from mlflow_fireworks.doctor.registries import check_registries
 from mlflow_fireworks.errors import SourceError, UnavailableError
+from mlflow_fireworks.hooks.rule import Rule
+from mlflow_fireworks.hooks.subjects import find_subjects
+from mlflow_fireworks.installing import install
 from mlflow_fireworks.registry.pointers import pin
-from mlflow_fireworks.registry.versions import find_version
+from mlflow_fireworks.registry.versions import find_version, list_versions
 
 USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 ACCESS = "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
@@ -83,6 +88,37 @@ def test_server_that_is_away_may_not_be_running(monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
 
     assert said(pin, UnavailableError, "models:/chat@champion").endswith(RUNNING)
+
+
+def list_subjects(pattern):
+    return list(find_subjects(Rule(model=pattern, alias="champion", target="fireworks://local", deployment="{model}")))
+
+
+@pytest.mark.parametrize(
+    ("driver", "uri", "package"),
+    [
+        ("psycopg2", "postgresql+psycopg2://me:secret@127.0.0.1:9/mlflow", "psycopg2-binary"),
+        ("pymysql", "mysql+pymysql://me:secret@127.0.0.1:9/mlflow", "pymysql"),
+    ],
+)
+def test_a_database_without_its_driver_names_what_to_install(monkeypatch, driver, uri, package):
+    monkeypatch.setitem(sys.modules, driver, None)  # as if it were not installed
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    remedy = f"; install it: {install(package)}"
+
+    for question, what in (
+        (pin, "models:/chat@champion"),
+        (open_source, "models:/chat/1"),
+        (open_source, "runs:/0123/model"),
+        (list_versions, "chat"),
+        (find_version, "models:/chat/1"),
+        (list_subjects, "chat"),
+        (list_subjects, "chat*"),
+    ):
+        told = said(question, UnavailableError, what)
+        assert told.endswith(remedy)
+        assert "secret" not in told
+    assert next(check_registries()).text.endswith(remedy)
 
 
 def test_untrusted_certificate_is_called_that(monkeypatch, tmp_path):

@@ -117,6 +117,12 @@ def test_what_repositories_of_old_releases_do_not_know():
     assert mlflow_versions.signs_downloads(new)
 
 
+def test_an_old_mlflow_is_told_from_a_package_that_does_not_fit():
+    error = ImportError("cannot import name 'FallbackAsyncAdaptedQueuePool'", name="sqlalchemy.pool")
+    assert mlflow_versions.explain_import(error, "3.8.1").startswith("MLflow 3.8.1 needs an older SQLAlchemy: ")
+    assert mlflow_versions.explain_import(error, "3.9.0") == "MLflow 3.9.0 needs another version of sqlalchemy"
+
+
 @pytest.mark.parametrize(
     ("server", "client", "reason"),
     [

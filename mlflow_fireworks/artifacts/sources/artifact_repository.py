@@ -24,7 +24,7 @@ from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
 from mlflow_fireworks.artifacts.sources.tries import status_of
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, RangeError, ReplacedError, SourceError
-from mlflow_fireworks.installing import install
+from mlflow_fireworks.installing import install_missing
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
@@ -41,10 +41,6 @@ _FINAL_CODES = {
 }
 _DENIALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
 _FINAL_STATUSES = {*_DENIALS, HTTPStatus.NOT_FOUND}
-_PIP_NAMES = {
-    "azure": ("azure-storage-blob", "azure-storage-file-datalake", "azure-identity"),
-    "google": ("google-cloud-storage",),
-}
 
 
 def open_repository(uri: str, workspace: Workspace | None = None) -> ArtifactRepository:
@@ -225,7 +221,6 @@ def _is_final(error: Exception) -> bool:
 def _unreadable(uri: str, error: Exception) -> SourceError:
     place = hide_credentials(uri)
     if isinstance(error, ImportError):
-        module = (error.name or "").split(".")[0]
-        packages = _PIP_NAMES.get(module) or (module or "mlflow[extras]",)
-        return SourceError(f"reading {place} needs a package that is missing; install it: {install(*packages)}")
+        command = install_missing(error, unnamed="mlflow[extras]")
+        return SourceError(f"reading {place} needs a package that is missing; install it: {command}")
     return SourceError(f"cannot read {place}: {brief(error, uri)}; check the URI and the store's credentials")
