@@ -14,7 +14,8 @@ from mlflow_fireworks.endpoint_config import EndpointConfig
 from mlflow_fireworks.names import DeploymentName, EndpointName
 from mlflow_fireworks.option_values import list_options
 from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
-from mlflow_fireworks.pipeline.outcome import Outcome
+from mlflow_fireworks.overview.table import write_table
+from mlflow_fireworks.pipeline.outcome import Outcome, describe_plan
 from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.probe.probe import MOST_MODELS, open_session, run_probe
 from mlflow_fireworks.probe.report import Report, name_service
@@ -23,7 +24,7 @@ from mlflow_fireworks.promotion import promote as promote_model
 from mlflow_fireworks.run import utc_now
 from mlflow_fireworks.signals import stopped_soon
 from mlflow_fireworks.target import parse_target
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 Command = Callable[..., None]
 
@@ -199,13 +200,18 @@ def list_endpoints(target: str, as_json: bool) -> None:
     if as_json:
         say_json(found)
         return
+    if not found:
+        say("no endpoints yet", err=True)
+        return
+    rows = [(item["name"], item["state"], item["replicas"], item["address"]) for item in found]
+    for line in write_table(("NAME", "STATE", "REPLICAS", "ADDRESS"), rows):
+        say(line)
     for item in found:
-        say(f"{item['name']}  {item['state']}  {item['address']}  ({item['replicas']})")
         for share in item["shares"]:
             part = "by load" if share["share"] is None else f"{share['share']:.0%}"
-            say(f"    {part}  {share['model']}#{share['deployment']}")
+            say_wrapped(f"{item['name']} routes {part} to {share['model']}#{share['deployment']}", 4)
         for name in item["others"]:
-            say(f"    {name} is also billed, but gets no requests; take it down with: {item['remove_others']}")
+            say_wrapped(f"{name} is also billed, but gets no requests; take it down with: {item['remove_others']}", 4)
 
 
 @endpoint.command()
@@ -245,10 +251,11 @@ def _plan_as_json(outcome: Outcome) -> dict[str, Any]:
 
 
 def _plan_as_text(outcome: Outcome) -> list[str]:
+    decision = f"{outcome.stamp.deployment}: {describe_plan(outcome)}"
     if outcome.manifest is None:
-        return []
+        return [decision]
     width = max(len(file.name) for file in outcome.manifest.files)
-    return [
+    return [decision] + [
         f"  {file.name:<{width}}  {format_bytes(file.size):>10}"
         + (f"   {_describe_origin(file.origin)}" if file.origin != file.name else "")
         for file in outcome.manifest.files

@@ -20,7 +20,7 @@ from mlflow_fireworks.names import DeploymentName
 from mlflow_fireworks.options import JSON, TARGET
 from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.target import Target, parse_target
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 _QUICK = Retry(attempts=2, wait_initial=0.5, wait_max=1.0)
 _MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
@@ -29,7 +29,7 @@ _MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
 @click.command()
 @click.argument("name", required=False)
 @TARGET
-@click.option("--hooks", "about_hooks", is_flag=True, help="Look at the hooks: rules, webhooks, queue and workers.")
+@click.option("--hooks", "about_hooks", is_flag=True, help="Check the hooks: rules, webhooks, queue and workers.")
 @RULES
 @QUEUE
 @JSON
@@ -45,8 +45,9 @@ def doctor(  # noqa: PLR0917 - click passes them by name
     for check in _checks(account, name, about_hooks, rules_path, queue_url):
         found.append(check)
         if not as_json:
-            for line in _lines(check):
-                say(line)
+            say_wrapped(f"{_MARKS[check.verdict]:<8} {check.subject}: {check.text}", 9)
+            if check.command:
+                say(f"{'':<8} {check.command}")
     problems = sum(check.verdict is Verdict.PROBLEM for check in found)
     if as_json:
         say_json({"problems": problems, "checks": [check.to_dict() for check in found]})
@@ -80,9 +81,3 @@ def _check_fireworks(account: Target) -> Iterator[Check]:
             yield from check_account(deployments.run)
     except FireworksError as error:  # no connection can be opened
         yield problem("Fireworks", error.message)
-
-
-def _lines(check: Check) -> Iterator[str]:
-    yield f"{_MARKS[check.verdict]:<8} {check.subject}: {check.text}"
-    if check.command:
-        yield f"{'':<8} {check.command}"

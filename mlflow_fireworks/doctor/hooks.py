@@ -1,4 +1,4 @@
-"""Whether promotions with nobody at the keyboard would happen."""
+"""Whether automatic promotions would happen."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -8,7 +8,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
+from mlflow_fireworks.doctor.check import Check, Verdict, look, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.hooks.findings import compare
 from mlflow_fireworks.hooks.jobs import Job, format_time
@@ -35,11 +35,16 @@ def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
     except FireworksError as error:
         yield problem("rules", error.message)
         return
-    yield ok("rules", f"{rules_path} has {len(rules.rules)}: {enumerate_names(rule.title for rule in rules)}")
-    yield _need("secrets", "all that the rules need are set", lambda: load_secrets(rules))
+    count = f"{len(rules.rules)} rule{'s' if len(rules.rules) > 1 else ''}"
+    yield ok("rules", f"{rules_path} has {count}: {enumerate_names(rule.title for rule in rules)}")
     yield _need("API keys", "there is one for each target", lambda: load_keys(rules))
-    if any(rule.model for rule in rules):
-        yield look("webhook", _check_webhook)
+    webhook = look("webhook", _check_webhook) if any(rule.model for rule in rules) else None
+    if webhook:
+        yield webhook
+    secrets = _need("secrets", "all that the rules need are set", lambda: load_secrets(rules))
+    if secrets.verdict is Verdict.PROBLEM and webhook and webhook.verdict is Verdict.NOTE:
+        secrets = note("secrets", f"for `hooks serve`, {secrets.text}")
+    yield secrets
     snapshot = _read_queue(queue_url)
     if isinstance(snapshot, Check):
         yield snapshot
@@ -104,14 +109,12 @@ def _check_webhook() -> Check:
     """Whether the MLflow server has a webhook of ours, and gets an answer where it leads: it sends a test event."""
     where = mlflow.get_registry_uri()
     if not where.startswith(("http://", "https://")):
-        return note(
-            "webhook", "only an MLflow server sends webhooks; without one, comparing with the registry does the work"
-        )
+        return note("webhook", "only an MLflow server sends webhooks; without one, comparing finds all changes")
     require_mlflow(where)
     client = MlflowClient()
     found = [webhook for webhook in list_webhooks(client) if webhook.name == NAME]
     if not found:
-        return problem(
+        return note(
             "webhook",
             f"{hide_credentials(where)} has no webhook for a receiver; create one with `hooks register`, or rely on "
             "comparing",
@@ -125,7 +128,7 @@ def _check_webhook() -> Check:
 
 
 def _check_queue(snapshot: Snapshot) -> Iterator[Check]:
-    told = f"{len(snapshot.unfinished)} unfinished jobs, {len(snapshot.workers)} workers alive"
+    told = f"unfinished jobs: {len(snapshot.unfinished)}, workers alive: {len(snapshot.workers)}"
     if snapshot.lack:
         yield problem("queue", snapshot.lack)
     else:

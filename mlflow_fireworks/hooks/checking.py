@@ -21,7 +21,7 @@ from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.hooks.snapshot import open_if_there
 from mlflow_fireworks.options import JSON
 from mlflow_fireworks.run import user_name
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 NOT_ABOUT_EVENT = "nothing: no rule applies to this event"
 
@@ -53,7 +53,7 @@ def check(rules_path: Path, queue_url: str | None, event: Any, as_json: bool) ->
         return
     _show_check(found, as_json, "nothing: no rule matches anything in the registry right now")
     for line in forecast.describe(queue.path if queue else None):
-        say(line)
+        say_wrapped(line, 4)
 
 
 @click.command()
@@ -117,9 +117,10 @@ def _show_check(found: Sequence[Mapping[str, Any]], as_json: bool, nothing: str)
         about = {None: "", "": ": up to date"}.get(item["missing"], f": {item['missing']}")
         gpus = f"; starts GPUs: {item['gpus']}" if item.get("gpus") else ""
         gpus += f"; held: {item['held']}" if item.get("held") else ""
-        say(
+        say_wrapped(
             f"{item['action']:<7}  {item['pointer']} = {item['version'] or '-'} -> {item['deployment']}{endpoint} "
-            f"on {item['target']}, by rule '{item['rule']}'{about}{gpus}"
+            f"on {item['target']}, by rule '{item['rule']}'{about}{gpus}",
+            4,
         )
     if not found:
         say(nothing)

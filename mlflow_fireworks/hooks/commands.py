@@ -5,7 +5,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ from mlflow_fireworks.progress import format_bytes, logger
 from mlflow_fireworks.registry.workspaces import in_workspace
 from mlflow_fireworks.run import user_name
 from mlflow_fireworks.signals import stopped_by_sigterm
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 Command = Callable[..., None]
 _EVENTS_HINT = "no webhooks received yet; does the sender have the receiver's address?"
@@ -155,7 +155,7 @@ def reconcile(rules_path: Path, queue_url: str | None, yes: bool, as_json: bool)
     found = enqueue_missing(queue, rules, dead_too=True, approve=yes)
     _list_jobs(found.enqueued, take_snapshot(queue), as_json)
     if not found.enqueued or found.given_up:
-        say(found.describe(queue.path), err=True)
+        say_wrapped(replace(found, held=(), holds=()).describe(queue.path), 4, err=True)
     _tell_held(found.held, found.holds)
 
 
@@ -166,6 +166,8 @@ def jobs(queue_url: str | None, as_json: bool) -> None:
     """Show the jobs, newest first."""
     snapshot = take_snapshot(_open_for_people(queue_url))
     _list_jobs(snapshot.jobs, snapshot, as_json)
+    if not (snapshot.jobs or snapshot.held or snapshot.holds or as_json):
+        say("no jobs yet", err=True)
     for told in (snapshot.lack, snapshot.describe_unreadable()):
         if told and not as_json:
             say(told, err=True)
@@ -184,7 +186,8 @@ def events(queue_url: str | None, as_json: bool) -> None:
         say_json([to_json(delivery) for delivery in found])
         return
     for delivery in found:
-        say(f"{_format(delivery.received)}  {delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}")
+        told = f"{delivery.sender:<11}  {delivery.id or '-'}  {delivery.describe()}"
+        say_wrapped(f"{_format(delivery.received)}  {told}", 4)
     if not found:
         say(_EVENTS_HINT, err=True)
 
@@ -280,9 +283,9 @@ def run(  # noqa: PLR0917 - click passes them by name
 def _tell_held(found: Sequence[Held], holds: Sequence[Hold]) -> None:
     """On stderr, so that what scripts read is left alone."""
     for held in found:
-        say(f"{held.describe()}; approve it with: {held.command}", err=True)
+        say_wrapped(f"{held.describe()}; approve it with: {held.command}", 4, err=True)
     for one in holds:
-        say(f"{one.describe()}; resume it with: {one.command}", err=True)
+        say_wrapped(f"{one.describe()}; resume it with: {one.command}", 4, err=True)
 
 
 def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
@@ -295,9 +298,10 @@ def _list_jobs(found: Sequence[Job], snapshot: Snapshot, as_json: bool) -> None:
             words.insert(1, f"{format_bytes(job.progress.moved)} of {format_bytes(job.progress.size)}")
         about = "; ".join(word for word in words if word)
         revision = f" ({describe_revision(job)})" if describe_revision(job) else ""
-        say(
+        say_wrapped(
             f"{job.id}  {_format(job.updated)}  {snapshot.describe(job):<10}  "
-            f"{job.subject} = {job.version or '-'} -> {job.deployment}{revision}" + (f"  {about}" if about else "")
+            f"{job.subject} = {job.version or '-'} -> {job.deployment}{revision}" + (f"  {about}" if about else ""),
+            4,
         )
 
 

@@ -49,7 +49,7 @@ class Item:
         if self.hold is None:
             return None
         age = describe_age(time.time() - self.hold.since)
-        return f"{self.hold.describe()} ({age}; resume it with: {self.hold.command})"
+        return f"{self.hold.describe()}, {age}; resume it with: {self.hold.command}"
 
 
 @dataclass(frozen=True)

@@ -108,7 +108,7 @@ class Entry(BaseModel):
         asked = f"{self.who} ({self.by})" if self.by else self.who
         moved = " -> ".join(part for part in (self.before, self.after) if part)
         place = f"{self.deployment}" + (f" on {self.endpoint}" if self.endpoint else "")
-        line = f"{format_time(self.at)}  {self.what:<9}  {self.outcome:<10}  {place}" + (f" {moved}" if moved else "")
+        line = f"{format_time(self.at)}  {self.what:<11}  {self.outcome:<10}  {place}" + (f" {moved}" if moved else "")
         line += f"  by {asked}" + (f", took {self.seconds:.0f} s" if self.seconds >= 1 else "")
         return line + (f": {self.reason}" if self.reason else "")
 

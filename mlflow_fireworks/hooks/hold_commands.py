@@ -11,7 +11,7 @@ from mlflow_fireworks.hooks.queue import OF_PEOPLE, open_queue
 from mlflow_fireworks.hooks.rules import load_rules
 from mlflow_fireworks.options import JSON
 from mlflow_fireworks.run import user_name
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 
 @click.command()
@@ -37,7 +37,7 @@ def hold(  # noqa: PLR0917 - click passes them by name
         say_json(made.tell())
         return
     ends = f" until {format_time(made.until)}" if made.until else ""
-    say(f"{made.describe()}{ends}; resume it with: {made.command}")
+    say_wrapped(f"{made.describe()}{ends}; resume it with: {made.command}", 4)
 
 
 @click.command()
@@ -76,4 +76,6 @@ def history(queue_url: str | None, as_json: bool) -> None:
         say_json([entry.tell() for entry in found])
         return
     for entry in found:
-        say(entry.describe())
+        say_wrapped(entry.describe(), 4)
+    if not found:
+        say("nothing has been promoted, held or rolled back yet", err=True)

@@ -75,7 +75,7 @@ class Hold(BaseModel):
     def describe(self) -> str:
         """In one line, without its age: `chat is held by alice: the evaluation is not done`."""
         by = f" by {self.by}" if self.by else ""
-        verb = "is held" if self.kind == BY_HAND else "stays off"
+        verb = "is held" if self.kind == BY_HAND else "was taken off"
         return f"{self.what} {verb}{by}" + (f": {self.reason}" if self.reason else "")
 
     def tell(self) -> dict[str, Any]:

@@ -55,7 +55,7 @@ class Compared:
         ]
         if self.held:
             parts.append(f"not approved yet: {', '.join(held.rule for held in self.held)}")
-        parts += [f"{hold.describe()} (bring it back with {hold.command})" for hold in self.holds]
+        parts += [f"{hold.describe()} (resume it with {hold.command})" for hold in self.holds]
         if self.waiting:
             parts.insert(0, f"in progress or waiting: {', '.join(self.waiting)}")
         if self.enqueued:
@@ -139,7 +139,7 @@ def _leave_off(queue: Queue, finding: Finding) -> Hold:
         hold = hold_of(job, found, queue.path)
     queue.holds.put(hold)
     queue.history.add(Entry.of_hold(hold, found.hand.value), f"{hold.key} {hold.since}")
-    logger.warning("%s; bring it back with: %s", hold.describe(), hold.command)
+    logger.warning("%s; resume it with: %s", hold.describe(), hold.command)
     _correct_tags(finding, found)
     return hold
 

@@ -1,5 +1,6 @@
 """`mlflow-fireworks status`, `logs`, `resume`, `revisions` and `rollback`."""
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager
@@ -26,7 +27,7 @@ from mlflow_fireworks.plugin import FireworksDeploymentClient
 from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.registry.model_uri import version_in
 from mlflow_fireworks.target import parse_target
-from mlflow_fireworks.terminal import say, say_json
+from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
 _SECONDS_BETWEEN_LOOKS = 5.0
 _REVISION_HEAD = ("REVISION", "STATE", "MODEL", "SOURCE", "CREATED", "")
@@ -67,7 +68,7 @@ def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
         say_json([item.to_dict() for item in told])
         return
     for item in told:
-        say(f"{item.time:<24}  {item.where:<9}  {item.text}")
+        say_wrapped(f"{_to_seconds(item.time)}  {item.where:<9}  {item.text}", 4)
 
 
 @click.command()
@@ -85,7 +86,8 @@ def revisions(name: str, target: str, as_json: bool) -> None:
     for item in found.revisions:
         told = _describe_revision(found, item)
         mark = "current" if told["current"] else ""
-        rows.append((str(item.number), told["state"], told["model"], told["source"] or "", told["created"] or "", mark))
+        created = _to_seconds(told["created"] or "")
+        rows.append((str(item.number), told["state"], told["model"], told["source"] or "", created, mark))
     for line in write_table(_REVISION_HEAD, rows):
         say(line)
 
@@ -196,6 +198,10 @@ def _show_rows(rows: list[Row], as_json: bool) -> None:
         return
     for line in write_table(HEAD, [row.cells() for row in rows]):
         say(line)
+
+
+def _to_seconds(time: str) -> str:
+    return re.sub(r"\.\d+", "", time)
 
 
 def _describe_revision(deployment: Deployment, revision: Revision) -> dict[str, Any]:

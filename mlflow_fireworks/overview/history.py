@@ -45,7 +45,7 @@ def _tell_models(deployment: Deployment) -> Iterator[Happening]:
         if model.update_time and model.update_time != model.create_time:
             reason = f": {model.status.message}" if model.status.message else ""
             yield Happening(
-                model.update_time, "fireworks", f"{model.model_id} changed last; it is {model.state}{reason}"
+                model.update_time, "fireworks", f"{model.model_id} was last changed, and is {model.state}{reason}"
             )
 
 

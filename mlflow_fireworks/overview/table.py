@@ -1,33 +1,41 @@
-"""A table in a terminal: as wide as it is, and one line for each row."""
+"""A table in a terminal: no wider than it, and one line for each row."""
 
-import shutil
-import sys
 from collections.abc import Iterator, Sequence
 
+from mlflow_fireworks.terminal import terminal_width
+
 _GAP = "  "
-_LEAST = 8  # of the last column, however narrow the terminal
+_LEAST = 8  # of a column, however narrow the terminal
 
 
 def write_table(head: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None) -> Iterator[str]:
     """The lines of a table; columns that are empty in all rows are left out.
 
+    Where it is too wide, the texts of the widest columns are shortened; a single row becomes a line for each column.
+
     Args:
         head: Names of the columns.
         rows: Texts, as many as there are columns.
-        width: Longest line in characters, where the last column ends in …; that of the terminal when None, and no limit
-            where stdout is none, so that nothing is lost in a pipe.
+        width: Longest line in characters, 0 for no limit; that of the terminal when None.
     """
-    if width is None:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else 0
+    width = terminal_width() if width is None else width
     used = [number for number in range(len(head)) if any(row[number] for row in rows)]
     cells = [[row[number] for number in used] for row in (head, *rows)]
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    before = sum(widths[:-1]) + len(_GAP) * (len(widths) - 1)
-    room = max(width - before, _LEAST) if width else 0
+    sizes = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    room = width - len(_GAP) * (len(sizes) - 1)
+    if width and sum(sizes) > room and len(rows) == 1:
+        size = max(map(len, cells[0]))
+        yield from (f"{name:<{size}}{_GAP}{text}" for name, text in zip(*cells, strict=True))
+        return
+    while width and sum(sizes) > room and max(sizes) > _LEAST:
+        sizes[sizes.index(max(sizes))] -= 1
     for row in cells:
-        parts = [text.ljust(size) for text, size in zip(row[:-1], widths, strict=False)]
-        yield _GAP.join([*parts, *(_shorten(text, room) for text in row[-1:])]).rstrip()
+        yield _GAP.join(_shorten(text, size).ljust(size) for text, size in zip(row, sizes, strict=True)).rstrip()
 
 
-def _shorten(text: str, room: int) -> str:
-    return text if not room or len(text) <= room else f"{text[: room - 1]}…"
+def _shorten(text: str, size: int) -> str:
+    """A sentence loses its end; a name or an address its middle, since its end tells more."""
+    if len(text) <= size:
+        return text
+    end = 0 if " " in text else (size - 1) // 2
+    return f"{text[: size - 1 - end]}…{text[len(text) - end :]}"

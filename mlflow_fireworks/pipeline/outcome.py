@@ -121,20 +121,24 @@ def describe_tags(outcome: Outcome) -> dict[str, str]:
     }
 
 
+def describe_plan(outcome: Outcome) -> str:
+    """What a run that is not dry would do."""
+    number = outcome.stamp.revision
+    return {
+        Action.NOTHING: "already up to date",
+        Action.RESUME: f"would resume the upload of revision {number}",
+        Action.CREATE: "would create it as revision 1",
+        Action.UPDATE: f"would create it as revision {number}",
+        Action.RESTORE: f"would make revision {number} current again",
+    }[outcome.action]
+
+
 def summary_lines(outcome: Outcome) -> Iterator[str]:
     """The last lines of a run: the state, what the model is, and where its Hugging Face URL came from."""
     facts = outcome.to_dict()
     where = facts.get("model") or model_id_of(outcome.stamp.deployment, outcome.stamp.revision)
     if outcome.dry_run:
-        number = outcome.stamp.revision
-        would = {
-            Action.NOTHING: "already up to date",
-            Action.RESUME: f"would resume the upload of revision {number}",
-            Action.CREATE: "would create it as revision 1",
-            Action.UPDATE: f"would create it as revision {number}",
-            Action.RESTORE: f"would make revision {number} current again",
-        }
-        yield f"DRY RUN  {where}: {would[outcome.action]}; nothing was changed"
+        yield f"DRY RUN  {where}: {describe_plan(outcome)}; nothing was changed"
     else:
         version = f", created from version {facts['version']}" if facts["version"] else ""
         yield f"{facts['state']}  {where} ({outcome.action.value}, revision {outcome.stamp.revision}){version}"

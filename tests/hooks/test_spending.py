@@ -185,7 +185,7 @@ def test_an_endpoint_that_somebody_took_down_is_not_started_again_by_comparing(f
     client.delete_endpoint("chat-a-prod")
     for approve in (False, True):
         (hold,) = reconcile(queue, rules, dead_too=True, approve=approve).holds
-        assert hold.describe().startswith("chat-a stays off by ")
+        assert hold.describe().startswith("chat-a was taken off by ")
         assert hold.reason == "endpoint 'chat-a-prod' was deleted"
     assert endpoints() == {}
     resume_promotions(queue, "r", lambda: rules, "alice")

@@ -166,10 +166,16 @@ def test_a_watch_shows_one_table_after_another_until_it_is_stopped(client, tmp_p
 
 
 def test_a_table_fits_the_terminal_and_loses_nothing_in_a_pipe():
-    rows = [("chat", "", "x" * 50), ("embed", "", "short")]
-    assert list(write_table(("NAME", "EMPTY", "TEXT"), rows, 20)) == [
-        "NAME   TEXT",
-        f"chat   {'x' * 12}…",
-        "embed  short",
+    head = ("NAME", "EMPTY", "ADDRESS", "NOW")
+    rows = [("chat", "", "accounts/acme/routers/prod", "upload 4 files to chat"), ("embedder-of-texts", "", "", "")]
+    assert list(write_table(head, rows, 40)) == [
+        "NAME          ADDRESS       NOW",
+        "chat          accoun…/prod  upload 4 fi…",
+        "embedd…texts",
     ]
-    assert list(write_table(("NAME", "EMPTY", "TEXT"), rows, 0))[1] == f"chat   {'x' * 50}"
+    assert list(write_table(head, rows[:1], 40)) == [
+        "NAME     chat",
+        "ADDRESS  accounts/acme/routers/prod",
+        "NOW      upload 4 files to chat",
+    ]
+    assert list(write_table(head, rows, 0))[1].endswith("  accounts/acme/routers/prod  upload 4 files to chat")

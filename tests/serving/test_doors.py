@@ -214,10 +214,11 @@ def test_the_endpoint_command(fireworks, client, llamas):
     assert json.loads(made.stdout)["state"] == "READY"
     assert our_command("update", "--name", "prod", "-C", "max_replicas=2").exit_code == 0
     assert "max_replicas              2" in our_command("get", "--name", "prod").stdout
-    assert "prod  READY  accounts/acme/routers/prod  (1 ready)" in our_command("list").stdout
+    assert our_command("list").stdout.splitlines()[1] == "prod  READY  1 ready   accounts/acme/routers/prod"
     assert json.loads(our_command("list", "--json").stdout)[0]["name"] == "prod"
     assert our_command("delete", "--name", "prod", "-C", "hard=true").exit_code == 0
     assert json.loads(our_command("list", "--json").stdout) == []
+    assert our_command("list").stderr == "no endpoints yet\n"
     wrong = our_command("create", "--name", "prod", "-C", "modle=chat")
     assert wrong.stderr == ("Error: unknown option -C modle; did you mean 'model'?\n")
     assert "scale_to_zero_window  (duration, default —)" in our_command("options").stdout
