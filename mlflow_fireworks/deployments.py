@@ -301,11 +301,10 @@ class Deployments:
             ready = enumerate_names(revision.number for revision in existing.revisions if revision.is_ready)
             raise NotFoundError(f"'{name}' has no READY revision {number}; READY revisions: {ready or 'none'}")
         place = self._serve(endpoint, found.model, existing.models, moving=True)
-        source = found.stamp.source if found.stamp else ""
         what = {
             "revision": number,
-            "version": version_in(source),
-            "source": source,
+            "version": version_in(found.source),
+            "source": found.source,
             "model": found.model.name,
             "dry_run": self.run.endpoint_config.dry_run,
         }
@@ -323,9 +322,9 @@ class Deployments:
     def _revision_of(self, name: DeploymentName, version: str) -> int:
         """The number of the revision that was made from a version of the registry; of several, the newest READY one."""
         made = {
-            revision.number: version_in(revision.stamp.source)
+            revision.number: version_in(revision.source)
             for revision in self._pipeline.deployment(name).revisions
-            if revision.stamp and revision.is_ready
+            if revision.is_ready
         }
         found = [number for number, source in made.items() if source == version]
         if not found:
