@@ -6,15 +6,15 @@ import socket
 from pathlib import Path
 
 import httpx
+import hypothesis
 import pytest
+import schemathesis
 from emulator.raw_client import Api, base_files
 
 from mlflow_fireworks.emulator import Emulator
 from mlflow_fireworks.emulator.protocol import messages, openapi, serving_messages
 from mlflow_fireworks.emulator.protocol.routes import ROUTES
 
-hypothesis = pytest.importorskip("hypothesis")
-schemathesis = pytest.importorskip("schemathesis")
 st = hypothesis.strategies
 
 # A long run, now and then: EMULATOR_FUZZ=100 python -m pytest tests/emulator/test_fuzz.py

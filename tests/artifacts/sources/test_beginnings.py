@@ -240,7 +240,7 @@ def range_server(content):
 
 
 def test_azure_sends_no_more_than_the_header():
-    blob = pytest.importorskip("azure.storage.blob")
+    from azure.storage import blob
     from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
 
     with range_server(WEIGHTS) as (url, asked):
@@ -252,7 +252,7 @@ def test_azure_sends_no_more_than_the_header():
 
 
 def test_what_azure_does_not_have_is_not_asked_for_again(tmp_path):
-    blob = pytest.importorskip("azure.storage.blob")
+    from azure.storage import blob
     from mlflow.store.artifact.azure_blob_artifact_repo import AzureBlobArtifactRepository
 
     class Handler(BaseHTTPRequestHandler):
@@ -274,8 +274,8 @@ def test_what_azure_does_not_have_is_not_asked_for_again(tmp_path):
 
 
 def test_azure_data_lake_sends_no_more_than_the_header():
-    lake = pytest.importorskip("azure.storage.filedatalake")
     from azure.core.credentials import AzureSasCredential
+    from azure.storage import filedatalake as lake
     from mlflow.store.artifact.azure_data_lake_artifact_repo import AzureDataLakeArtifactRepository
 
     uri = "abfss://models@account.dfs.core.windows.net/chat"
@@ -288,7 +288,7 @@ def test_azure_data_lake_sends_no_more_than_the_header():
 
 
 def test_google_sends_no_more_than_the_header(monkeypatch):
-    storage = pytest.importorskip("google.cloud.storage")
+    from google.cloud import storage
     from mlflow.store.artifact.gcs_artifact_repo import GCSArtifactRepository
 
     with range_server(WEIGHTS) as (url, asked):
