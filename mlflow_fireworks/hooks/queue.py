@@ -283,17 +283,14 @@ def open_queue(
             max_waiting=max_waiting,
             path=str(path),
         )
-    except sqlite3.OperationalError as error:
-        raise UnavailableError(f"the queue {path} cannot be opened: {error}; is another program using it?") from None
     except PermissionError as error:
         raise UnavailableError(
             f"the queue {path} cannot be opened: {error.strerror}; run this as the user of the queue, or choose "
             "another file with --queue"
         ) from None
     except (OSError, sqlite3.Error) as error:
-        raise UnavailableError(
-            f"the queue {path} cannot be opened: {error}; choose another file with --queue"
-        ) from None
+        hint = "is another program using it?" if "locked" in str(error) else "choose another file with --queue"
+        raise UnavailableError(f"the queue {path} cannot be opened: {error}; {hint}") from None
 
 
 def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
@@ -324,6 +321,10 @@ def _open_redis(  # noqa: PLR0917 - what `open_queue` was given
         client.ping()
     except ValueError:
         raise InvalidConfigError("the queue's URL is neither a file nor redis://[:PASSWORD@]HOST[:PORT][/DB]") from None
+    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+        raise UnavailableError(
+            f"{where} refuses this user ({type(error).__name__}); check the user name and password in the queue's URL"
+        ) from None
     except redis.RedisError as error:
         raise UnavailableError(f"{where} does not answer ({type(error).__name__}); is it running?") from None
     return Queue(

@@ -21,6 +21,13 @@ def test_a_redis_that_is_away_or_a_url_that_is_none_is_told_without_its_password
     assert "a-password" not in caught.value.message
 
 
+def test_a_redis_that_refuses_the_password_is_not_told_as_away(redis_url):
+    wrong = redis_url.replace("a-password", "another")
+    assert wrong != redis_url
+    with pytest.raises(UnavailableError, match="check the user name and password in the queue's URL"):
+        open_queue(wrong)
+
+
 @pytest.mark.slow
 def test_while_redis_stands_still_senders_are_asked_to_come_again_and_then_the_work_is_done(
     fireworks, registry, hooks, redis_url
