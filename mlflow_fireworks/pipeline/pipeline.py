@@ -180,6 +180,7 @@ class Pipeline:
 
         Raises:
             NotFoundError: There is none of that name.
+            InvalidConfigError: There cannot be one.
         """
         return self._pick(name, self._look_up(name))
 
@@ -193,6 +194,7 @@ class Pipeline:
 
     def _pick(self, name: DeploymentName, deployments: Mapping[DeploymentName, Deployment]) -> Deployment:
         if name not in deployments:
+            check_name(name)  # nothing could be created by another one
             next_step = did_you_mean(name, deployments) or (
                 f"create it with: {self.run.commands.create(name, 'MODEL_URI')}"
             )
