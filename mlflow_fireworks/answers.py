@@ -210,11 +210,13 @@ def within(seconds: float, work: Callable[[], T]) -> T:
         except BaseException as error:  # noqa: BLE001 - raised again below
             ended.put((None, error))
 
-    threading.Thread(target=inheriting(run), name="fireworks-call", daemon=True).start()
+    thread = threading.Thread(target=inheriting(run), name="fireworks-call", daemon=True)
+    thread.start()
     try:
         result, error = ended.get(timeout=seconds)
     except queue.Empty:
         raise EndlessAnswerError(f"its reply did not finish within {format_seconds(seconds)}") from None
+    thread.join()  # it is at its end, but on a busy machine its caller would go on first
     if error is not None:
         raise error
     return result  # type: ignore[return-value]  # there is one where there is no error
