@@ -219,7 +219,7 @@ def describe_failure(error: httpx.RequestError) -> str:
     }
     told = kinds.get(type(error)) or hide_queries(str(error)) or type(error).__name__
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout) and (proxy := find_proxy_for(_host_of(error))):
-        return f"{told} (by way of the proxy {proxy})"
+        return f"{told} (through the proxy {proxy})"
     return told
 
 

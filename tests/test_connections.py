@@ -143,7 +143,7 @@ def test_a_proxy_that_is_not_there_is_named_and_not_taken_for_the_api(monkeypatc
         transport = Transport("https://api.example", SecretStr("key"), retry=Retry(attempts=1))
         with pytest.raises(UnavailableError) as caught:
             transport.find(Model, "accounts/acme/models/chat")
-        assert f"(by way of the proxy {named} (HTTPS_PROXY))" in caught.value.message
+        assert f"(through the proxy {named} (HTTPS_PROXY))" in caught.value.message
     monkeypatch.setenv("NO_PROXY", "api.example")
     transport = Transport("https://api.example", SecretStr("key"), retry=Retry(attempts=1))
     with pytest.raises(UnavailableError) as caught:

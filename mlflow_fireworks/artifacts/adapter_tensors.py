@@ -111,7 +111,7 @@ def _check_ranks(config: Document, halves: list[_Half]) -> Iterator[str]:
     if wrong:
         shown = [f"{half.module} has {half.rank}" for half in wrong]
         yield (
-            f"has {len(wrong)} tensors of another rank than adapter_config.json says (r={r}): "
+            f"has {len(wrong)} tensors whose rank is not that of adapter_config.json (r={r}): "
             f"{enumerate_names(shown, _SHOWN)}; the two files come from different training runs, or r was edited"
         )
 

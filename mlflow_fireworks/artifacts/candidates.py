@@ -93,7 +93,7 @@ def choose_folder(
         f"-C checkpoint_path={_show(root, folder)} uploads them instead"
         for folder in inner
     )
-    notes = (f"{_show(root, outer[0])} is the snapshot that refs/main names, so it is taken",) if stale else ()
+    notes = (f"{_show(root, outer[0])} is the snapshot that refs/main names, so it is used",) if stale else ()
     return Choice(outer[0], notes, warnings)
 
 

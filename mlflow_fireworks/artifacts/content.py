@@ -106,9 +106,8 @@ class Stored:
         """
         if self.size > (most := most_bytes(self.path)):
             raise CheckpointError(
-                f"{self.path} has {format_bytes(self.size)}, more than a file of this kind may have "
-                f"({format_bytes(most)}); "
-                "check how it was saved, or remove it from the model"
+                f"{self.path} is {format_bytes(self.size)}, too large for a file of this kind (at most "
+                f"{format_bytes(most)}); check how it was saved, or remove it from the model"
             )
         data = self.store.read(self.path, self.size)
         if len(data) > self.size:
@@ -149,7 +148,7 @@ class Stored:
             if isinstance(header, Fault):
                 return header
         if size != self.size:
-            return Fault(f"has {size} bytes where {self.size} were listed; it changed or was cut short")
+            return Fault(f"has {size} bytes, but {self.size} were listed; it changed or was truncated")
         return None
 
 

@@ -68,7 +68,7 @@ def judge(question: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     except _TooLargeError:
         return _refuse(question, f"config.json describes more than {most} tensors, not {len(question['tensors'])}")
     except _RefusedError as error:
-        return _refuse(question, f"{error}; -C verify=headers leaves this check out")
+        return _refuse(question, f"{error}; -C verify=headers skips this check")
     except Exception as error:  # noqa: BLE001  # any model's own code may fail on a config in any way
         return {"unknown": _describe(error)}
 
@@ -229,7 +229,7 @@ def _refusing() -> Iterator[None]:
     except Exception as error:
         if _lacks_memory(error):
             raise
-        raise _RefusedError(f"config.json is not taken ({_describe(error)})") from error
+        raise _RefusedError(f"config.json was rejected ({_describe(error)})") from error
 
 
 @contextmanager

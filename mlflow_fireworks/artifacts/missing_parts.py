@@ -61,7 +61,7 @@ def find_missing_parts(config: Document, names: Collection[str]) -> Iterator[str
     if text_of(config, "model_type") in _UNIFORM:
         yield from _check_uniform_layers(names)
     if numbers and not any(map(_INPUT.search, names)):
-        yield "the weights hold layers and no input embeddings: they are not complete, save the model again"
+        yield "the weights hold layers but no input embeddings, so they are incomplete: save the model again"
     unties = any(part.get("tie_word_embeddings") is False for part in with_language_model(config))
     generates = any(name.endswith("ForCausalLM") for name in texts_of(config, "architectures"))
     if numbers and unties and generates and not any(map(_OUTPUT.search, names)):
@@ -96,7 +96,7 @@ def _check_experts(config: Document, names: Collection[str]) -> Iterator[str]:
     if lacking:
         yield (
             f"config.json says {min(counts)} experts and {lacking[0]} has {len(found[lacking[0]])} of them"
-            f"{f' (so have {len(lacking) - 1} more layers)' if lacking[1:] else ''}: the weights are not complete"
+            f"{f' (so have {len(lacking) - 1} more layers)' if lacking[1:] else ''}: the weights are incomplete"
         )
 
 
@@ -113,4 +113,4 @@ def _check_uniform_layers(names: Collection[str]) -> Iterator[str]:
         named = enumerate_names(missing, _SHOWN)
         yield f"{len(missing)} tensors are missing that other layers have (layer.name): {named}; save the model again"
     if layers and not any(name.endswith("norm.weight") and not _LAYER.match(name) for name in names):
-        yield "the norm behind the last layer is missing (model.norm.weight): the weights are not complete"
+        yield "the final norm is missing (model.norm.weight): the weights are incomplete"

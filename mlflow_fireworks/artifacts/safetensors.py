@@ -111,7 +111,7 @@ def _check_entries(entries: dict[str, dict[str, object]], begin: int) -> Header 
         if dtype not in _BITS:
             return Fault(f"holds tensor {name} of unknown dtype {dtype[:20]}")
         if min(shape, default=0) < 0 or (last - first) * 8 != math.prod(shape) * _BITS[dtype]:
-            return Fault(f"has a header in which tensor {name} has a shape that does not fit its bytes")
+            return Fault(f"has a header in which the shape of tensor {name} does not match its size")
         shapes[name], dtypes[name] = tuple(shape), dtype
         places[name] = (begin + first, begin + last)
     position = begin

@@ -36,8 +36,8 @@ def read_all(files: Mapping[str, Part], names: Iterable[str]) -> dict[str, bytes
     sizes = [files[name].size for name in wanted if files[name].size <= most_bytes(name)]
     if sum(sizes) > MOST_BYTES_TOGETHER:
         raise CheckpointError(
-            f"configs, tokenizers and indexes add up to {format_bytes(sum(sizes))}, more than a model's may "
-            f"({format_bytes(MOST_BYTES_TOGETHER)}); remove what does not belong to it"
+            f"configs, tokenizers and indexes add up to {format_bytes(sum(sizes))}, too much for a model (at most "
+            f"{format_bytes(MOST_BYTES_TOGETHER)}); remove what does not belong to it"
         )
     with ThreadPoolExecutor(_READERS) as readers:
         return dict(zip(wanted, readers.map(inheriting(lambda name: files[name].read()), wanted), strict=True))

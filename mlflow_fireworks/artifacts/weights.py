@@ -35,7 +35,7 @@ def name_lone_weights(files: dict[str, Part]) -> list[str]:
     if name == single:
         return []
     files[single] = files.pop(name)
-    return [f"{name} goes up as {single}, the name that loaders look for"]
+    return [f"{name} is uploaded as {single}, the name that loaders look for"]
 
 
 def choose_all_weights(

@@ -156,14 +156,20 @@ def _endpoint_options(*, config: bool) -> Callable[[Command], Command]:
 @endpoint.command()
 @_endpoint_options(config=True)
 def create(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Start GPUs that serve a model, and wait until it answers: -C model=DEPLOYMENT."""
+    """Start GPUs that serve a model, and wait until it answers.
+
+    The model is named with -C model=DEPLOYMENT; `endpoint options` shows the other options.
+    """
     show(FireworksDeploymentClient(target).create_endpoint(name, read_pairs(pairs)), as_json)
 
 
 @endpoint.command()
 @_endpoint_options(config=True)
 def update(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> None:
-    """Change replicas in place, or move to another model or other GPUs without downtime."""
+    """Change replicas, or move to another model or other GPUs.
+
+    Replicas change in place, and a move causes no downtime.
+    """
     show(FireworksDeploymentClient(target).update_endpoint(name, read_pairs(pairs)), as_json)
 
 
@@ -180,7 +186,10 @@ def delete(target: str, name: str, pairs: tuple[str, ...], as_json: bool) -> Non
 @endpoint.command()
 @_endpoint_options(config=False)
 def undelete(target: str, name: str, as_json: bool) -> None:
-    """Restore an endpoint deleted in the last seven days; it is billed again while it is up."""
+    """Restore an endpoint deleted in the last seven days.
+
+    It is billed again while it is up.
+    """
     show(FireworksDeploymentClient(target).undelete_endpoint(name), as_json)
 
 

@@ -33,7 +33,7 @@ _NEXT_STEPS = {
     403: "this key has no permission for that; check the account in the target (fireworks:/ACCOUNT) and the key's role",
     404: "not found; check the name and the account in the target, then run the command again",
     412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
-    413: "a proxy or gateway on the way limits the size of requests; raise its limit, or bypass it (NO_PROXY)",
+    413: "a proxy or gateway in between limits the size of requests; raise its limit, or bypass it (NO_PROXY)",
     429: "the account's request limit is used up; try again in a minute",
 }
 _NEXT_STEPS |= dict.fromkeys(

@@ -131,5 +131,5 @@ def _open_if_there(url: str | None) -> Queue | None:
     try:
         return open_if_there(url)
     except UnavailableError as error:
-        say(f"{error.message}; so it is not known which rules are approved", err=True)
+        say(f"{error.message}; so which rules are approved is unknown", err=True)
         return None

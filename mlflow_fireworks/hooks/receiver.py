@@ -157,7 +157,7 @@ class Receiver:
             )
         age = self._clock() - int(timestamp) if timestamp.isdecimal() and len(timestamp) < 15 else None  # noqa: PLR2004
         if age is None or not -SKEW_SECONDS <= age <= OLDEST_SECONDS:
-            return _refuse(401, "too old, or from the future; are both clocks right?")
+            return _refuse(401, "too old, or from the future; are both clocks correct?")
         events = read_mlflow_event(body, delivery_id)
         if any(event.subject.name == _TEST_MODEL for event in events):
             return _Answer(200, "test")
@@ -284,7 +284,7 @@ async def read_body(request: Request, most: int) -> bytes:
     """
     declared = request.headers.get("content-length", "0")
     if "content-length" in request.headers and "transfer-encoding" in request.headers:
-        raise BodyError(400, "of two lengths: Content-Length and Transfer-Encoding")  # what is in between may read one
+        raise BodyError(400, "has two lengths: Content-Length and Transfer-Encoding")  # what is in between may read one
     too_large = BodyError(413, f"larger than {most} bytes")
     if not declared.isdecimal() or int(declared) > most:
         raise too_large
@@ -299,7 +299,7 @@ async def read_body(request: Request, most: int) -> bytes:
     try:
         await asyncio.wait_for(read(), BODY_SECONDS)
     except asyncio.TimeoutError:
-        raise BodyError(408, f"not here within {BODY_SECONDS:.0f} seconds") from None
+        raise BodyError(408, f"not received within {BODY_SECONDS:.0f} seconds") from None
     except ClientDisconnect:
         raise BodyError(400, "cut off") from None
     return bytes(body)

@@ -302,7 +302,7 @@ class Session:
     def _send(self, http: httpx.Client, request: httpx.Request, shown: str, *, repeat: bool = True) -> httpx.Response:
         """The last answer, whatever it says."""
         if self.clock() > self._deadline:
-            raise OutOfTimeError("the time for questions was over")
+            raise OutOfTimeError("the time limit was reached")
         response: httpx.Response | None = None
         limits = self.gateway.transport.timeouts
         most_seconds = limits.connect + limits.answer + limits.rest

@@ -248,9 +248,7 @@ def _read_chunks(run: Run, response: httpx.Response, address: str) -> Iterator[d
                 server_message=data[:_SHOWN].decode(errors="replace"),
             )
         if chunk.get("error"):
-            raise UnexpectedAnswerError(
-                f"{address} stopped in the middle of its answer: {str(chunk['error'])[:_SHOWN]}"
-            )
+            raise UnexpectedAnswerError(f"{address} stopped while answering: {str(chunk['error'])[:_SHOWN]}")
         has_ended = has_ended or _has_finished(chunk)
         yield chunk
     if chunk is None and not has_ended:

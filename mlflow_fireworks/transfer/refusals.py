@@ -72,7 +72,7 @@ def _read_refusal(response: httpx.Response) -> str:
 
 def _advise_smaller(name: str, size: int) -> str:
     """What helps against a limit of size: no waiting does, and Google's storage has none that a file would reach."""
-    advice = f"a proxy or gateway on the way limits the size of a request, and this one has {format_bytes(size)}"
+    advice = f"a proxy or gateway in between limits the size of a request, and this one has {format_bytes(size)}"
     smaller = next((word for word, bytes_ in _SHARD_SIZES.items() if 2 * bytes_ <= size), None)
     if smaller and name.endswith(".safetensors") and not name.startswith("adapter_"):
         return f"{advice}: send the weights in smaller files, -C shard_size={smaller} for example, or raise its limit"

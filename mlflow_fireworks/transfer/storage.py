@@ -231,7 +231,7 @@ def ask_state(http: httpx.Client, session: SecretStr, name: str, size: int) -> S
         if offset > size:
             raise SessionGoneError(f"{name}: its resumable session has {offset} bytes of {size}")
         if offset == size > 0:
-            raise TransientError(f"{name}: storage has all of it but does not finish it")
+            raise TransientError(f"{name}: storage has all of it but does not complete the upload")
         return SessionState(offset)
     raise_if_gone(response, name)
     raise_unless_success(response, name, size)

@@ -54,7 +54,7 @@ def test_a_small_file_that_is_too_large_is_refused_unread(tmp_path, name, size, 
     folder = make_llama(tmp_path / "model")
     swell(folder / name, size)
     store = RemoteStore(folder, tmp_path) if where == "store" else None
-    with little_memory(), pytest.raises(FireworksError, match=f"{name} has .* more than a file of this kind may have"):
+    with little_memory(), pytest.raises(FireworksError, match=f"{name} is .* too large for a file of this kind"):
         plan(source_of(folder, store))
 
 
@@ -62,14 +62,14 @@ def test_a_small_file_that_is_too_large_is_refused_unread(tmp_path, name, size, 
 def test_so_is_one_of_an_embedding_model(tmp_path, name):
     folder = make_embedder(tmp_path / "model")
     swell(folder / name, GIB)
-    with little_memory(), pytest.raises(FireworksError, match="more than a file of this kind may have"):
+    with little_memory(), pytest.raises(FireworksError, match="too large for a file of this kind"):
         plan(folder)
 
 
 def test_so_is_one_of_an_adapter_and_mlflows_own(tmp_path):
     adapter = make_adapter(tmp_path / "adapter")
     swell(adapter / "adapter_config.json", GIB)
-    with little_memory(), pytest.raises(FireworksError, match="more than a file of this kind may have"):
+    with little_memory(), pytest.raises(FireworksError, match="too large for a file of this kind"):
         plan(adapter)
     model = write_mlmodel(make_llama(tmp_path / "model"), {"python_function": {"loader_module": "x"}})
     swell(model / "MLmodel", GIB)
@@ -122,7 +122,7 @@ def test_a_file_of_the_hub_that_is_too_large_is_not_asked_for(tmp_path, monkeypa
         source = open_hub_source("hf:/acme/chat", reporter=Silent(), cache=tmp_path / "cache", endpoint=hub.url)
         with (
             closing(source.store),
-            pytest.raises(FireworksError, match=r"config.json has .* more than a file of this kind"),
+            pytest.raises(FireworksError, match=r"config.json is .* too large for a file of this kind"),
         ):
             plan(source)
         assert not [request for request in hub.requests if str(request[1]).endswith("/config.json")]

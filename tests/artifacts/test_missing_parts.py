@@ -72,7 +72,7 @@ def problems(folder, **options):
         (without("lm_head"), {"tie_word_embeddings": False}, "hold no head (lm_head.weight)"),
         (injected, {}, "a LoRA that was not merged"),
         (without("1.self_attn.o_proj"), {}, "1 tensors are missing that other layers have (layer.name): 1.self_attn.o"),
-        (without("model.norm"), {}, "the norm behind the last layer is missing"),
+        (without("model.norm"), {}, "the final norm is missing"),
         (without("1.self_attn.o_proj"), {"model_type": "jamba"}, None),
         (renamed("1.self_attn.o_proj.weight", "1.self_attn.o_proj.packed"), {}, None),
         (
@@ -151,7 +151,7 @@ def test_lone_weights_get_the_name_that_loaders_look_for(tmp_path, name):
     manifest = plan(folder)
     assert LONE in names(manifest)
     assert read_file(manifest, LONE) == (folder / name).read_bytes()
-    assert f"{name} goes up as {LONE}, the name that loaders look for" in manifest.notes
+    assert f"{name} is uploaded as {LONE}, the name that loaders look for" in manifest.notes
     assert not any("left out" in note for note in manifest.notes)
 
 

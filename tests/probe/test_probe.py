@@ -280,7 +280,7 @@ class Slow(Silent):
 def test_a_slow_service_is_given_up_in_time_and_everything_is_deleted(world):
     result = probe(world, Slow(world.clock))
     texts = list(found(result).values())
-    assert "not settled: the time for questions was over" in texts[-1]
+    assert "not settled: the time limit was reached" in texts[-1]
     assert len(texts) == len(POINTS)
     assert world.left() == []
 

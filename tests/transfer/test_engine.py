@@ -330,7 +330,7 @@ def test_a_session_that_is_gone_for_ever_ends(storage, send, status):
     ("said", "text"),
     [
         ("", "storage accepted only part of it"),
-        ("Range: bytes=0-9", "storage has all of it but does not finish it"),
+        ("Range: bytes=0-9", "storage has all of it but does not complete the upload"),
         ("Range: bytes=0-10", "its resumable session has 11 bytes of 10"),
         ("Range: bytes=5-7", "storage accepted only part of it"),
         ("Range: nonsense", "storage accepted only part of it"),
@@ -584,7 +584,7 @@ NGINX = b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n
 def test_a_limit_of_size_on_the_way_is_final_and_says_what_helps(storage, send, name, size, advice):
     storage.script[f"/{name}"] = [Answer("413 Payload Too Large", headers=(HTML,), body=NGINX)]
 
-    says = r"“?413 Request Entity Too Large”? \(HTTP 413\); a proxy or gateway on the way limits .* and this one has .*"
+    says = r"“?413 Request Entity Too Large”? \(HTTP 413\); a proxy or gateway in between limits .* and this one has .*"
     with pytest.raises(TransferError, match=rf"^storage refused {name}: {says}{advice}"):
         send(storage, [File(name, b"w" * size)])
     assert len(storage.puts) == 1

@@ -64,9 +64,9 @@ class Fault:
             if value is not None and (type(value) is not int or value < 0):
                 raise ValueError(f"{name} must be a whole number, not {value!r}")
         if self.bytes_per_second == 0:
-            raise ValueError("bytes_per_second starts at 1")
+            raise ValueError("bytes_per_second must be at least 1")
         if self.times < 1 or (self.status is not None and not _MIN_STATUS <= self.status <= _MAX_STATUS):
-            raise ValueError("times starts at 1 and status lies between 200 and 599")
+            raise ValueError("times must be at least 1, and status between 200 and 599")
         if isinstance(self.stall_seconds, bool) or not isinstance(self.stall_seconds, (int, float)):
             raise ValueError("stall_seconds must be a number")  # noqa: TRY004  # one kind of error for all values
         if self.drop not in ("", "close", "reset"):
