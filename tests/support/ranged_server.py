@@ -107,6 +107,9 @@ class _Handler(BaseHTTPRequestHandler):
         if parts.path == "/storage/v1/b/models/o":  # Google's
             self._answer(200, self._list_google(query.get("prefix", [""])[0]), {"Content-Type": "application/json"})
             return
+        if query.get("comp") == ["list"]:  # Azure's
+            self._answer(200, self._list_azure(query.get("prefix", [""])[0]), {"Content-Type": "application/xml"})
+            return
         if name not in store.files:
             self._answer(404, b"<Error><Code>NoSuchKey</Code></Error>", {"x-ms-error-code": "BlobNotFound"})
             return
@@ -196,6 +199,14 @@ class _Handler(BaseHTTPRequestHandler):
             for name, content in self.store.files.items()
         )
         return f"<ListBucketResult><IsTruncated>false</IsTruncated>{entries}</ListBucketResult>".encode()
+
+    def _list_azure(self, prefix):
+        blobs = "".join(
+            f"<Blob><Name>{prefix}{name}</Name><Properties><Content-Length>{len(content)}</Content-Length>"
+            "<BlobType>BlockBlob</BlobType></Properties></Blob>"
+            for name, content in self.store.files.items()
+        )
+        return f"<EnumerationResults><Blobs>{blobs}</Blobs><NextMarker/></EnumerationResults>".encode()
 
     def _list_google(self, prefix):
         encodings = {name: headers.get("Content-Encoding") for name, headers in self.store.headers.items()}

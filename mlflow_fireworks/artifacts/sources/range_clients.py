@@ -5,6 +5,7 @@ has made, with that one's address, credentials, TLS settings and patience. Store
 those that turn out otherwise than expected are left to the whole fetch.
 """
 
+import logging
 import posixpath
 import re
 import shutil
@@ -36,8 +37,8 @@ from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_downloads
 from mlflow_fireworks.registry.reach import require_host
 
-# Azure's client reads all of a range into memory before it gives the first byte.
-_AZURE_BYTES = 1 << 21
+# Azure's client reads all of a range into memory, twice, before it gives the first byte.
+_AZURE_BYTES = 1 << 20
 # What MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=true gets from a server whose files are on its own disk.
 _SIGNS_NOTHING = {requests.codes.not_found, requests.codes.not_implemented}
 # Tries are counted by who reads: MLflow's own would add up to minutes, and hide what the server says.
@@ -160,7 +161,7 @@ def _open_by_pieces(download: Callable[..., Any]) -> OpenRange:
             asked = download(
                 path, offset=position, length=length, decompress=False, raw_response_hook=note, **condition
             )
-            return bytes(asked.readall())
+            return b"".join(asked.chunks())  # `readall` copies it twice more
 
         def ask_on(piece: bytes) -> Iterator[bytes]:
             position = begin
@@ -300,6 +301,14 @@ def _range(begin: int, end: int) -> str:
 def _refuse_encoded(path: str, encoding: str) -> NoReturn:
     raise SourceError(f"{path} is stored with Content-Encoding: {encoding}; store it as it is")
 
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """What the clients warn about that costs nothing, or that is told in the line of a try that failed."""
+    return not record.getMessage().startswith(("Connection pool is full", "Unable to stream download"))
+
+
+for _name in ("urllib3.connectionpool", "azure.core.pipeline.transport._requests_basic"):
+    logging.getLogger(_name).addFilter(_is_worth_a_line)
 
 _OPENERS: Mapping[type[ArtifactRepository], Callable[[Any], OpenRange]] = {
     S3ArtifactRepository: _open_in_s3,

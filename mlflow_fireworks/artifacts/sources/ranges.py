@@ -98,12 +98,12 @@ def read_pieces(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
     Args:
         pieces: Its bytes.
     """
-    left = b""
+    left = memoryview(b"")
 
     def read(size: int) -> bytes:
         nonlocal left
-        left = left or next(pieces, b"")
-        piece, left = left[:size], left[size:]
+        left = left or memoryview(next(pieces, b""))
+        piece, left = bytes(left[:size]), left[size:]
         return piece
 
     return read

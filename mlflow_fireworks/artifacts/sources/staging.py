@@ -4,6 +4,11 @@ A 140 GB model passes through a disk of 20 GB. Files that are going to be staged
 that the download and the upload run at the same time. What was fetched ahead or kept gives way where a file that is
 asked for needs its room; a fetch that still does not fit waits until files in use are released, and fails only when
 nobody is going to release any.
+
+Whole files are not streamed into an upload: the header is read before the model exists, and each broken download or
+upload would begin again at the first byte, while a file on the disk is fetched once for all shards that are cut from it
+and all tries. MLflow's server, the most frequent of these stores, also fetches a file whole before it sends the first
+byte, and would do so once more for the header.
 """
 
 import errno
