@@ -12,14 +12,14 @@ from collections.abc import Callable, Collection
 from typing import Any
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.hooks.jobs import Job, UnixTime, to_json
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 from mlflow_fireworks.names import enumerate_names
 
 
-class Approval(BaseModel):
+class Approval(Record):
     """That a rule may start GPUs.
 
     Args:
@@ -28,14 +28,12 @@ class Approval(BaseModel):
         given: Unix time in seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
     rule: str
     by: str
     given: UnixTime = Field(default_factory=time.time)
 
 
-class Held(BaseModel):
+class Held(Record):
     """What one rule would start, and waits for an approval.
 
     Args:
@@ -46,8 +44,6 @@ class Held(BaseModel):
         command: What approves it, to be pasted.
         since: Unix time in seconds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     meaning: str
     rule: str

@@ -9,12 +9,12 @@ import time
 from collections.abc import Iterable
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.hooks.jobs import UnixTime
 from mlflow_fireworks.hooks.locks import Locks
 from mlflow_fireworks.hooks.logs import lines_about
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 from mlflow_fireworks.printable import make_printable
 from mlflow_fireworks.progress import logger
 
@@ -27,7 +27,7 @@ ID_LENGTH = 64
 _TEXT_LENGTH = 500
 
 
-class Delivery(BaseModel):
+class Delivery(Record):
     """One webhook.
 
     Args:
@@ -40,8 +40,6 @@ class Delivery(BaseModel):
         jobs: Ids of the jobs it asked for.
         reason: Why it was ignored or refused.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     received: UnixTime = Field(default_factory=time.time)
     sender: str
@@ -59,7 +57,7 @@ class Delivery(BaseModel):
         return f"{self.outcome} ({self.status})" + (f": {told}" if told else "")
 
 
-class _Last(BaseModel):
+class _Last(Record):
     deliveries: tuple[Delivery, ...] = ()
 
 

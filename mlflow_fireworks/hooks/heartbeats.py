@@ -11,16 +11,16 @@ import uuid
 from collections.abc import Callable
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.hooks.jobs import UnixTime
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 
 BEAT_SECONDS = 10.0
 MISSED_BEATS = 2
 
 
-class Heartbeat(BaseModel):
+class Heartbeat(Record):
     """One process that works, as it last showed itself.
 
     Args:
@@ -32,8 +32,6 @@ class Heartbeat(BaseModel):
         began: Unix time in seconds of its start.
         seen: Unix time in seconds of this heartbeat.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     id: str = Field(default_factory=lambda: uuid.uuid4().hex[:16])
     host: str = Field(default_factory=socket.gethostname)

@@ -4,17 +4,17 @@ import time
 from typing import Any
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.gateway.stamps import TakenOff, parse_time
 from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, format_time, to_json
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 
 _EVENT, _COMPARISON, _PERSON = "event", "reconcile", "person"
 
 
-class Entry(BaseModel):
+class Entry(Record):
     """One line.
 
     Args:
@@ -34,8 +34,6 @@ class Entry(BaseModel):
         reason: Why, in one line.
         job: Id of the job; "" without one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     at: UnixTime = Field(default_factory=time.time)
     what: str

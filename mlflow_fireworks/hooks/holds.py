@@ -12,17 +12,17 @@ from collections.abc import Callable, Collection
 from typing import Any, Literal
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.hooks.jobs import Job, UnixTime, to_json
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 
 BY_HAND, TAKEN_OFF = "by hand", "taken off"
 
 _PROOF_SECONDS = 300.0
 
 
-class Hold(BaseModel):
+class Hold(Record):
     """One hold.
 
     Args:
@@ -35,8 +35,6 @@ class Hold(BaseModel):
         job: What would be promoted; None for those by hand.
         command: What lifts it, to be pasted.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["by hand", "taken off"]
     what: str

@@ -21,8 +21,9 @@ from datetime import datetime, timezone
 from enum import Enum
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, SerializationInfo
+from pydantic import Field, PlainSerializer, SerializationInfo
 
+from mlflow_fireworks.hooks.records import Record
 from mlflow_fireworks.registry.model_uri import LATEST
 from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 
@@ -62,7 +63,7 @@ class State(str, Enum):
         return self not in (State.QUEUED, State.RUNNING)
 
 
-class Subject(BaseModel):
+class Subject(Record):
     """A pointer in a registry that a deployment follows.
 
     Args:
@@ -72,8 +73,6 @@ class Subject(BaseModel):
         ref: The alias; `key=value`; a version number or ""; the branch; the tag.
         workspace: The workspace of the MLflow server that the model is in; "" where none is named.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     kind: Literal["alias", "tag", "version", "branch", "hub_tag"]
     name: str
@@ -106,7 +105,7 @@ class Subject(BaseModel):
         return str(self.uri.at(version))
 
 
-class Progress(BaseModel):
+class Progress(Record):
     """How far a running job is.
 
     Args:
@@ -118,8 +117,6 @@ class Progress(BaseModel):
         began: Unix time in seconds at which they began to move.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
     text: str = ""
     step: int = 0
     steps: int = 0
@@ -128,7 +125,7 @@ class Progress(BaseModel):
     began: UnixTime = 0.0
 
 
-class Job(BaseModel):
+class Job(Record):
     """One promotion (or removal) to be done.
 
     Args:
@@ -160,8 +157,6 @@ class Job(BaseModel):
         progress: While it runs.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
     id: str
     action: Literal["promote", "remove"] = "promote"
     rule: str
@@ -186,7 +181,7 @@ class Job(BaseModel):
     updated: UnixTime = Field(default_factory=time.time)
     not_before: UnixTime = 0.0
     error: str = ""
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = Field(default_factory=dict)
     progress: Progress = Progress()
 
     @property
@@ -226,6 +221,6 @@ def name_job(*causes: str) -> str:
     return hashlib.sha256("\n".join(causes).encode()).hexdigest()[:16]
 
 
-def to_json(record: BaseModel) -> dict[str, Any]:
+def to_json(record: Record) -> dict[str, Any]:
     """A record for scripts, its times as RFC 3339 in UTC."""
     return record.model_dump(mode="json", context={_FOR_SCRIPTS: True})

@@ -6,10 +6,9 @@ from typing import Any
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict
 
 from mlflow_fireworks.hooks.jobs import Job, State, UnixTime
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 from mlflow_fireworks.progress import logger
 
 _COMPARISON = "comparison"  # no job's key: those hold a space
@@ -18,7 +17,7 @@ _KEPT_SECONDS = 24 * 3600.0
 """An id is a delivery's memory too: it is kept far longer than a delivery may be old."""
 
 
-class Comparison(BaseModel):
+class Comparison(Record):
     """The last time that the registry was compared with Fireworks.
 
     Args:
@@ -27,8 +26,6 @@ class Comparison(BaseModel):
         failing_since: Unix time in seconds of the first of those that failed in a row; 0 when the last one did not.
         succeeded: Unix time in seconds of the last one without an error; 0 when there was none.
     """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
 
     error: str = ""
     unreachable: str = ""

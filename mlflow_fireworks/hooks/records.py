@@ -4,9 +4,16 @@ from typing import Generic, TypeVar
 
 from huey.constants import EmptyData
 from huey.storage import BaseStorage
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
-RecordT = TypeVar("RecordT", bound=BaseModel)
+
+class Record(BaseModel):
+    """What is kept in the queue's storage; fields that only another release knows are passed over."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+RecordT = TypeVar("RecordT", bound=Record)
 
 
 class Records(Generic[RecordT]):
@@ -57,5 +64,5 @@ class Records(Generic[RecordT]):
             return None
 
 
-def _write(record: BaseModel) -> bytes:
+def _write(record: Record) -> bytes:
     return record.model_dump_json().encode()

@@ -10,11 +10,11 @@ import time
 from collections.abc import Callable
 
 from huey.storage import BaseStorage
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.locks import Locks
-from mlflow_fireworks.hooks.records import Records
+from mlflow_fireworks.hooks.records import Record, Records
 from mlflow_fireworks.progress import logger
 
 BUCKETS_SECONDS = (10.0, 30.0, 60.0, 300.0, 900.0, 1800.0, 3600.0, 7200.0, 14400.0, 43200.0)
@@ -25,7 +25,7 @@ _LOCK_TRIES = 40
 _LOCK_PAUSE_SECONDS = 0.05
 
 
-class Total(BaseModel):
+class Total(Record):
     """What became of the promotions of one registered model (or Hub repo) by one rule.
 
     Deployments would be one too many to count by: a rule may make a new one for each version.
@@ -41,11 +41,9 @@ class Total(BaseModel):
         updated: Unix time in seconds.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
     rule: str
     model: str
-    outcomes: dict[str, int] = {}
+    outcomes: dict[str, int] = Field(default_factory=dict)
     failed_tries: int = 0
     seconds: float = 0.0
     durations: tuple[int, ...] = Field(default=(0,) * _PLACES, min_length=_PLACES, max_length=_PLACES)
