@@ -1,11 +1,11 @@
 """GPUs of one account: on-demand deployments, and the shapes that fit a model."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from mlflow_fireworks.errors import InvalidRequestError, RefusedError
 from mlflow_fireworks.gateway.catalogue import PUBLIC_CATALOGUE
+from mlflow_fireworks.gateway.collection import Collection
 from mlflow_fireworks.gateway.serving_wire import (
     DeploymentPage,
     OnDemandDeployment,
@@ -14,29 +14,15 @@ from mlflow_fireworks.gateway.serving_wire import (
     ShapeVersion,
     ShapeVersions,
 )
-from mlflow_fireworks.gateway.transport import Transport
 
 _SHAPELESS = "acceptShapelessRisk"
 _ALL_ACCOUNTS = "-"
 
 
-@dataclass(frozen=True)
-class OnDemandDeployments:
-    """The on-demand deployments of one account.
+class OnDemandDeployments(Collection):
+    """The on-demand deployments of one account."""
 
-    Args:
-        transport: Carries the calls.
-        account: Account id.
-    """
-
-    transport: Transport
-    account: str
-
-    def full_name(self, deployment_id: str) -> str:
-        """`accounts/A/deployments/D` for an id of this account; a full name is returned as it is."""
-        if deployment_id.startswith("accounts/"):
-            return deployment_id
-        return f"accounts/{self.account}/deployments/{deployment_id}"
+    kind = "deployments"
 
     def create(
         self, deployment_id: str, fields: Mapping[str, Any], *, validate_only: bool = False
@@ -65,8 +51,8 @@ class OnDemandDeployments:
             return self._create(deployment_id, fields, params)
 
     def _create(self, deployment_id: str, fields: Mapping[str, Any], params: Mapping[str, str]) -> OnDemandDeployment:
-        path, task = f"/v1/accounts/{self.account}/deployments", f"create endpoint {deployment_id}"
-        return self.transport.ask(OnDemandDeployment, "POST", path, task, dict(fields), params=params)
+        task = f"create endpoint {deployment_id}"
+        return self.transport.ask(OnDemandDeployment, "POST", self.path, task, dict(fields), params=params)
 
     def find(self, name: str) -> OnDemandDeployment | None:
         """A deployment by id or full name, or None when there is none; a softly deleted one is still found."""
@@ -78,8 +64,8 @@ class OnDemandDeployments:
         Args:
             deleted: Also those that were softly deleted within the last seven days.
         """
-        path, task = f"/v1/accounts/{self.account}/deployments", f"list the deployments of account {self.account}"
-        for page in self.transport.pages(DeploymentPage, path, task, {"showDeleted": "true"} if deleted else {}):
+        query, task = {"showDeleted": "true"} if deleted else {}, f"list the deployments of account {self.account}"
+        for page in self.transport.pages(DeploymentPage, self.path, task, query):
             yield from page.deployments
 
     def update(self, deployment: OnDemandDeployment, fields: Mapping[str, Any]) -> OnDemandDeployment:

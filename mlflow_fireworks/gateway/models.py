@@ -1,34 +1,22 @@
 """Models of Fireworks' control plane: registered, uploaded or imported, validated, changed, deleted."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from pydantic import SecretStr
 
 from mlflow_fireworks.errors import ApiError, UnexpectedAnswerError
+from mlflow_fireworks.gateway.collection import Collection
 from mlflow_fireworks.gateway.operations import ImportSource, Operation, hide_secrets
-from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Model, ModelPage, UploadUrls, Validation
 from mlflow_fireworks.http import is_safe_url
 from mlflow_fireworks.names import enumerate_names
 
 
-@dataclass(frozen=True)
-class Models:
-    """The models of one account.
+class Models(Collection):
+    """The models of one account."""
 
-    Args:
-        transport: Carries the calls.
-        account: Account id.
-    """
-
-    transport: Transport
-    account: str
-
-    def full_name(self, model_id: str) -> str:
-        """`accounts/A/models/M` for a model id of this account; a full name is returned as it is."""
-        return model_id if model_id.startswith("accounts/") else f"accounts/{self.account}/models/{model_id}"
+    kind = "models"
 
     def create(self, model_id: str, model: Mapping[str, Any]) -> Model:
         """Register a model; it then waits for its files in state UPLOADING.
@@ -41,8 +29,7 @@ class Models:
             AlreadyExistsError: The id is taken, be it by this very call's lost first try.
         """
         body = {"modelId": model_id, "model": dict(model)}
-        path = f"/v1/accounts/{self.account}/models"
-        return self.transport.ask(Model, "POST", path, f"create {self.full_name(model_id)}", body)
+        return self.transport.ask(Model, "POST", self.path, f"create {self.full_name(model_id)}", body)
 
     def find(self, model_id: str) -> Model | None:
         """A model by id or full name, or None when there is none."""

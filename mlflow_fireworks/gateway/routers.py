@@ -1,38 +1,27 @@
 """Routers of one account: stable names in front of on-demand deployments."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import httpx
 
 from mlflow_fireworks.errors import RefusedError
+from mlflow_fireworks.gateway.collection import Collection
 from mlflow_fireworks.gateway.serving_wire import Router, RouterPage
-from mlflow_fireworks.gateway.transport import Transport
 
 _NO_SUCH_CALL = frozenset({httpx.codes.NOT_FOUND, httpx.codes.NOT_IMPLEMENTED})
 
 
-@dataclass(frozen=True)
-class Routers:
-    """The routers of one account.
+class Routers(Collection):
+    """The routers of one account; the full name of one is also what requests name as their model."""
 
-    Args:
-        transport: Carries the calls.
-        account: Account id.
-    """
-
-    transport: Transport
-    account: str
-
-    def full_name(self, router_id: str) -> str:
-        """`accounts/A/routers/R`, which is also what requests name as their model."""
-        return f"accounts/{self.account}/routers/{router_id}"
+    kind = "routers"
 
     def list(self) -> tuple[Router, ...] | None:
         """All routers, those that Fireworks made itself included; None where the service has no such call."""
-        path, task = f"/v1/accounts/{self.account}/routers", f"list the routers of account {self.account}"
+        task = f"list the routers of account {self.account}"
         try:
-            return tuple(router for page in self.transport.pages(RouterPage, path, task) for router in page.routers)
+            pages = self.transport.pages(RouterPage, self.path, task)
+            return tuple(router for page in pages for router in page.routers)
         except RefusedError as error:
             if error.status in _NO_SUCH_CALL:
                 return None
@@ -60,9 +49,8 @@ class Routers:
             RefusedError: Fireworks refuses, a deployment of a single region for one.
         """
         body = {"displayName": display_name, "deployments": list(deployments), "weightedRandom": {}}
-        path = f"/v1/accounts/{self.account}/routers"
         params, task = {"routerId": router_id}, f"create router {router_id}"
-        return self.transport.ask(Router, "POST", path, task, body, params=params)
+        return self.transport.ask(Router, "POST", self.path, task, body, params=params)
 
     def update(self, router: Router, deployments: Sequence[str], display_name: str) -> Router:
         """Point a router elsewhere; it may take a while until all requests follow.
