@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.installing import install
 from mlflow_fireworks.redaction import brief
+from mlflow_fireworks.registry.mlflow_versions import explain_import
 
 _STATUS = re.compile(r"\berror code (\d{3})\b")  # MLflow 3.17, `rest_utils.py`, where the body is no JSON
 _NO_DATABASES = "functionality is unavailable; got unsupported URI"  # of mlflow-skinny, which has no sqlalchemy
@@ -33,7 +34,7 @@ def is_absent(error: BaseException) -> bool:
     return getattr(error, "error_code", "") == "RESOURCE_DOES_NOT_EXIST" and not is_about_workspace(error)
 
 
-def describe_remedy(error: BaseException) -> str:
+def describe_remedy(error: BaseException) -> str:  # noqa: PLR0911 - one for each cause
     """The next step after a failed question, for the end of a message.
 
     Args:
@@ -43,6 +44,8 @@ def describe_remedy(error: BaseException) -> str:
     status = found[1] if (found := _STATUS.search(text)) else ""
     if _NO_DATABASES in text and not find_spec("sqlalchemy"):
         return f"mlflow-skinny cannot read a database: {install('mlflow')}, or set MLFLOW_TRACKING_URI to a server"
+    if isinstance(error, ImportError):
+        return explain_import(error)
     if "CERTIFICATE_VERIFY_FAILED" in text:
         return (
             "its certificate is not trusted: set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of "
@@ -54,7 +57,9 @@ def describe_remedy(error: BaseException) -> str:
         return "let the server's --allowed-hosts list the host name in MLFLOW_TRACKING_URI, with its port"
     if code == "PERMISSION_DENIED" or status == "403":
         return "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
-    return "check MLFLOW_WORKSPACE" if is_about_workspace(error) else "is it running, and is MLFLOW_TRACKING_URI right?"
+    if is_about_workspace(error):
+        return "check MLFLOW_WORKSPACE"
+    return "is it running, and is MLFLOW_TRACKING_URI right?"
 
 
 def is_about_workspace(error: BaseException) -> bool:
