@@ -95,11 +95,13 @@ class Retry:
         attempts: Tries in all.
         wait_initial: Seconds before the second try; doubles from then on, with jitter.
         wait_max: Longest wait in seconds; a server's Retry-After may ask for up to a minute.
+        wait_asked: Longest Retry-After in seconds that is waited for; one that asks for more ends it.
     """
 
     attempts: int = 6
     wait_initial: float = 0.5
     wait_max: float = 20.0
+    wait_asked: float = _LONGEST_RETRY_AFTER_SECONDS
 
     def call(self, work: Callable[[], T], tell: Callable[[str], None], stop: threading.Event | None = None) -> T:
         """Do some work until it succeeds or fails for good.
@@ -120,6 +122,8 @@ class Retry:
             if not isinstance(error, TransientError):
                 return False
             wait = error.retry_after
+            if wait is not None and wait > self.wait_asked:
+                return False
             if attempt.num < self.attempts:
                 pause = "" if wait is None else f" in {format_seconds(wait)}"
                 tell(f"{error}; retrying{pause} (attempt {attempt.num + 1} of {self.attempts})")

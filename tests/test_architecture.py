@@ -26,7 +26,7 @@ FLOORS = (
     {"run"},
     {"pipeline", "probe", "serving"},
     {"deployments"},
-    {"promotion"},
+    {"looking", "promotion"},
     {"hooks", "plugin"},
     {"doctor", "overview"},
     {"cli"},

@@ -93,6 +93,11 @@ class Deployment:
         return max((revision for revision in self.revisions if not revision.is_ready), key=_order, default=None)
 
     @property
+    def awaited(self) -> Revision | None:
+        """The one asked for last, if it is not READY; an earlier one that never was does not count any more."""
+        return None if self.latest.is_ready else self.latest
+
+    @property
     def displaced(self) -> Revision | None:
         """What was promoted last, if somebody has put the current revision in its place by hand since."""
         ready = sorted((revision for revision in self.revisions if revision.is_ready), key=_order, reverse=True)

@@ -2,29 +2,27 @@
 
 import re
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import click
 
 from mlflow_fireworks.config import parse_config
-from mlflow_fireworks.deployments import Deployments, open_deployments
-from mlflow_fireworks.errors import ConflictError, FireworksError, NotFoundError
+from mlflow_fireworks.errors import BusyError, ConflictError, FireworksError, NotFoundError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment, Revision
 from mlflow_fireworks.gateway.wire import FAILED
 from mlflow_fireworks.hooks.options import QUEUE
 from mlflow_fireworks.hooks.snapshot import Snapshot, read_snapshot
+from mlflow_fireworks.looking import look_at
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
 from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
-from mlflow_fireworks.overview.history import tell_history
-from mlflow_fireworks.overview.rows import HEAD, Row, collect_rows
+from mlflow_fireworks.overview.history import tell_jobs, tell_models
+from mlflow_fireworks.overview.rows import HEAD, collect_missing, collect_rows
 from mlflow_fireworks.overview.table import write_table
 from mlflow_fireworks.pipeline.delivery import open_journal
 from mlflow_fireworks.pipeline.validation import describe_failure
 from mlflow_fireworks.plugin import FireworksDeploymentClient
-from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.registry.model_uri import version_in
 from mlflow_fireworks.target import parse_target
 from mlflow_fireworks.terminal import say, say_json, say_wrapped
@@ -44,14 +42,16 @@ def status(  # noqa: PLR0917 - click passes them by name
     name: str | None, target: str, queue_url: str | None, watch: bool, others: bool, as_json: bool
 ) -> None:
     """Show all deployments, or NAME, one line each: its state, what serves it, and what is happening to it now."""
-    while True:
-        rows = list(_collect(target, name, _read_queue(queue_url), others=others))
-        if watch:
-            click.clear()  # does nothing where stdout is no terminal
-        _show_rows(rows, as_json)
-        if not watch:
-            return
-        time.sleep(_SECONDS_BETWEEN_LOOKS)
+    if not watch:
+        _show_status(target, name, queue_url, others=others, as_json=as_json)
+        return
+    with suppress(KeyboardInterrupt):
+        while True:
+            try:
+                _show_status(target, name, queue_url, others=others, as_json=as_json, clear=True)
+            except (BusyError, UnavailableError) as error:  # it may be back at the next look
+                say(error.message, err=True)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
 
 
 @click.command()
@@ -61,9 +61,15 @@ def status(  # noqa: PLR0917 - click passes them by name
 @JSON
 def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
     """Show what happened to the deployment NAME, oldest first: on Fireworks, and in the hooks' queue."""
-    with _opened(target) as deployments:
-        found = deployments.find(DeploymentName(name))
-    told = tell_history(found, _read_queue(queue_url))
+    snapshot = _read_queue(queue_url)
+    told = tell_jobs(name, snapshot)
+    try:
+        with look_at(parse_target(target)) as deployments:
+            told += tell_models(deployments.find(DeploymentName(name)))
+    except NotFoundError:
+        if not told:
+            raise
+    told.sort(key=lambda item: item.time)
     if as_json:
         say_json([item.to_dict() for item in told])
         return
@@ -77,7 +83,7 @@ def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
 @JSON
 def revisions(name: str, target: str, as_json: bool) -> None:
     """Show every revision of the deployment NAME; `rollback` puts one back on its endpoint."""
-    with _opened(target) as deployments:
+    with look_at(parse_target(target)) as deployments:
         found = deployments.find(DeploymentName(name))
     if as_json:
         say_json([_describe_revision(found, item) for item in found.revisions])
@@ -140,7 +146,7 @@ class _Rest:
 
 
 def _find_rest(target: str, name: DeploymentName) -> _Rest | None:
-    with _opened(target) as deployments:
+    with look_at(parse_target(target)) as deployments:
         run, found = deployments.run, deployments.find(name)
         revision = found.latest
         if revision.is_ready:
@@ -158,7 +164,7 @@ def _find_rest(target: str, name: DeploymentName) -> _Rest | None:
 
 
 def _find_only_endpoint(target: str, name: DeploymentName) -> str:
-    with _opened(target) as deployments:
+    with look_at(parse_target(target)) as deployments:
         serving = list(deployments.get(name, None)["endpoints"])
     if not serving:
         raise NotFoundError(f"nothing serves '{name}', so there is nothing to roll back; name one with --endpoint")
@@ -167,17 +173,37 @@ def _find_only_endpoint(target: str, name: DeploymentName) -> str:
     return str(EndpointName(serving[0]))
 
 
-def _opened(target: str) -> AbstractContextManager[Deployments]:
-    return open_deployments(parse_target(target), reporter=make_reporter("none"))
+def _show_status(
+    target: str, name: str | None, queue_url: str | None, *, others: bool, as_json: bool, clear: bool = False
+) -> None:
+    account, snapshot = parse_target(target), _read_queue(queue_url)
+    found: list[Deployment] = []
+    absent: NotFoundError | None = None
+    with look_at(account) as deployments:
+        try:
+            found += [deployments.find(DeploymentName(name))] if name else deployments.list_existing().values()
+        except NotFoundError as error:  # the hooks may have been asked for it
+            absent = error
+        shown = [item for item in found if name or item.is_managed or others]
+        rows = [*collect_rows(deployments, shown, snapshot, _tell_registry)]
+    missing = collect_missing(account, {item.name for item in found}, snapshot)
+    rows += [row for row in missing if name in (None, row.name)]
+    if absent and not rows:
+        raise absent
+    if clear:
+        click.clear()  # does nothing where stdout is no terminal
+    if as_json:
+        say_json([row.to_dict() for row in rows])
+    elif rows:
+        for line in write_table(HEAD, [row.cells() for row in rows]):
+            say(line)
+    else:
+        hidden = len(found) - len(shown)
+        say("no deployments yet" + (f"; --all shows {hidden} models of others" if hidden else ""), err=True)
 
 
-def _collect(target: str, name: str | None, snapshot: Snapshot | None, *, others: bool) -> Iterator[Row]:
-    with _opened(target) as deployments:
-        if name is not None:
-            found = [deployments.find(DeploymentName(name))]
-        else:
-            found = [item for item in deployments.list_existing().values() if item.is_managed or others]
-        yield from collect_rows(deployments, found, snapshot)
+def _tell_registry(reason: str) -> None:
+    say(f"{reason}; aliases are not shown", err=True)
 
 
 def _read_queue(queue_url: str | None) -> Snapshot | None:
@@ -187,17 +213,6 @@ def _read_queue(queue_url: str | None) -> Snapshot | None:
     except FireworksError as error:
         say(f"{error.message}; the hooks' jobs are not shown", err=True)
         return None
-
-
-def _show_rows(rows: list[Row], as_json: bool) -> None:
-    if as_json:
-        say_json([row.to_dict() for row in rows])
-        return
-    if not rows:
-        say("no deployments yet", err=True)
-        return
-    for line in write_table(HEAD, [row.cells() for row in rows]):
-        say(line)
 
 
 def _to_seconds(time: str) -> str:

@@ -9,7 +9,7 @@ from mlflow_fireworks.hooks.jobs import format_time
 from mlflow_fireworks.hooks.snapshot import Snapshot
 
 
-@dataclass(frozen=True, order=True)
+@dataclass(frozen=True)
 class Happening:
     """One line.
 
@@ -28,25 +28,39 @@ class Happening:
         return asdict(self)
 
 
-def tell_history(deployment: Deployment, snapshot: Snapshot | None) -> list[Happening]:
-    """All that is known of a deployment's past.
+def tell_models(deployment: Deployment) -> list[Happening]:
+    """What Fireworks knows of a deployment's past.
 
     Args:
         deployment: With its revisions.
-        snapshot: The hooks' queue; None where there is none.
     """
-    return sorted([*_tell_models(deployment), *(_tell_jobs(deployment.name, snapshot) if snapshot else ())])
+    return [*_tell_models(deployment)]
 
 
 def _tell_models(deployment: Deployment) -> Iterator[Happening]:
     for revision in deployment.revisions:
-        model, source = revision.model, revision.stamp.source if revision.stamp else "unknown source"
+        model, stamp = revision.model, revision.stamp
+        source = revision.source or "unknown source"
         yield Happening(model.create_time, "fireworks", f"{model.model_id} was created from {source}")
         if model.update_time and model.update_time != model.create_time:
             reason = f": {model.status.message}" if model.status.message else ""
             yield Happening(
                 model.update_time, "fireworks", f"{model.model_id} was last changed, and is {model.state}{reason}"
             )
+        for done in (stamp.taken_off, stamp.instead) if stamp else ():
+            if done:
+                by = f", by {done.by}" if done.by else ""
+                yield Happening(done.since, "fireworks", f"{model.model_id}: {done.reason}{by}")
+
+
+def tell_jobs(name: str, snapshot: Snapshot | None) -> list[Happening]:
+    """What the hooks know of a deployment's past.
+
+    Args:
+        name: The deployment.
+        snapshot: Their queue; None where there is none.
+    """
+    return [*_tell_jobs(name, snapshot)] if snapshot else []
 
 
 def _tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:

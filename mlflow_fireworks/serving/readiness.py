@@ -157,7 +157,9 @@ def describe_replicas(deployment: OnDemandDeployment) -> str:
         "ready": stats.ready_replica_count,
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return told or "no replica yet"
+    if told or deployment.state != READY:
+        return told or "no replica yet"
+    return "no replica is up; a request starts one" if deployment.max_replica_count else "paused: max_replicas is 0"
 
 
 def _unseen(what: str, error: FireworksError) -> Pending:

@@ -2,14 +2,15 @@
 
 import json
 
-import mlflow
 import pytest
 from click.testing import CliRunner
 from support.checkpoints import make_llama
+from support.local_registry import fill_registry, use_copy
+from support.ports import free_port
 from support.sleeping import replace_sleep
 
 from mlflow_fireworks.cli import main
-from mlflow_fireworks.errors import TransferError
+from mlflow_fireworks.errors import FireworksError, TransferError
 from mlflow_fireworks.hooks.jobs import Progress, State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.rules import Rules
@@ -27,14 +28,14 @@ def queue_path(tmp_path, monkeypatch):
     return str(tmp_path / "hooks.db")
 
 
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    return fill_registry(tmp_path_factory.mktemp("registry"), "chat", versions=2, champion="")
+
+
 @pytest.fixture
-def registry(tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    client = mlflow.MlflowClient()
-    client.create_registered_model("chat")
-    for seed in (1, 2):
-        client.create_model_version("chat", make_llama(tmp_path / f"llama-{seed}", seed=seed).as_uri())
-    return client
+def registry(filled, tmp_path, monkeypatch):
+    return use_copy(filled, tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -161,8 +162,25 @@ def test_a_watch_shows_one_table_after_another_until_it_is_stopped(client, tmp_p
             raise KeyboardInterrupt
 
     replace_sleep(monkeypatch, sleep)
-    answer = CliRunner().invoke(main, ["status", "--watch"])
+    answer = tell("status", "--watch")
     assert answer.stdout.count("READY") == 2
+
+
+def test_a_watch_outlasts_an_outage_and_ends_with_a_wrong_key(client, fireworks, tmp_path, monkeypatch):
+    client.create_deployment("chat", str(make_llama(tmp_path / "one")), config=QUIET)
+    fireworks.fault("list_models", status=503, times=2)
+    looks = []
+
+    def sleep(seconds):
+        looks.extend([seconds] if seconds == 5 else [])  # others are between the tries of one look
+        if len(looks) == 2:
+            fireworks.fault("list_models", status=401)
+
+    replace_sleep(monkeypatch, sleep)
+    answer = tell("status", "--watch", status=1)
+    assert "503" in answer.stderr
+    assert answer.stdout.count("READY") == 1
+    assert "401" in answer.stderr
 
 
 def test_a_table_fits_the_terminal_and_loses_nothing_in_a_pipe():
@@ -179,3 +197,52 @@ def test_a_table_fits_the_terminal_and_loses_nothing_in_a_pipe():
         "NOW      upload 4 files to chat",
     ]
     assert list(write_table(head, rows, 0))[1].endswith("  accounts/acme/routers/prod  upload 4 files to chat")
+
+
+@pytest.fixture
+def failed(queue_path):
+    """A promotion that was given up before there was anything on Fireworks."""
+    rule = Rules.model_validate({"rules": [{"name": "champions", "model": "chat", "alias": "champion"}]}).rules[0]
+    job = rule.make_job(Subject(kind="alias", name="chat", ref="champion"), "7", "0123456789abcdef", "webhook")
+    queue = open_queue(queue_path)
+    queue.put(job)
+    queue.ledger.save(job, state=State.DEAD, error="it broke")
+    queue.close()
+    return job
+
+
+def test_what_failed_before_it_was_there_is_shown_by_every_word(client, failed):
+    for words in (["status"], ["status", "chat"], ["logs", "chat"]):
+        assert "it broke" in tell(*words).stdout
+    [row] = ask("status")
+    assert (row["name"], row["revision"], row["state"]) == ("chat", None, None)
+    assert "no deployment" in tell("status", "chta", status=1).output
+    assert ask("status", "-t", "fireworks:/somebody-else") == []
+
+
+def test_a_registry_that_is_away_is_asked_once(registry, client, monkeypatch):
+    for name in ("one", "two", "three"):
+        promote("models:/chat/1", name=name, config=QUIET)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{free_port()}")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    answer = tell("status")
+    assert answer.stdout.count("READY") == 3
+    assert answer.stderr.count("aliases are not shown") == 1
+
+
+def test_an_endpoint_that_is_not_ready_says_so(client, fireworks, tmp_path):
+    client.create_deployment("chat", str(make_llama(tmp_path / "one")), config=QUIET)
+    fireworks.set_transition("deployments", fails_with="no capacity")
+    with pytest.raises(FireworksError, match="no capacity"):
+        client.create_endpoint("prod", {"model": "chat", **QUIET})
+    assert "prod (FAILED" in tell("status").stdout
+
+
+def test_an_earlier_failure_does_not_count_once_a_newer_revision_is_ready(client, fireworks, tmp_path):
+    fireworks.behave("states=failed")
+    with pytest.raises(FireworksError, match="FAILED"):
+        client.create_deployment("chat", str(make_llama(tmp_path / "one")), config=QUIET)
+    assert ask("status")[0]["pending"] == "chat is FAILED"
+    fireworks.behave("states=plain")
+    client.update_deployment("chat", str(make_llama(tmp_path / "two", seed=2)), config=QUIET)
+    assert ask("status")[0]["pending"] is None
