@@ -39,6 +39,14 @@ class Commands:
         options = {option: value for option, value in self._given.items() if option != "synchronous"}
         return self._write(*_MLFLOW, "update", name=name, endpoint=self.endpoint, options=options)
 
+    def resume_upload(self, name: DeploymentName) -> str:
+        """Send what is missing of the last revision, wherever it was begun, and wait for it."""
+        return shlex.join([*_OWN, "resume", name, "-t", self.target_uri])
+
+    def promote(self, name: DeploymentName, model_uri: str) -> str:
+        """Make what a model URI means now the current revision."""
+        return shlex.join([*_OWN, "promote", model_uri, "--name", name, "-t", self.target_uri])
+
     def create(self, name: DeploymentName, model_uri: str) -> str:
         """Make a deployment."""
         return self._write(*_MLFLOW, "create", name=name, model=model_uri)
@@ -116,9 +124,14 @@ class Commands:
         return _write_for_hooks(queue, "resume", what)
 
     @staticmethod
-    def start_worker() -> str:
-        """Do the hooks' work, and look at the registry now and then."""
-        return shlex.join([*_OWN, "hooks", "worker"])
+    def start_worker(queue: str | None = None) -> str:
+        """Do the hooks' work, and look at the registry now and then; `queue` as for `list_jobs`."""
+        return shlex.join([*_OWN, "hooks", "worker", *(["--queue", queue] if queue else [])])
+
+    @staticmethod
+    def register(url: str) -> str:
+        """Make the webhooks that lead to a receiver, or bring them up to date."""
+        return shlex.join([*_OWN, "hooks", "register", "--url", url])
 
     @staticmethod
     def start_emulator(state: str) -> str:

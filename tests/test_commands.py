@@ -27,6 +27,8 @@ HERE = Commands(
 WRITTEN = {
     "again": HERE.again("chat", "models:/chat@champion", revision=1),
     "finish": HERE.finish("chat"),
+    "resume_upload": HERE.resume_upload("chat"),
+    "promote": HERE.promote("chat", "models:/chat@champion"),
     "create": HERE.create("chat", "models:/chat@champion"),
     "serve": HERE.serve("chat", "prod", live_merge="true"),
     "delete": HERE.delete("chat", cascade="true"),
@@ -42,7 +44,8 @@ WRITTEN = {
     "retry_job": HERE.retry_job("0123456789abcdef"),
     "approve": HERE.approve("champions", "/var/lib/hooks.db"),
     "resume": HERE.resume("chat", "/var/lib/hooks.db"),
-    "start_worker": HERE.start_worker(),
+    "start_worker": HERE.start_worker("/var/lib/hooks.db"),
+    "register": HERE.register("https://hooks.example.com"),
     "start_emulator": HERE.start_emulator("/var/lib/fireworks"),
     "play": HERE.play({"url-life": "15m", "names": "kept"}),
 }

@@ -1,8 +1,11 @@
 """Whether Fireworks can be reached, with this key, and what the account may still do."""
 
+import shlex
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 
 from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
@@ -15,14 +18,22 @@ from mlflow_fireworks.target import Target, locate_api_key
 # Signed URLs say from when to when they hold; object stores refuse clocks that are fifteen minutes off.
 _SKEW_SECONDS = 300.0
 _WHOLE_SECONDS = 2.0  # a date in a header has no fractions, and the answer took a while
+_OF_OTHERS = 0o066
 _LIMITS = ("x-ratelimit-remaining-requests", "x-ratelimit-limit-requests")
 
 
 def check_key(target: Target) -> Check:
-    """Where the API key was found; it is not shown."""
+    """Where the API key was found, and whether others can read it there; it is not shown."""
     if target.is_local:
         return ok("API key", "not needed: the local Fireworks accepts any key")
-    return look("API key", lambda: ok("API key", f"found in {locate_api_key(target)[1]}"))
+    return look("API key", lambda: _describe_place(locate_api_key(target)[1]))
+
+
+def _describe_place(where: str) -> Check:
+    path, text = Path(where), f"found in {where}"  # not mounted secrets, whose modes others choose
+    if sys.platform == "win32" or path.name != "auth.ini" or not path.stat().st_mode & _OF_OTHERS:
+        return ok("API key", text)
+    return note("API key", f"{text}, which other users can read or change", shlex.join(["chmod", "600", where]))
 
 
 def check_account(run: Run) -> Iterator[Check]:

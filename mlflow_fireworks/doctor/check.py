@@ -1,11 +1,9 @@
 """What was looked at, and what was seen."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from enum import Enum
 from typing import Any
-
-from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.redaction import brief
@@ -62,9 +60,18 @@ def look(subject: str, question: Callable[[], Check]) -> Check:
         subject: What it is about.
         question: Looks.
     """
+    (found,) = look_through(subject, lambda: [question()])
+    return found
+
+
+def look_through(subject: str, questions: Callable[[], Iterable[Check]]) -> Iterator[Check]:
+    """Ask several questions; an error ends them, as of `look`.
+
+    Args:
+        subject: What they are about.
+        questions: Look.
+    """
     try:
-        return question()
-    except FireworksError as error:
-        return problem(subject, error.message)
-    except (MlflowException, OSError) as error:
-        return problem(subject, brief(error))
+        yield from questions()
+    except Exception as error:  # noqa: BLE001 - whoever asks what is wrong is told that, and no traceback
+        yield problem(subject, error.message if isinstance(error, FireworksError) else brief(error))

@@ -6,23 +6,20 @@ from pathlib import Path
 
 import click
 
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.doctor.account import check_account, check_key
-from mlflow_fireworks.doctor.check import Check, Verdict, problem
+from mlflow_fireworks.doctor.check import Check, Verdict, look_through, note
 from mlflow_fireworks.doctor.deployment import check_deployment
 from mlflow_fireworks.doctor.hooks import check_hooks, check_jobs
 from mlflow_fireworks.doctor.machine import check_machine
 from mlflow_fireworks.doctor.registries import check_registries
-from mlflow_fireworks.errors import FireworksError
+from mlflow_fireworks.errors import NotFoundError
 from mlflow_fireworks.hooks.options import QUEUE, RULES
-from mlflow_fireworks.http import Retry
+from mlflow_fireworks.looking import look_at
 from mlflow_fireworks.names import DeploymentName
 from mlflow_fireworks.options import JSON, TARGET
-from mlflow_fireworks.progress import make_reporter
 from mlflow_fireworks.target import Target, parse_target
 from mlflow_fireworks.terminal import say, say_json, say_wrapped
 
-_QUICK = Retry(attempts=2, wait_initial=0.5, wait_max=1.0)
 _MARKS = {Verdict.OK: "ok", Verdict.NOTE: "note", Verdict.PROBLEM: "PROBLEM"}
 
 
@@ -63,21 +60,28 @@ def _checks(
     if about_hooks:
         yield from check_hooks(rules_path, queue_url)
     elif name is not None:
-        with open_deployments(account, reporter=make_reporter("none"), retry=_QUICK) as deployments:
-            yield from check_deployment(deployments, DeploymentName(name))
-        yield from check_jobs(name, queue_url)
+        of_hooks = [*look_through("hooks", lambda: check_jobs(name, queue_url))]
+        yield from look_through("model", lambda: _check_name(account, DeploymentName(name), is_known=bool(of_hooks)))
+        yield from of_hooks
     else:
         yield from check_machine()
         key = check_key(account)
         yield key
-        if key.verdict is Verdict.OK:
-            yield from _check_fireworks(account)
+        if key.verdict is not Verdict.PROBLEM:
+            yield from look_through("Fireworks", lambda: _check_fireworks(account))
         yield from check_registries()
 
 
+def _check_name(account: Target, name: DeploymentName, *, is_known: bool) -> Iterator[Check]:
+    with look_at(account) as deployments:
+        try:
+            yield from check_deployment(deployments, name)
+        except NotFoundError as error:
+            if not is_known:
+                raise
+            yield note("model", error.message.partition("; ")[0])  # why is what the hooks know
+
+
 def _check_fireworks(account: Target) -> Iterator[Check]:
-    try:
-        with open_deployments(account, reporter=make_reporter("none"), retry=_QUICK) as deployments:
-            yield from check_account(deployments.run)
-    except FireworksError as error:  # no connection can be opened
-        yield problem("Fireworks", error.message)
+    with look_at(account) as deployments:
+        yield from check_account(deployments.run)

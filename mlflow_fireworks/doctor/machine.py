@@ -1,6 +1,5 @@
 """This machine: versions, connections, folders."""
 
-import os
 import platform
 import tempfile
 from collections.abc import Iterator
@@ -13,12 +12,13 @@ from mlflow_fireworks.artifacts.sources.disk import measure_free_bytes
 from mlflow_fireworks.artifacts.sources.scratch import temporary_folder
 from mlflow_fireworks.connections import describe_certificates, describe_proxy
 from mlflow_fireworks.doctor.check import Check, look, note, ok, problem
-from mlflow_fireworks.home import state_folder
+from mlflow_fireworks.home import find_trusted, require_own, state_folder
 from mlflow_fireworks.progress import format_bytes
 
 _PACKAGE = "mlflow-fireworks"
 _NAMED = ("mlflow", "mlflow-skinny", "huggingface_hub", "httpx", "stamina")
 _TIGHT_BYTES = 1024**3
+_BLOCK_BYTES = 4096
 
 
 def check_machine() -> Iterator[Check]:
@@ -62,18 +62,38 @@ def _version_of(package: str) -> str | None:
 
 
 def _check_state() -> Check:
-    folder = state_folder()
-    place = next(path for path in (folder, *folder.parents) if path.exists())
-    with tempfile.TemporaryFile(dir=place):
-        pass
-    free = measure_free_bytes(place)
-    return ok("state", f"{folder} is writable, {format_bytes(max(0, free))} free")
+    folder, variable = state_folder(), "MLFLOW_FIREWORKS_HOME"
+    try:
+        place = next(path for path in (folder, *folder.parents) if path.exists())
+        if place == folder:
+            require_own(folder.iterdir(), find_trusted(folder))
+    except OSError as error:
+        return _refuse("state", folder, variable, error)
+    return _check_folder("state", place, variable, f"{folder} is writable,", "")
 
 
 def _check_scratch() -> Check:
     folder = Path(temporary_folder())
-    if not os.access(folder, os.W_OK):
-        return problem("temporary files", f"{folder} is not writable; set TMPDIR to another folder")
+    return _check_folder(
+        "temporary files", folder, "TMPDIR", f"{folder} has", "for files that must be downloaded first"
+    )
+
+
+def _check_folder(subject: str, folder: Path, variable: str, before: str, after: str) -> Check:
+    """Whether something can be written there; a file that is empty would fit on a full disk, too."""
+    try:
+        with tempfile.TemporaryFile(dir=folder) as file:
+            file.write(bytes(_BLOCK_BYTES))
+            file.flush()
+    except OSError as error:
+        return _refuse(subject, folder, variable, error)
     free = max(0, measure_free_bytes(folder))
-    text = f"{folder} has {format_bytes(free)} free for files that must be downloaded first"
-    return ok("temporary files", text) if free > _TIGHT_BYTES else note("temporary files", text)
+    text = " ".join(part for part in (before, format_bytes(free), "free", after) if part)
+    return ok(subject, text) if free > _TIGHT_BYTES else note(subject, text)
+
+
+def _refuse(subject: str, folder: Path, variable: str, error: OSError) -> Check:
+    return problem(
+        subject,
+        f"cannot write into {folder}: {error.strerror or error}; repair that, or set {variable} to another folder",
+    )

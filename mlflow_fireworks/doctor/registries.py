@@ -10,7 +10,7 @@ from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.redaction import hide_credentials
 from mlflow_fireworks.registry.clients import is_made
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
-from mlflow_fireworks.registry.versions import find_registered
+from mlflow_fireworks.registry.versions import is_registered
 
 _NO_MODEL = "mlflow-fireworks-doctor"
 
@@ -30,11 +30,11 @@ def _check_server(subject: str, uri: str) -> Check:
 
 
 def _check_registry(uri: str) -> Check:
-    """A model that there is not is asked for, which needs the credentials and the database."""
+    """Ask for a model that there is not, which needs the credentials and the database."""
     if not is_made(None):
         return note("MLflow registry", f"{hide_credentials(uri)} does not exist yet; is MLFLOW_TRACKING_URI right?")
     require_mlflow(uri, afresh=True)
-    find_registered(_NO_MODEL)
+    is_registered(_NO_MODEL)
     return ok("MLflow registry", f"{hide_credentials(uri)} answers")
 
 

@@ -87,7 +87,7 @@ def register_on_mlflow(rules: Rules, base_url: str, secret: SecretStr) -> Regist
     if reason := explain_missing_webhooks(where):
         raise UnsupportedError(reason)
     url = _address(base_url, "mlflow")
-    events = _events(rules)
+    events = needed_events(rules)
     client = MlflowClient()
     try:
         existing = next((item for item in list_webhooks(client) if item.url == url), None)
@@ -185,7 +185,8 @@ def _explain_refusal(error: Exception) -> FireworksError:
     return UnavailableError(f"the Hugging Face Hub did not accept the webhook: {brief(error)}")
 
 
-def _events(rules: Rules) -> "list[WebhookEventStr]":
+def needed_events(rules: Rules) -> "list[WebhookEventStr]":
+    """What a webhook of an MLflow server has to tell of."""
     wanted: dict[WebhookEventStr, bool] = {
         "model_version_alias.created": any(rule.alias for rule in rules),
         "model_version_alias.deleted": any(rule.alias and rule.when_removed != "keep" for rule in rules),

@@ -109,7 +109,9 @@ def load_rules(path: Path) -> Rules:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise InvalidConfigError(f"cannot read the rules {path}: {error.strerror}") from None
+        raise InvalidConfigError(
+            f"cannot read the rules {path}: {error.strerror}; name the file with --rules"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         where = getattr(error, "problem_mark", None)
         line = f", line {where.line + 1}" if where else ""

@@ -47,6 +47,7 @@ class Snapshot:
         rules_fault: Why the rule file as it is now cannot be used; "" when it is in force.
         held: What would start GPUs, and waits for an approval.
         holds: What is not promoted for now, because a person said so or did so.
+        queue: The queue's file, for commands in messages; None as of `Queue.path`.
     """
 
     taken: float
@@ -61,6 +62,7 @@ class Snapshot:
     rules_fault: str = ""
     held: tuple[Held, ...] = ()
     holds: tuple[Hold, ...] = ()
+    queue: str | None = None
 
     @cached_property
     def promoted(self) -> list[Job]:
@@ -119,7 +121,11 @@ class Snapshot:
             return ""
         count = len(self.left_waiting)
         waits = f"{count} jobs wait, the oldest" if count > 1 else "1 job waits"
-        return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {_START}"
+        return f"no worker is alive; {waits} for {format_seconds(self.longest_wait_seconds)}; {self._start}"
+
+    @property
+    def _start(self) -> str:
+        return f"start one on the same queue: {Commands.start_worker(self.queue)}"
 
     def describe_retried(self) -> str:
         """How many of these there are, how many rules wait for an approval, and how many holds; "" when none."""
@@ -187,7 +193,7 @@ class Snapshot:
         """Whether what waits will be done, for scripts: `ok`, and in `reason` why not, or what to expect."""
         if self.away:
             return {"ok": False, "reason": str(self.away)}
-        reason = self.lack or self.rules_fault or ("" if self.workers else f"no worker is running yet; {_START}")
+        reason = self.lack or self.rules_fault or ("" if self.workers else f"no worker is running yet; {self._start}")
         return {
             "ok": not self.lack,
             "workers": self.slots,
@@ -249,9 +255,6 @@ def _name_try(job: Job) -> str:
     return f"{number}{'th' if is_teen else {1: 'st', 2: 'nd', 3: 'rd'}.get(number % 10, 'th')} attempt"
 
 
-_START = f"start one on the same queue: {Commands.start_worker()}"
-
-
 def take_snapshot(queue: Queue) -> Snapshot:
     """Read all of it.
 
@@ -271,6 +274,7 @@ def take_snapshot(queue: Queue) -> Snapshot:
             tuple(unreadable),
             held=tuple(queue.approvals.held()),
             holds=tuple(queue.holds.all()),
+            queue=queue.path,
         )
         gone = [job for job in snapshot.unfinished if snapshot.is_abandoned(job)]
         return replace(snapshot, openings={job.id: queue.locks.opens_in(job.key) for job in gone})

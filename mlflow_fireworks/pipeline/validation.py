@@ -98,10 +98,15 @@ def describe_failure(commands: Commands, stamp: RevisionStamp, model: Model) -> 
         model: As Fireworks describes it.
     """
     reason = model.status.message or "Fireworks gives no reason"
-    next_one = send_again(_resending(commands), replace(stamp, revision=stamp.revision + 1))
+    again = retry_as_next(commands, stamp)
     return FailedStateError(
-        f"{model.name} is FAILED: {reason}; to retry it as the next revision: {next_one}", server_message=reason
+        f"{model.name} is FAILED: {reason}; to retry it as the next revision: {again}", server_message=reason
     )
+
+
+def retry_as_next(commands: Commands, stamp: RevisionStamp) -> str:
+    """The command that sends a revision again, as the next one."""
+    return send_again(_resending(commands), replace(stamp, revision=stamp.revision + 1))
 
 
 def _raise_if_final(refusal: FireworksError | None, *, settling: bool) -> None:

@@ -36,7 +36,7 @@ _MLFLOW_QUESTION = "/api/2.0/mlflow/registered-models/search"
 """Asks the server's database too, unlike `/health`."""
 _HUB_QUESTION = "/api/models"
 _OK, _SERVER_ERRORS = 200, 500
-_ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
+ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ def _describe(error: Exception, seconds: float) -> str:
         return ""
     if "Timeout" in f"{type(error).__name__}: {error}":  # requests hides one in an error of the connection
         return f"no answer within {format_seconds(seconds)}"
-    found = _ERRNO.search(str(error))
+    found = ERRNO.search(str(error))
     return found[1] if found else brief(error)
 
 

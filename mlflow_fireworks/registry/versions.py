@@ -1,6 +1,7 @@
 """The versions of a registered model, and the tags that say what became of them."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import replace
 
 from mlflow import MlflowClient
 from mlflow.entities.model_registry import ModelVersion, RegisteredModel
@@ -125,6 +126,29 @@ def find_version(source: str) -> ModelVersion | None:
         if is_absent(error):
             return None
         raise unanswered(f"the registry did not return {uri}", error) from None
+
+
+def find_aliased(source: str) -> dict[str, ModelVersion]:
+    """The versions that aliases of a registered model show, by the model URI of each alias.
+
+    Args:
+        source: A model URI of any of its versions, as it is written on Fireworks.
+
+    Raises:
+        UnavailableError: The registry does not answer.
+    """
+    uri = _read_registered(source)
+    if uri is None or not is_made(uri.home):
+        return {}
+    client = open_client(uri.home)
+    try:
+        aliases = client.get_registered_model(uri.name).aliases
+        versions = {number: client.get_model_version(uri.name, number) for number in {*aliases.values()}}
+    except MlflowException as error:
+        if is_absent(error):
+            return {}
+        raise unanswered(f"the registry did not return the aliases of '{uri.name}'", error) from None
+    return {str(replace(uri, version=None, alias=alias)): versions[number] for alias, number in sorted(aliases.items())}
 
 
 def write_outcome(registered: RegisteredUri | None, tags: Tags) -> str | None:

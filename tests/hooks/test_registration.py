@@ -4,6 +4,7 @@ import json
 
 import pytest
 from click.testing import CliRunner
+from support.advice import run
 from support.hooks_world import SECRET, wait_until
 
 from mlflow_fireworks.cli import main
@@ -41,6 +42,34 @@ def test_a_webhook_that_does_not_arrive_is_told_of(registry, hooks, tmp_path):
         *arguments, address, MLFLOW_FIREWORKS_WEBHOOK_SECRET=SECRET, MLFLOW_TRACKING_URI=f"sqlite:///{tmp_path}/x.db"
     )
     assert "only an MLflow server sends webhooks" in without.output
+
+
+def test_doctor_tells_what_keeps_webhooks_from_arriving(fireworks, registry, hooks, monkeypatch):
+    hooks.start("--reconcile-every", "0")
+    monkeypatch.setenv("MLFLOW_FIREWORKS_RULES", str(hooks.folder / "hooks.yaml"))
+    monkeypatch.setenv("MLFLOW_FIREWORKS_QUEUE", str(hooks.folder / "hooks.db"))
+    monkeypatch.setenv("MLFLOW_FIREWORKS_WEBHOOK_SECRET", SECRET)
+
+    def look():
+        answer = CliRunner().invoke(main, ["doctor", "--hooks", "--json"])
+        return next(check for check in json.loads(answer.stdout)["checks"] if check["subject"] == "webhook")
+
+    assert look()["verdict"] == "note"  # workers do without
+    assert command("register", "--url", hooks.url.removesuffix("/webhooks/mlflow")).exit_code == 0
+    (made,) = registry.client.list_webhooks()
+    faults = {
+        "is DISABLED": {"status": "DISABLED"},
+        "does not send model_version_alias.created": {"events": ["model_version_tag.set"]},
+        "another secret": {"secret": "of somebody else"},
+    }
+    for words, change in faults.items():
+        registry.client.update_webhook(made.webhook_id, **change)
+        told = look()
+        assert (told["verdict"], words in told["text"]) == ("problem", True), told
+        run(told["command"])
+        assert look()["verdict"] == "ok"
+    hooks.close()
+    assert "(Connection refused); is `hooks serve` running there?" in look()["text"]
 
 
 def test_an_event_is_worked_off_in_a_job_of_its_own(fireworks, registry, hooks, tmp_path):

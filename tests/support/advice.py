@@ -15,9 +15,9 @@ from mlflow_fireworks.endpoint_config import parse_both, parse_endpoint_config
 PROGRAMS = {"mlflow": mlflow_program, "mlflow-fireworks": own_program}
 _WORD = r"""(?:'[^']*'|"[^"]*"|[^\s'"`;,)]|[;,](?=\S))+"""
 _COMMAND = re.compile(
-    rf"mlflow(?:-fireworks)? (?:deployments|doctor|endpoint|hooks|emulator|resume|rollback)(?: {_WORD})+"
+    rf"mlflow(?:-fireworks)? (?:deployments|doctor|endpoint|hooks|emulator|promote|resume|rollback)(?: {_WORD})+"
 )
-_PLACEHOLDERS = {"MODEL_URI", "DEPLOYMENT"}
+_PLACEHOLDERS = {"MODEL_URI", "DEPLOYMENT", "https://HOST"}
 
 
 def find_commands(text):
