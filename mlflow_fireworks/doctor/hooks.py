@@ -14,7 +14,7 @@ from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.doctor.check import Check, Verdict, look, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.hooks.findings import compare
-from mlflow_fireworks.hooks.jobs import Job, format_time
+from mlflow_fireworks.hooks.jobs import Job, State, format_time
 from mlflow_fireworks.hooks.options import locate_queue
 from mlflow_fireworks.hooks.registration import NAME, explain_missing_webhooks, list_webhooks, needed_events
 from mlflow_fireworks.hooks.rules import Rules, load_rules
@@ -89,24 +89,29 @@ def check_jobs(deployment: str, queue_url: str | None) -> Iterator[Check]:
         if snapshot.verdict is Verdict.PROBLEM:
             yield note(snapshot.subject, snapshot.text)
         return
-    jobs = [job for job in snapshot.jobs if job.deployment == deployment]
-    if not jobs:
-        return
-    last = jobs[0]
-    told = f"{last.subject} = {last.version or '-'} is {snapshot.describe(last)}"
-    if last in snapshot.dead:
-        yield problem("hooks", f"{told}: {last.error}", Commands.retry_job(last.id, snapshot.queue))
-    elif snapshot.lack and last.id in snapshot.left_waiting:
-        yield problem("hooks", f"{told}: {snapshot.lack}")
-    else:
-        why = "" if last.state.is_final else last.progress.text or last.error
-        yield (ok if last.state.is_final else note)("hooks", f"{told}: {why}" if why else told)
+    last = next((job for job in snapshot.jobs if job.deployment == deployment), None)
+    if last:
+        yield _describe_last(snapshot, last)
     for held in snapshot.held:
         if any(job.deployment == deployment for job in held.jobs):
             yield note("hooks", held.describe(), held.command)
     for hold in snapshot.holds:
-        if hold.is_about(last):
+        if hold.what == deployment or (last and hold.is_about(last)):
             yield note("hooks", hold.describe(), hold.command)
+
+
+def _describe_last(snapshot: Snapshot, last: Job) -> Check:
+    told = f"{last.subject} = {last.version or '-'} is {snapshot.describe(last)}"
+    if last in snapshot.dead:
+        return problem("hooks", f"{told}: {last.error}", Commands.retry_job(last.id, snapshot.queue))
+    if snapshot.lack and last.id in snapshot.left_waiting:
+        return problem("hooks", f"{told}: {snapshot.lack}")
+    if last.state.is_final:
+        return ok("hooks", told)
+    if last.state is State.RUNNING:
+        age = format_seconds(snapshot.taken - last.updated)
+        return note("hooks", f"{told}: {last.progress.text or 'begun'}, {age} ago")
+    return note("hooks", f"{told}: {last.error}" if last.error else told)
 
 
 def _need(subject: str, text: str, load: Callable[[], object]) -> Check:

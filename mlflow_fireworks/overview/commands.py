@@ -190,6 +190,8 @@ def _show_status(
     rows += [row for row in missing if name in (None, row.name)]
     if absent and not rows:
         raise absent
+    if snapshot and snapshot.lack:
+        say(snapshot.lack, err=True)
     if clear:
         click.clear()  # does nothing where stdout is no terminal
     if as_json:

@@ -61,7 +61,7 @@ class Row:
         """For people, as of `HEAD`."""
         version = " ".join([self.version or "", *(f"@{alias}" for alias in self.aliases)]).strip()
         endpoints = ", ".join(self._describe_endpoint(name) for name in self.endpoints)
-        parts = (self.pending, self.doing, self.error and f"failed: {self.error}", self.taken_off)
+        parts = (self.pending, self.doing or self.taken_off, self.error and f"failed: {self.error}")
         now = "; ".join(part for part in parts if part)
         state, addresses = self.state or "-", ", ".join(self.endpoints.values())
         return (self.name, str(self.revision or "-"), state, version, endpoints, addresses, now)
@@ -95,12 +95,14 @@ def collect_missing(target: Target, known: Collection[str], snapshot: Snapshot |
         known: The deployments that are there.
         snapshot: The hooks' queue; None where there is none.
     """
-    for job in newest_of_each(snapshot.jobs).values() if snapshot else ():
-        if job.deployment in known or job.action != "promote" or not _is_on(target, job.target):
-            continue
+    if snapshot is None:
+        return
+    unapproved = (job for held in snapshot.held for job in held.jobs)
+    for job in newest_of_each([*snapshot.jobs, *unapproved]).values():
         failed = job.error if job.state is State.DEAD else None
-        if snapshot and (failed or not job.state.is_final):
-            yield Row(job.deployment, doing=_describe_work([job], snapshot), error=failed)
+        is_asked_for = job.action == "promote" and (failed or not job.state.is_final)
+        if is_asked_for and job.deployment not in known and _is_on(target, job.target):
+            yield Row(job.deployment, doing=_describe_work(job.deployment, [job], snapshot), error=failed)
 
 
 def _is_on(target: Target, other: str) -> bool:
@@ -144,7 +146,7 @@ def _make_row(
         shown["endpoints"],
         shown["endpoints_behind"],
         {name: _describe_state(endpoints[name].current) for name in shown["endpoints"]},
-        _describe_work(jobs, snapshot) if snapshot else None,
+        _describe_work(found.name, jobs, snapshot) if snapshot else None,
         failed or error,
         shown["taken_off"],
     )
@@ -155,13 +157,17 @@ def _describe_state(current: OnDemandDeployment) -> str:
     return told if current.state == READY else f"{current.state}, {told}"
 
 
-def _describe_work(jobs: Sequence[Job], snapshot: Snapshot) -> str | None:
-    for job in jobs:
-        if not job.state.is_final:
-            doing = job.progress.text if job.state is State.RUNNING else ""
-            size = job.progress.size
-            moved = f" ({format_bytes(job.progress.moved)} of {format_bytes(size)})" if size else ""
-            return f"{doing or snapshot.describe(job)}{moved}, to {job.subject}"
-    held = [item.describe() for item in snapshot.held if any(job in jobs for job in item.jobs)]
-    held += [hold.describe() for hold in snapshot.holds if any(hold.is_about(job) for job in jobs)]
-    return held[0] if held else None
+def _describe_work(name: str, jobs: Sequence[Job], snapshot: Snapshot) -> str | None:
+    """What runs, else why nothing may, else what waits."""
+    unfinished = next((job for job in jobs if not job.state.is_final), None)
+    is_running = unfinished is not None and unfinished.state is State.RUNNING
+    held = [item.describe() for item in snapshot.held if any(job.deployment == name for job in item.jobs)]
+    held += [hold.describe() for hold in snapshot.holds if hold.what == name or any(map(hold.is_about, jobs))]
+    if held and not is_running:
+        return held[0]
+    if unfinished is None:
+        return None
+    progress = unfinished.progress
+    doing = progress.text if is_running and not snapshot.is_abandoned(unfinished) else ""
+    moved = f" ({format_bytes(progress.moved)} of {format_bytes(progress.size)})" if progress.size else ""
+    return f"{doing or snapshot.describe(unfinished)}{moved}, to {unfinished.subject}"

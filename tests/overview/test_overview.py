@@ -11,6 +11,8 @@ from support.sleeping import replace_sleep
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import FireworksError, TransferError
+from mlflow_fireworks.hooks.approvals import Held
+from mlflow_fireworks.hooks.holds import Hold
 from mlflow_fireworks.hooks.jobs import Progress, State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
 from mlflow_fireworks.hooks.rules import Rules
@@ -246,3 +248,20 @@ def test_an_earlier_failure_does_not_count_once_a_newer_revision_is_ready(client
     fireworks.behave("states=plain")
     client.update_deployment("chat", str(make_llama(tmp_path / "two", seed=2)), config=QUIET)
     assert ask("status")[0]["pending"] is None
+
+
+def test_what_waits_for_a_person_or_a_worker_is_shown(client, queue_path):
+    rule = Rules.model_validate({"rules": [{"name": "champions", "model": "chat", "alias": "champion"}]}).rules[0]
+    job = rule.make_job(Subject(kind="alias", name="chat", ref="champion"), "7", "0123456789abcdef", "reconcile")
+    queue = open_queue(queue_path)
+    started = job.model_copy(update={"endpoint": "prod"})
+    queue.approvals.hold(Held(meaning="m", rule="champions", jobs=(started,), command="mlflow-fireworks hooks approve"))
+    assert ask("status")[0]["doing"].startswith("rule 'champions' is waiting for approval")
+    assert "waiting for approval" in tell("doctor", "chat").stdout
+    queue.approvals.release("m")
+    queue.put(job.model_copy(update={"created": job.created - 60}))
+    assert ask("status")[0]["doing"] == "queued, to models:/chat@champion"
+    assert f"mlflow-fireworks hooks worker --queue {queue_path}" in tell("status").stderr
+    queue.holds.put(Hold(kind="by hand", what="chat", reason="incident 4711"))
+    assert ask("status")[0]["doing"] == "chat is held: incident 4711"
+    queue.close()
