@@ -12,13 +12,14 @@ from mlflow.deployments import BaseDeploymentClient, PredictionsResponse
 from mlflow.utils import AttrDict
 
 from mlflow_fireworks.config import Config, parse_config
-from mlflow_fireworks.deployments import Deployments, open_deployments
+from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.endpoint_config import EndpointConfig, parse_both, parse_endpoint_config
 from mlflow_fireworks.errors import FireworksError, UnsupportedError
 from mlflow_fireworks.gateway.wire import READY
 from mlflow_fireworks.installing import install
 from mlflow_fireworks.local import can_answer, keep_answering, local_state, local_url
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.option_values import Options, list_options
 from mlflow_fireworks.pipeline.outcome import Outcome
 from mlflow_fireworks.printable import make_all_printable

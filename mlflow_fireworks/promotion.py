@@ -7,7 +7,7 @@ from datetime import datetime, timezone
 from typing import Any
 
 from mlflow_fireworks.config import Config
-from mlflow_fireworks.deployments import Deployments, open_deployments
+from mlflow_fireworks.deployments import Deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import (
     FireworksError,
@@ -19,6 +19,7 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.gateway.wire import FAILED, READY
 from mlflow_fireworks.names import DeploymentName, EndpointName, check_name, suggest_name
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.printable import make_all_printable
 from mlflow_fireworks.progress import Reporter, make_reporter
 from mlflow_fireworks.registry.lookup import read_model_uri

@@ -26,7 +26,8 @@ FLOORS = (
     {"run"},
     {"pipeline", "probe", "serving"},
     {"deployments"},
-    {"looking", "promotion"},
+    {"opening"},
+    {"promotion"},
     {"hooks", "plugin"},
     {"doctor", "overview"},
     {"cli"},
@@ -49,7 +50,7 @@ LAZY = {
     ("local", "emulator"),
 }
 LIBRARIES = {
-    "mlflow": {"plugin", "deployments", "errors", "artifacts", "registry", "hooks", "doctor"},
+    "mlflow": {"plugin", "opening", "errors", "artifacts", "registry", "hooks", "doctor"},
     "huggingface_hub": {"artifacts", "registry", "hooks", "doctor"},
     "httpx": {"answers", "connections", "http", "gateway", "transfer", "serving", "probe", "hooks"},
 }

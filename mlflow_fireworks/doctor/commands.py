@@ -14,8 +14,8 @@ from mlflow_fireworks.doctor.machine import check_machine
 from mlflow_fireworks.doctor.registries import check_registries
 from mlflow_fireworks.errors import NotFoundError
 from mlflow_fireworks.hooks.options import QUEUE, RULES
-from mlflow_fireworks.looking import look_at
 from mlflow_fireworks.names import DeploymentName
+from mlflow_fireworks.opening import look_at
 from mlflow_fireworks.options import JSON, TARGET
 from mlflow_fireworks.target import Target, parse_target
 from mlflow_fireworks.terminal import say, say_json, say_wrapped

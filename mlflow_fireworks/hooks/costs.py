@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
@@ -11,6 +10,7 @@ from mlflow_fireworks.gateway.wire import FAILED
 from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import Silent
 from mlflow_fireworks.serving.estimates import describe_hardware, estimate
 from mlflow_fireworks.serving.places import Endpoint

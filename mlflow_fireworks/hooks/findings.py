@@ -5,7 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from mlflow_fireworks.config import Config
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.errors import FireworksError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment, Revision
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
@@ -20,6 +19,7 @@ from mlflow_fireworks.hooks.subjects import find_subjects, has_home, read_tags, 
 from mlflow_fireworks.hooks.taken_off import find_on_endpoint
 from mlflow_fireworks.http import Retry, Timeouts
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.registry.versions import TAKEN_OFF
 from mlflow_fireworks.serving.places import Endpoint, find_places
 from mlflow_fireworks.target import parse_target

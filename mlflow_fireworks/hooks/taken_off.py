@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Mapping
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.gateway.revisions import Deployment
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
@@ -13,6 +12,7 @@ from mlflow_fireworks.hooks.jobs import Job
 from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.subjects import read_tags
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import Silent
 from mlflow_fireworks.registry.pointers import Pinned
 from mlflow_fireworks.registry.versions import TAKEN_OFF

@@ -10,7 +10,6 @@ from huey.consumer import Consumer
 
 from mlflow_fireworks.artifacts.sources.scratch import scratch_folder
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.endpoint_config import parse_both
 from mlflow_fireworks.errors import FireworksError, HeldError, LimitError, NotFoundError
 from mlflow_fireworks.hooks.failures import FEW, describe_culprit, most_tries
@@ -27,6 +26,7 @@ from mlflow_fireworks.hooks.subjects import has_home, look_up, require_home
 from mlflow_fireworks.hooks.taken_off import find_against
 from mlflow_fireworks.hooks.wording import describe_end
 from mlflow_fireworks.names import DeploymentName, EndpointName
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.progress import logger
 from mlflow_fireworks.promotion import NothingToPromote, follow, write_failure, write_removal, write_taken_off
 from mlflow_fireworks.registry.pointers import Pinned

@@ -14,8 +14,8 @@ from mlflow_fireworks.gateway.revisions import Deployment, Revision
 from mlflow_fireworks.gateway.wire import FAILED
 from mlflow_fireworks.hooks.options import QUEUE
 from mlflow_fireworks.hooks.snapshot import Snapshot, read_snapshot
-from mlflow_fireworks.looking import look_at
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
+from mlflow_fireworks.opening import look_at
 from mlflow_fireworks.options import JSON, PAIRS, TARGET, read_pairs, show
 from mlflow_fireworks.overview.history import tell_jobs, tell_models
 from mlflow_fireworks.overview.rows import HEAD, collect_missing, collect_rows

@@ -8,7 +8,6 @@ from click.testing import CliRunner
 from support.local_registry import fill_registry, use_copy
 
 from mlflow_fireworks.cli import main
-from mlflow_fireworks.deployments import open_deployments
 from mlflow_fireworks.hooks.events import Event
 from mlflow_fireworks.hooks.jobs import State, Subject
 from mlflow_fireworks.hooks.queue import open_queue
@@ -17,6 +16,7 @@ from mlflow_fireworks.hooks.reconcile import reconcile
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.snapshot import take_snapshot
 from mlflow_fireworks.hooks.worker import Worker
+from mlflow_fireworks.opening import open_deployments
 from mlflow_fireworks.promotion import promote
 from mlflow_fireworks.target import parse_target
 
