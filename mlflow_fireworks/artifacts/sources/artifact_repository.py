@@ -221,6 +221,9 @@ def _is_final(error: Exception) -> bool:
 def _unreadable(uri: str, error: Exception) -> SourceError:
     place = hide_credentials(uri)
     if isinstance(error, ImportError):
+        module = (error.name or "").split(".")[0]
+        if module and not isinstance(error, ModuleNotFoundError):  # pysftp wants a class that paramiko 4 has not
+            return SourceError(f"cannot read {place}: {brief(error)}; another release of {module} is needed")
         command = install_missing(error, unnamed="mlflow[extras]")
         return SourceError(f"reading {place} needs a package that is missing; install it: {command}")
     return SourceError(f"cannot read {place}: {brief(error, uri)}; check the URI and the store's credentials")

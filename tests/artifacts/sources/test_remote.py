@@ -2,6 +2,7 @@
 
 import sys
 from functools import partial
+from types import ModuleType
 
 import mlflow
 import pytest
@@ -276,6 +277,15 @@ def test_missing_package_of_a_store_is_named(monkeypatch, tmp_path):
     monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9/other")  # MLflow keeps a client for each
 
     with pytest.raises(SourceError, match=r"install it: .* boto3$"):
+        open_source("s3://models/teams/chat", workspace=tmp_path)
+
+
+def test_package_of_a_store_that_is_there_but_of_another_release_is_not_called_missing(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "boto3", ModuleType("boto3"))
+    monkeypatch.setitem(sys.modules, "botocore.client", ModuleType("botocore.client"))
+    monkeypatch.setenv("MLFLOW_S3_ENDPOINT_URL", "http://127.0.0.1:9/another")
+
+    with pytest.raises(SourceError, match=r"cannot import name 'Config' .*another release of botocore is needed$"):
         open_source("s3://models/teams/chat", workspace=tmp_path)
 
 
