@@ -26,13 +26,13 @@ show mlflow deployments create -t fireworks://local -m models:/minilm/1 --name m
 show mlflow deployments create -t fireworks://local -m models:/tiny-llama@champion --name tiny-llama
 
 echo "
-A question. Without the extra 'local' (torch) no model runs here: the answer only says which deployment was reached."
+Ask it a question. Without the extra 'local' (torch) no model runs here: the answer only says which deployment was reached."
 show mlflow deployments update -t fireworks://local -m models:/tiny-llama/1 --name tiny-llama --endpoint prod
 echo '{"messages": [{"role": "user", "content": "Hello"}], "max_tokens": 8}' > "$DEMO/ask.json"
 show mlflow deployments predict -t fireworks://local --endpoint prod -I "$DEMO/ask.json"
 
 echo "
-Version 2 gets the alias 'champion', and the endpoint moves to it."
+Move the alias 'champion' to version 2, and promote it: the endpoint follows."
 "$BIN/python" examples/register_models.py --next-version
 show mlflow-fireworks promote models:/tiny-llama@champion -t fireworks://local --endpoint prod
 show mlflow-fireworks status -t fireworks://local

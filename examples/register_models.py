@@ -112,7 +112,8 @@ def register(name: str, checkpoint: Path, tags: dict[str, str]) -> None:
 
 def main(argument: str) -> None:
     """Register both models, with their artifacts in that folder, or the next version of one."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for noisy in ("alembic", "mlflow.store.db.utils"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
     if argument == "--next-version":
         mlflow.set_experiment("demo")
         with tempfile.TemporaryDirectory() as folder:

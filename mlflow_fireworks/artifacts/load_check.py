@@ -96,19 +96,19 @@ def check_loading(
     tensors = _list_tensors(checkpoint, headers)
     count = f"the names and shapes of {len(tensors)} tensors" if tensors else "the small files"
     if verify == "headers":
-        return LoadCheck(f"checked by general rules: {count} (-C verify=headers)")
+        return LoadCheck(f"checked {count} by general rules (-C verify=headers)")
     config = _find_config(checkpoint)
     obstacle = _find_obstacle(checkpoint, tensors, config, is_quantised=is_quantised)
     found = obstacle or _ask(checkpoint, config, tensors, seconds)
     if isinstance(found, str):
-        note = f"checked by general rules: {count}, but not against the architecture: {found}"
+        note = f"checked {count} by general rules, but not against the architecture: {found}"
         problem = f"-C verify=load asks for a check against the architecture, which is not possible here: {found}"
         return LoadCheck(note, problems=(problem,) if verify == "load" else ())
     return _judge_adapter(found, count) if checkpoint.kind is Kind.ADDON else _judge_model(found, count)
 
 
 def _judge_model(verdict: _Verdict, count: str) -> LoadCheck:
-    note = f"checked: {count} against {verdict.model} in {verdict.library}, which finds everything it needs"
+    note = f"checked {count} against {verdict.model} in {verdict.library}, which finds everything it needs"
     unread = enumerate_names(verdict.unexpected, _SHOWN)
     aside = f"; it would ignore {unread}" if unread else ""
     problems = tuple(_describe_faults(verdict, verdict.model, aside))
@@ -119,7 +119,7 @@ def _judge_model(verdict: _Verdict, count: str) -> LoadCheck:
 def _judge_adapter(verdict: _Verdict, count: str) -> LoadCheck:
     """What peft cannot place in the base model it ignores, so a part of what was trained would be lost."""
     what = f"an adapter of {verdict.model}"
-    note = f"checked: {count} against {what} in {verdict.library}, which finds everything it needs"
+    note = f"checked {count} against {what} in {verdict.library}, which finds everything it needs"
     problems = _describe_faults(verdict, what, "")
     if verdict.unexpected:
         unread = enumerate_names(verdict.unexpected, _SHOWN)

@@ -11,7 +11,7 @@ import click
 from mlflow_fireworks.config import parse_config
 from mlflow_fireworks.errors import BusyError, ConflictError, FireworksError, NotFoundError, UnavailableError
 from mlflow_fireworks.gateway.revisions import Deployment, Revision
-from mlflow_fireworks.gateway.wire import FAILED
+from mlflow_fireworks.gateway.wire import FAILED, READY
 from mlflow_fireworks.hooks.options import QUEUE
 from mlflow_fireworks.hooks.snapshot import Snapshot, read_snapshot
 from mlflow_fireworks.names import DeploymentName, EndpointName, enumerate_names
@@ -130,6 +130,8 @@ def resume(name: str, target: str, pairs: tuple[str, ...], as_json: bool) -> Non
     rest = _find_rest(target, DeploymentName(name))
     if rest is None:
         say(f"nothing to resume: '{name}' is READY", err=True)
+        if as_json:
+            say_json({"name": name, "state": READY})
         return
     show(FireworksDeploymentClient(target).update_deployment(name, rest.model_uri, config=options), as_json)
 

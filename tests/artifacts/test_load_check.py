@@ -50,7 +50,7 @@ def checked(manifest) -> str:
 
 def test_headers_only_asks_nobody(tmp_path):
     note = checked(plan(make_llama(tmp_path / "m"), verify="headers"))
-    assert note == "checked by general rules: the names and shapes of 21 tensors (-C verify=headers)"
+    assert note == "checked the names and shapes of 21 tensors by general rules (-C verify=headers)"
 
 
 def test_unknown_way_to_verify_is_refused(tmp_path):
@@ -99,7 +99,7 @@ def test_the_search_path_of_the_caller_decides_nothing(tmp_path, monkeypatch):
 @pytest.mark.parametrize("shards", [1, 20])
 def test_good_model_is_checked_against_its_class(tmp_path, shards):
     note = checked(plan(make_llama(tmp_path / "m", shards=shards), verify="load"))
-    assert note.startswith("checked: the names and shapes of 21 tensors against LlamaForCausalLM in transformers ")
+    assert note.startswith("checked the names and shapes of 21 tensors against LlamaForCausalLM in transformers ")
 
 
 @with_torch
@@ -154,7 +154,7 @@ def test_embedding_model_needs_no_pooler(tmp_path):
 def test_architecture_that_is_unknown_falls_back_unless_it_was_demanded(tmp_path, config, reason):
     folder = make_llama(tmp_path / "m", **config)
     note = checked(plan(folder))
-    assert note.startswith("checked by general rules")
+    assert note.startswith("checked the names and shapes of 21 tensors by general rules")
     assert reason in note
     assert reason in problems(folder, verify="load")[0]
 

@@ -145,6 +145,7 @@ def test_an_interrupted_upload_is_resumed_by_its_name(client, fireworks, tmp_pat
     assert (result["state"], result["revision"]) == ("READY", earlier + 1)
     assert sum(call.status == 200 for call in fireworks.calls("put_object")) - sent == 9 - 2
     assert "nothing to resume" in tell("resume", "chat").stderr
+    assert ask("resume", "chat") == {"name": "chat", "state": "READY"}
 
 
 def test_what_was_sent_is_only_validated(client, fireworks, tmp_path):
