@@ -1,7 +1,7 @@
 """Whether automatic promotions would happen."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
 from pathlib import Path
@@ -11,7 +11,7 @@ import mlflow
 from mlflow import MlflowClient
 
 from mlflow_fireworks.commands import Commands
-from mlflow_fireworks.doctor.check import Check, Verdict, look, note, ok, problem
+from mlflow_fireworks.doctor.check import Check, Verdict, look, look_through, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.hooks.findings import compare
 from mlflow_fireworks.hooks.jobs import Job, State, format_time
@@ -29,6 +29,7 @@ from mlflow_fireworks.registry.workspaces import in_workspace
 if TYPE_CHECKING:
     from mlflow.entities.webhook import Webhook  # since MLflow 3.3
 
+_SHOWN = 3
 _OLD_SECONDS = 3600.0  # six times as long as it takes from one comparison to the next
 
 
@@ -55,7 +56,8 @@ def check_hooks(rules_path: Path, queue_url: str | None) -> Iterator[Check]:
     else:
         yield from _check_queue(snapshot)
     if rules:
-        yield look("matches", partial(_check_matches, rules, () if isinstance(snapshot, Check) else snapshot.jobs))
+        seen = None if isinstance(snapshot, Check) else snapshot
+        yield from look_through("matches", partial(_check_pointers, rules, seen))
 
 
 def _read_queue(queue_url: str | None) -> Snapshot | Check:
@@ -213,9 +215,16 @@ def _check_comparison(snapshot: Snapshot) -> Check:
     return note("comparison", told) if age > _OLD_SECONDS else ok("comparison", told)
 
 
-def _check_matches(rules: Rules, jobs: Sequence[Job]) -> Check:
-    """Which rules match nothing in the registry; a typo in one is seen here."""
-    matched = {finding.job.rule for finding in compare(rules, jobs)}
+def _check_pointers(rules: Rules, snapshot: Snapshot | None) -> Iterator[Check]:
+    """What is not followed, and which rules match nothing in the registry; a typo in one is seen here."""
+    findings = [*compare(rules, snapshot.jobs if snapshot else ())]
+    behind = [f"{item.job.subject} ({item.missing})" for item in findings if item.missing and not item.taken_off]
+    if behind:
+        is_worked_on = snapshot is not None and bool(snapshot.workers)
+        command = None if is_worked_on else Commands.start_worker(snapshot.queue if snapshot else None)
+        yield note("behind", f"not followed yet: {enumerate_names(behind, _SHOWN)}", command)
+    matched = {item.job.rule for item in findings}
     if idle := [rule.title for rule in rules if rule.title not in matched]:
-        return note("matches", f"nothing in the registry matches {enumerate_names(idle)}; check their names")
-    return ok("matches", "every rule matches something in the registry")
+        yield note("matches", f"nothing in the registry matches {enumerate_names(idle)}; check their names")
+    else:
+        yield ok("matches", "every rule matches something in the registry")

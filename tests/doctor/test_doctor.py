@@ -151,6 +151,7 @@ def test_hooks_that_lack_something_are_told_piece_by_piece(fireworks, rules, fil
     assert found["secrets"]["text"].startswith("for `hooks serve`, set MLFLOW_FIREWORKS_WEBHOOK_SECRET")
     assert parse(found["queue"]["command"])[1]["queue_url"] == str(rules.parent / "hooks.db")
     assert "comparing" in found["webhook"]["text"]
+    assert found["behind"]["text"] == "not followed yet: models:/chat@champion (there is no deployment 'chat')"
     assert "typo" in found["matches"]["text"]
 
 
