@@ -41,7 +41,7 @@ from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.unwrapping import unwrap
 from mlflow_fireworks.config import Config, Kind
 from mlflow_fireworks.errors import PreflightError
-from mlflow_fireworks.progress import Reporter, format_bytes
+from mlflow_fireworks.progress import Reporter, count_files, format_bytes
 
 
 @dataclass(frozen=True)
@@ -200,8 +200,8 @@ def _describe_ways(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
     relayed = [file.size for file in stored if not file.why_fetched]
     if relayed:
         yield (
-            f"{len(relayed)} files ({format_bytes(sum(relayed))}) are streamed from the store to Fireworks, without "
-            "temporary files"
+            "streamed from the store to Fireworks, without temporary files: "
+            f"{count_files(len(relayed))} ({format_bytes(sum(relayed))})"
         )
     sizes = [file.size for file in stored if file.why_fetched]
     if sizes:
@@ -209,8 +209,8 @@ def _describe_ways(checkpoint: Checkpoint, config: Config) -> Iterator[str]:
         most = min(bound_disk(sizes, config.max_workers, config.max_disk), measure_free_bytes(folder))
         why = "; ".join(sorted({file.why_fetched or "" for file in stored} - {""}))
         yield (
-            f"{len(sizes)} files ({format_bytes(sum(sizes))}) are fetched as they are uploaded ({why}), "
-            f"with at most {format_bytes(most)} at a time in {folder} (-C max_disk=)"
+            f"fetched as they are uploaded ({why}), with at most {format_bytes(most)} at a time in {folder} "
+            f"(-C max_disk=): {count_files(len(sizes))} ({format_bytes(sum(sizes))})"
         )
 
 

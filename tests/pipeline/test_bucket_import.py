@@ -125,7 +125,7 @@ def test_an_import_moves_no_weights_through_this_machine(account, single, caplog
     assert account.run(max_disk="1MB").create("chat", single.uri).to_dict()["state"] == "READY"
     assert single.sent < single.documents + HEADER + ANSWERS
     assert account.emulator.calls("put_object") == []
-    assert "are fetched as they go up" not in caplog.text
+    assert "fetched as they are uploaded" not in caplog.text
 
 
 def test_a_model_that_is_ready_is_found_so_without_reading_its_weights(account, single):

@@ -73,12 +73,12 @@ def test_large_file_goes_up_as_shards_with_no_temporary_folder_at_all(served, mo
 def test_plan_says_which_way_files_go_and_why(served):
     source = open_source("s3://models/chat")
     assert any(
-        note.startswith(f"{len(served.files)} files (") and "are streamed from the store" in note
+        note.startswith("streamed from the store") and f": {len(served.files)} files (" in note
         for note in plan(source).notes
     )
     source.store.close()
     source = open_source("s3://models/chat", relay=False)
-    assert any("are fetched as they are uploaded (-C relay=off), with at most" in note for note in plan(source).notes)
+    assert any("fetched as they are uploaded (-C relay=off), with at most" in note for note in plan(source).notes)
     source.store.close()
 
 

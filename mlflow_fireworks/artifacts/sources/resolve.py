@@ -21,7 +21,7 @@ from mlflow_fireworks.artifacts.sources.relay import RelayStore
 from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.sources.staging import Fetch, FetchedStore
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, SourceError
-from mlflow_fireworks.progress import Reporter, Silent
+from mlflow_fireworks.progress import Reporter, Silent, count_files
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.advice import describe_remedy
 from mlflow_fireworks.registry.lookup import read_model_uri
@@ -163,7 +163,7 @@ def _open_remote(
     try:
         unknown = [name for name, size in sizes.items() if size is None]
         if unknown:
-            reporter.warn(f"{location} does not report the size of {len(unknown)} files; fetching them to find out")
+            reporter.warn(f"{location} does not report the size of {count_files(len(unknown))}; fetching to find out")
         files = {name: store.measure(name) for name in sizes}
         mlmodel = read_mlmodel(store, asked) if MLMODEL in files else {}
     except BaseException:
