@@ -54,13 +54,20 @@ def check_schema(path, *options):
 
 
 @pytest.mark.parametrize(
-    ("name", "schema"), [("github-actions.yml", "vendor.github-workflows"), ("gitlab-ci.yml", "vendor.gitlab-ci")]
+    ("path", "schema"),
+    [
+        (EXAMPLES / "github-actions.yml", "vendor.github-workflows"),
+        (EXAMPLES / "gitlab-ci.yml", "vendor.gitlab-ci"),
+        (EXAMPLES.parent / "release.yml", "vendor.github-workflows"),
+    ],
+    ids=lambda value: getattr(value, "name", None),
 )
-def test_a_pipeline_is_what_the_vendors_schema_allows(tmp_path, name, schema):
-    found = check_schema(EXAMPLES / name, "--builtin-schema", schema)
+def test_a_pipeline_is_what_the_vendors_schema_allows(tmp_path, path, schema):
+    found = check_schema(path, "--builtin-schema", schema)
     assert found.returncode == 0, found.stdout
-    (tmp_path / name).write_text((EXAMPLES / name).read_text().replace("timeout", "tiemout"))
-    assert check_schema(tmp_path / name, "--builtin-schema", schema).returncode == 1
+    broken = tmp_path / path.name
+    broken.write_text(path.read_text().replace("timeout", "tiemout").replace("steps:", "setps:"))
+    assert check_schema(broken, "--builtin-schema", schema).returncode == 1
 
 
 @pytest.fixture
