@@ -80,7 +80,7 @@ def lowest(session: nox.Session) -> None:
     run_tests(session)
 
 
-@nox.session(python=PYTHONS)
+@nox.session(python=[*PYTHONS, "3.14"])
 def newest(session: nox.Session) -> None:
     """The newest release of everything."""
     install(session, "--upgrade", *SDKS)
