@@ -94,4 +94,4 @@ def test_doctor_says_which_file_the_key_is_from_and_not_the_key(folder, monkeypa
     (folder / NAME).write_text("fw_file")
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
     monkeypatch.delenv(NAME, raising=False)
-    assert check_key(parse_target("fireworks:/acme")).text == f"found: {folder}/{NAME}"
+    assert check_key(parse_target("fireworks:/acme")).text == f"found in {folder}/{NAME}"

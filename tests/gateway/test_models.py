@@ -226,7 +226,7 @@ def test_a_page_does_not_pass_for_a_deletion_or_an_absence(status):
 
 def test_a_limit_of_size_on_the_way_says_who_has_it():
     gateway, script, _ = open_gateway(httpx.Response(413, html="<h1>413 Request Entity Too Large</h1>"))
-    with pytest.raises(InvalidRequestError, match=r"“413 Request .* Large” .413.; a proxy or gateway on"):
+    with pytest.raises(InvalidRequestError, match=r"“413 Request .* Large” .413.; a proxy or gateway in between"):
         gateway.models.create("chat", {})
     assert len(script.requests) == 1
 

@@ -220,7 +220,7 @@ def test_replicas_and_texts_change_in_place(world):
     assert changed["managed"]
     assert len(world.emulator.calls("create_deployment")) == 1
     off = update_endpoint(world.run(min_replicas=0, max_replicas=0), "prod")
-    assert off["replicas"] == "no replica yet"
+    assert off["replicas"] == "paused: max_replicas is 0"
 
 
 def test_deleting_is_idempotent_and_needs_no_second_asking_after_traffic(world):
