@@ -130,18 +130,24 @@ class FireworksDeploymentClient(BaseDeploymentClient):
 
         Args:
             endpoint: Only those that it serves.
+
+        Returns:
+            As `get_deployment` for each.
         """
         with self._opened() as deployments:
-            return make_all_printable(deployments.list(_endpoint(endpoint)))
+            return [_leave_out_empty(found) for found in deployments.list(_endpoint(endpoint))]
 
     def get_deployment(self, name: str, endpoint: str | None = None) -> dict[str, Any]:
         """One deployment, with the endpoints that serve it and whether Fireworks can fine-tune it.
+
+        Returns:
+            What is known of it; keys without a value are left out, because the `mlflow` command prints them all.
 
         Raises:
             NotFoundError: There is none of that name, or the endpoint does not serve it.
         """
         with self._opened() as deployments:
-            return make_all_printable(deployments.get(DeploymentName(name), _endpoint(endpoint)))
+            return _leave_out_empty(deployments.get(DeploymentName(name), _endpoint(endpoint)))
 
     def plan_deployment(self, name: str, model_uri: str, options: Config) -> Outcome:
         """What create (or update, where the deployment exists) would do.
@@ -372,3 +378,7 @@ def _with_flavor(result: dict[str, Any], flavor: str | None) -> dict[str, Any]:
 
 def _shown(endpoint: dict[str, Any]) -> AttrDict:
     return AttrDict(make_all_printable(endpoint))
+
+
+def _leave_out_empty(found: dict[str, Any]) -> dict[str, Any]:
+    return make_all_printable({key: value for key, value in found.items() if value not in (None, {}, [])})

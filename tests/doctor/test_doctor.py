@@ -273,7 +273,7 @@ def test_what_somebody_took_off_is_told_with_the_command_that_brings_it_back(cli
     assert words in row["taken_off"]
     run(told["command"])
     assert ask("chat")["endpoint"]["verdict"] == "ok"
-    assert client.get_deployment("chat")["endpoints_behind"] == {}
+    assert "endpoints_behind" not in client.get_deployment("chat")
 
 
 def test_a_router_that_leads_elsewhere_is_told(client, fireworks, tmp_path):

@@ -220,7 +220,7 @@ def test_who_sets_the_alias_again_gets_it_back(days, client, hand, after, reason
     time.sleep(1.1)
     assert hooks.set_alias(2).state is State.DONE
     assert client.get_deployment("chat")["version"] == "2"
-    assert client.get_deployment("chat")["taken_off"] is None
+    assert "taken_off" not in client.get_deployment("chat")
     assert hooks.compare().holds == []
 
 
@@ -311,7 +311,7 @@ def test_the_history_tells_who_asked_for_what(days, client):
     assert rolled["by"]
     told = hooks.command("history")
     assert f"by person ({rolled['by']}): endpoint 'prod' was rolled back from revision 2 to 1" in told
-    assert "promotion  done        chat on prod 1 -> 2  by event" in told
+    assert "promotion done chat on prod 1 -> 2 by event" in " ".join(told.split())
 
 
 def test_what_somebody_deployed_without_the_hooks_is_in_the_history_once_a_pointer_shows_it(days, client):
