@@ -68,7 +68,7 @@ def store(tmp_path_factory):
 def fill_in(file):
     """The variables of an environment file; its comments say how each secret is made."""
     text = file.read_text()
-    made = re.findall(r"ake (?:one )?with: (.+)\n(\w+)=$", text, re.MULTILINE)
+    made = re.findall(r"Generate with: (.+)\n(\w+)=$", text, re.MULTILINE)
     secrets = {name: subprocess.check_output(["sh", "-c", command], text=True).strip() for command, name in made}
     return dict(re.findall(r"^(\w+)=(.*)$", text, re.MULTILINE)) | secrets
 

@@ -38,7 +38,7 @@ from mlflow_fireworks.registry.mlflow_versions import bucket_owner_of, signs_dow
 from mlflow_fireworks.registry.reach import require_host
 
 # Azure's client reads all of a range into memory, twice, before it gives the first byte.
-_AZURE_BYTES = 1 << 20
+_AZURE_BYTES = 768 << 10
 # What MLFLOW_ENABLE_PROXY_MULTIPART_DOWNLOAD=true gets from a server whose files are on its own disk.
 _SIGNS_NOTHING = {requests.codes.not_found, requests.codes.not_implemented}
 # Tries are counted by who reads: MLflow's own would add up to minutes, and hide what the server says.
