@@ -4,6 +4,7 @@ Which stores can do that is found out by asking for a byte. Those that cannot ar
 whose length the store does not tell.
 """
 
+import threading
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from functools import cached_property, partial
@@ -62,11 +63,21 @@ class RelayStore:
         self._versions: dict[str, str] = {}
         self._odd: dict[str, str] = {}  # files of which the last answer was not what was asked for, and why
         self._whole: dict[str, str] = {}  # files of which all were
+        self._asking = threading.Lock()
         self._is_closed = False
 
-    @cached_property
+    @property
     def _obstacle(self) -> str | None:
-        """Why ranges cannot be read: asked of the store once, for the last byte of its smallest file.
+        """Why ranges cannot be read."""
+        with self._asking:  # one thread asks for all; from Python 3.12 on, a cached property has no lock of its own
+            obstacle, silence = self._verdict
+        if silence:
+            raise silence
+        return obstacle
+
+    @cached_property
+    def _verdict(self) -> tuple[str | None, UnavailableError | None]:
+        """Why ranges cannot be read, or that nobody answers: asked for the last byte of the store's smallest file.
 
         It is asked twice, since all ranges of a file must be of one version: MLflow's server under gunicorn, with files
         in a store that it signs nothing for, names each copy that it fetches differently, and so may the nodes behind a
@@ -74,17 +85,17 @@ class RelayStore:
         """
         smallest = min(((size, name) for name, size in self._sizes.items() if size), default=None)
         if smallest is None:
-            return "the store does not report their sizes"
+            return "the store does not report their sizes", None
         size, name = smallest
         try:
             versions = {self._tries.call(name, lambda: self._find_version(name, size)) for _ in range(2)}
-        except UnavailableError:  # fetching whole files would end the same way, after ten minutes
-            raise
+        except UnavailableError as error:  # fetching whole files would end the same way, after ten minutes
+            return None, error
         except FireworksError as error:  # whatever it is, fetching whole files is still to be tried
-            return error.message
+            return error.message, None
         if "" in versions:
-            return "the store does not say which version of a file it sends"
-        return "the store gives the same file another version each time" if len(versions) > 1 else None
+            return "the store does not say which version of a file it sends", None
+        return ("the store gives the same file another version each time" if len(versions) > 1 else None), None
 
     def _find_version(self, name: str, size: int) -> str:
         answer = self._open_checked(name, size, size - 1, size, None)
