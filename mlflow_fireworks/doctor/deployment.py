@@ -54,8 +54,8 @@ def _check_awaited(run: Run, name: DeploymentName, revision: Revision) -> Check:
     if stamp is None:
         return problem("model", f"{told}; this plugin did not create it, so whoever did must finish it")
     if model.state == FAILED:
-        reason = model.status.message or "Fireworks gives no reason"
-        return problem("model", f"{told}: {reason}; retry it as the next revision:", retry_as_next(run.commands, stamp))
+        again = retry_as_next(run.commands, stamp)
+        return problem("model", f"{told}: {model.status.reason}; retry it as the next revision:", again)
     try:
         with open_journal(run, model.name) as journal:
             missing = journal.missing(stamp.fingerprint, model.create_time)
@@ -125,7 +125,8 @@ def _check_endpoint(run: Run, endpoint: Endpoint, address: str) -> Check:
     told = f"{endpoint.name} is {current.state} ({describe_replicas(current)}): {address}"
     if current.state == READY:
         return ok("endpoint", told)
-    told += f"; {current.status.code} {current.status.message}".rstrip("; ")
+    if status := current.status.describe():
+        told += f"; {status}"
     if current.state == FAILED:
         return problem("endpoint", told, run.commands.delete_endpoint(endpoint.name))
     return note("endpoint", told, run.commands.get_endpoint(endpoint.name))

@@ -48,6 +48,15 @@ class Status(Wire):
     code: str = "OK"
     message: str = ""
 
+    @property
+    def reason(self) -> str:
+        """Why it failed, for a message."""
+        return self.message or "Fireworks gives no reason"
+
+    def describe(self) -> str:
+        """Code and message in one line; empty where there is neither."""
+        return f"{self.code} {self.message}".strip()
+
 
 class BaseModelDetails(Wire):
     """What validation found out about a base model."""

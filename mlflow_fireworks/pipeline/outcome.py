@@ -98,7 +98,7 @@ def describe_resource(model: Model) -> dict[str, Any]:
         "precision": None if details.default_precision in _UNKNOWN_PRECISIONS else details.default_precision,
         "base_model": model.peft_details.base_model or None,
         "hugging_face_url": model.hugging_face_url or None,
-        "status": f"{model.status.code} {model.status.message}".strip(),
+        "status": model.status.describe(),
         "created": model.create_time or None,
         "updated": model.update_time or None,
     }

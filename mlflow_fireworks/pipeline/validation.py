@@ -97,7 +97,7 @@ def describe_failure(commands: Commands, stamp: RevisionStamp, model: Model) -> 
         stamp: Which revision it is.
         model: As Fireworks describes it.
     """
-    reason = model.status.message or "Fireworks gives no reason"
+    reason = model.status.reason
     again = retry_as_next(commands, stamp)
     return FailedStateError(
         f"{model.name} is FAILED: {reason}; to retry it as the next revision: {again}", server_message=reason

@@ -241,7 +241,7 @@ def describe_endpoint(run: Run, endpoint: Endpoint, kind: str) -> dict[str, Any]
         "endpoint_type": task,
         "task": task,
         "state": current.state,
-        "status": f"{current.status.code} {current.status.message}".strip(),
+        "status": current.status.describe(),
         "model": current.base_model,
         "deployment": current.name,
         "address": endpoint.answering[0].address,

@@ -172,8 +172,7 @@ def _look_at(run: Run, deployment: OnDemandDeployment) -> OnDemandDeployment:
     if found is None or found.is_gone:
         raise NotFoundError(f"{deployment.name} was deleted while it was starting")
     if found.state == FAILED:
-        reason = found.status.message or "Fireworks gives no reason"
-        raise FailedStateError(f"{found.name} is FAILED: {reason}", server_message=found.status.message)
+        raise FailedStateError(f"{found.name} is FAILED: {found.status.reason}", server_message=found.status.message)
     return found
 
 
