@@ -126,7 +126,7 @@ class Commands:
     @staticmethod
     def start_worker(queue: str | None = None) -> str:
         """Do the hooks' work, and look at the registry now and then; `queue` as for `list_jobs`."""
-        return shlex.join([*_OWN, "hooks", "worker", *(["--queue", queue] if queue else [])])
+        return _write_for_hooks(queue, "worker")
 
     @staticmethod
     def register(url: str) -> str:
