@@ -62,7 +62,7 @@ def status(  # noqa: PLR0917 - click passes them by name
 def logs(name: str, target: str, queue_url: str | None, as_json: bool) -> None:
     """Show what happened to the deployment NAME, oldest first: on Fireworks, and in the hooks' queue."""
     snapshot = _read_queue(queue_url)
-    told = tell_jobs(name, snapshot)
+    told = [*tell_jobs(name, snapshot)] if snapshot else []
     try:
         with look_at(parse_target(target)) as deployments:
             told += tell_models(deployments.find(DeploymentName(name)))

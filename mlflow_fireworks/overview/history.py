@@ -28,16 +28,12 @@ class Happening:
         return asdict(self)
 
 
-def tell_models(deployment: Deployment) -> list[Happening]:
+def tell_models(deployment: Deployment) -> Iterator[Happening]:
     """What Fireworks knows of a deployment's past.
 
     Args:
         deployment: With its revisions.
     """
-    return [*_tell_models(deployment)]
-
-
-def _tell_models(deployment: Deployment) -> Iterator[Happening]:
     for revision in deployment.revisions:
         model, stamp = revision.model, revision.stamp
         source = revision.source or "unknown source"
@@ -53,17 +49,13 @@ def _tell_models(deployment: Deployment) -> Iterator[Happening]:
                 yield Happening(done.since, "fireworks", f"{model.model_id}: {done.reason}{by}")
 
 
-def tell_jobs(name: str, snapshot: Snapshot | None) -> list[Happening]:
+def tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:
     """What the hooks know of a deployment's past.
 
     Args:
         name: The deployment.
-        snapshot: Their queue; None where there is none.
+        snapshot: Their queue.
     """
-    return [*_tell_jobs(name, snapshot)] if snapshot else []
-
-
-def _tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:
     for job in snapshot.jobs:
         if job.deployment == name:
             about = f"{job.action} {job.subject} = {job.version or '-'}, by rule '{job.rule}'"
