@@ -220,8 +220,6 @@ def _find_models(pattern: str) -> Iterator[RegisteredModel]:
                 model = find_registered(listed.name) if isinstance(listed, RegisteredModelSearch) else listed
                 if model:
                     yield model
-    except UnavailableError:
-        raise
     except MlflowException as error:
         raise unanswered("the registry did not list its models", error) from None
 

@@ -13,16 +13,17 @@ _NO_DATABASES = "functionality is unavailable; got unsupported URI"  # of mlflow
 _NO_WORKSPACE = re.compile(r"Workspace '.*' not found")
 
 
-def unanswered(what: str, error: BaseException) -> UnavailableError:
+def unanswered(what: str, error: BaseException, *, where: str = "") -> UnavailableError:
     """The error for a question that was asked in vain.
 
     Args:
         what: `the registry could not look up models:/chat@champion`.
         error: What MLflow or a store's driver raised. One of ours says it all, and is returned as it is.
+        where: As for `UnavailableError`.
     """
     if isinstance(error, UnavailableError):
         return error
-    return UnavailableError(f"{what}: {brief(error)}; {describe_remedy(error)}")
+    return UnavailableError(f"{what}: {brief(error)}; {describe_remedy(error)}", where=where)
 
 
 def is_absent(error: BaseException) -> bool:

@@ -9,9 +9,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_databricks_unity_catalog_uri, is_local_uri
 
-from mlflow_fireworks.errors import UnavailableError
-from mlflow_fireworks.redaction import brief, hide_credentials
-from mlflow_fireworks.registry.advice import describe_remedy
+from mlflow_fireworks.redaction import hide_credentials
+from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.reach import require_mlflow
 from mlflow_fireworks.registry.uri_types import Workspace
 
@@ -39,9 +38,7 @@ def open_client(workspace: Workspace | None = None, *, patient: bool = False) ->
         raise
     except Exception as error:  # noqa: BLE001 - whatever a database's driver raises
         where = f"the database {hide_credentials(mlflow.get_tracking_uri())}"
-        raise UnavailableError(
-            f"MLflow cannot open {where}: {brief(error)}; {describe_remedy(error)}", where=where
-        ) from None
+        raise unanswered(f"MLflow cannot open {where}", error, where=where) from None
 
 
 def find_registry(workspace: Workspace | None) -> str:
