@@ -37,6 +37,11 @@ def install(*packages: str) -> str:
     return shlex.join([*command, *packages])
 
 
+def name_module(error: ImportError) -> str:
+    """The outermost module of what could not be imported; empty where the error names none."""
+    return (error.name or "").partition(".")[0]
+
+
 def install_missing(error: ImportError, unnamed: str) -> str:
     """The command that installs what could not be imported.
 
@@ -44,7 +49,7 @@ def install_missing(error: ImportError, unnamed: str) -> str:
         error: Names the module.
         unnamed: What to install where it names none.
     """
-    module = (error.name or "").partition(".")[0]
+    module = name_module(error)
     return install(*(_PACKAGES.get(module) or (module or unnamed,)))
 
 

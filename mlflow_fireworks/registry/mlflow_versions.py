@@ -31,7 +31,7 @@ from mlflow.version import VERSION
 
 from mlflow_fireworks.answers import EndlessAnswerError
 from mlflow_fireworks.errors import SourceError
-from mlflow_fireworks.installing import install, install_missing
+from mlflow_fireworks.installing import install, install_missing, name_module
 from mlflow_fireworks.redaction import hide_credentials
 from mlflow_fireworks.registry.questions import ask_server
 
@@ -145,7 +145,7 @@ def explain_import(error: ImportError, version: str = VERSION) -> str:
     """
     if isinstance(error, ModuleNotFoundError):
         return f"install it: {install_missing(error, unnamed='mlflow')}"
-    package = (error.name or "").partition(".")[0]
+    package = name_module(error)
     if package == "sqlalchemy" and not _reaches(version, _SQLALCHEMY_2_1):
         return f"MLflow {version} needs an older SQLAlchemy: {install('sqlalchemy<2.1')}"
     return f"MLflow {version} needs another version of {package or 'a package'}"

@@ -24,7 +24,7 @@ from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
 from mlflow_fireworks.artifacts.sources.tries import status_of
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, RangeError, ReplacedError, SourceError
-from mlflow_fireworks.installing import install_missing
+from mlflow_fireworks.installing import install_missing, name_module
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.clients import find_registry
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
@@ -221,7 +221,7 @@ def _is_final(error: Exception) -> bool:
 def _unreadable(uri: str, error: Exception) -> SourceError:
     place = hide_credentials(uri)
     if isinstance(error, ImportError):
-        module = (error.name or "").split(".")[0]
+        module = name_module(error)
         if module and not isinstance(error, ModuleNotFoundError):  # pysftp wants a class that paramiko 4 has not
             return SourceError(f"cannot read {place}: {brief(error)}; another release of {module} is needed")
         command = install_missing(error, unnamed="mlflow[extras]")
