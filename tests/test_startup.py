@@ -12,6 +12,7 @@ from support.checkpoints import make_llama
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.cli.menu import Menu, load_command
+from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.installing import install
 
 HEAVY = {"mlflow", "huggingface_hub", "httpx", "requests", "pydantic", "huey", "starlette", "mlflow_fireworks.errors"}
@@ -33,6 +34,10 @@ def loaded_by(*arguments):
 @pytest.mark.parametrize("arguments", [["--help"], ["-h"], ["--version"], ["hooks", "--help"], ["hooks", "-h"]])
 def test_help_and_version_load_nothing_heavy(arguments):
     assert loaded_by(*arguments).splitlines()[-1] == "loaded: []"
+
+
+def test_the_help_names_the_command_that_messages_name():
+    assert f"\n  {Commands.help()}\n" in CliRunner().invoke(main, ["--help"]).stdout
 
 
 def packages_loaded_by(program, **environment):

@@ -73,7 +73,7 @@ main = Menu(
         "Put MLflow models on Fireworks AI.\n\n"
         "Deployments are created, updated and deleted through MLflow. For their options, run:\n\n"
         "\b\n"
-        "mlflow deployments help -t fireworks"
+        "mlflow deployments help -t fireworks"  # as `Commands.help` writes it, which is not loaded for a help text
     ),
 )
 click.version_option(package_name="mlflow-fireworks")(main)
