@@ -14,7 +14,7 @@ from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.doctor.check import Check, Verdict, look, look_through, note, ok, problem
 from mlflow_fireworks.errors import FireworksError
 from mlflow_fireworks.hooks.findings import compare
-from mlflow_fireworks.hooks.jobs import Job, State, format_time
+from mlflow_fireworks.hooks.jobs import Job, State, show_time
 from mlflow_fireworks.hooks.options import locate_queue
 from mlflow_fireworks.hooks.registration import NAME, explain_missing_webhooks, list_webhooks, needed_events
 from mlflow_fireworks.hooks.rules import Rules, load_rules
@@ -207,7 +207,7 @@ def _check_comparison(snapshot: Snapshot) -> Check:
     if last is None:
         return note("comparison", "the registry has not been compared with Fireworks yet; a worker does that")
     if last.error:
-        return problem("comparison", f"has been failing since {format_time(last.failing_since)}: {last.error}")
+        return problem("comparison", f"has been failing since {show_time(last.failing_since)}: {last.error}")
     age = time.time() - last.succeeded
     told = f"the registry was compared with Fireworks {format_seconds(age)} ago"
     if age > _OLD_SECONDS and not snapshot.workers:

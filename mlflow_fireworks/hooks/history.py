@@ -8,7 +8,7 @@ from pydantic import Field
 
 from mlflow_fireworks.gateway.stamps import TakenOff, parse_time
 from mlflow_fireworks.hooks.holds import Hold
-from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, format_time, to_json
+from mlflow_fireworks.hooks.jobs import Job, State, UnixTime, show_time, to_json
 from mlflow_fireworks.hooks.records import Record, Records
 
 _EVENT, _COMPARISON, _PERSON = "event", "reconcile", "person"
@@ -106,7 +106,7 @@ class Entry(Record):
         asked = f"{self.who} ({self.by})" if self.by else self.who
         moved = " -> ".join(part for part in (self.before, self.after) if part)
         place = f"{self.deployment}" + (f" on {self.endpoint}" if self.endpoint else "")
-        line = f"{format_time(self.at)}  {self.what:<11}  {self.outcome:<10}  {place}" + (f" {moved}" if moved else "")
+        line = f"{show_time(self.at)}  {self.what:<11}  {self.outcome:<10}  {place}" + (f" {moved}" if moved else "")
         line += f"  by {asked}" + (f", took {self.seconds:.0f} s" if self.seconds >= 1 else "")
         return line + (f": {self.reason}" if self.reason else "")
 

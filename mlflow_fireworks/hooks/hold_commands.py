@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from mlflow_fireworks.hooks.holding import hold_promotions, resume_promotions
-from mlflow_fireworks.hooks.jobs import format_time
+from mlflow_fireworks.hooks.jobs import show_time
 from mlflow_fireworks.hooks.options import QUEUE, RULES, Duration, locate_queue
 from mlflow_fireworks.hooks.queue import OF_PEOPLE, open_queue
 from mlflow_fireworks.hooks.rules import load_rules
@@ -36,7 +36,7 @@ def hold(  # noqa: PLR0917 - click passes them by name
     if as_json:
         say_json(made.tell())
         return
-    ends = f" until {format_time(made.until)}" if made.until else ""
+    ends = f" until {show_time(made.until)}" if made.until else ""
     say_wrapped(f"{made.describe()}{ends}; resume it with: {made.command}", 4)
 
 

@@ -30,9 +30,14 @@ from mlflow_fireworks.registry.uri_types import HubUri, RegisteredUri
 _ASKED_FOR = frozenset({"webhook", "by hand", "approval"})
 
 
-def format_time(moment: float) -> str:
+def format_time(moment: float, precision: str = "milliseconds") -> str:
     """A Unix time in seconds as RFC 3339 in UTC: `2026-11-26T14:05:00.250Z`."""
-    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return datetime.fromtimestamp(moment, timezone.utc).isoformat(timespec=precision).replace("+00:00", "Z")
+
+
+def show_time(moment: float) -> str:
+    """The same for people, to the second."""
+    return format_time(moment, "seconds")
 
 
 def _write_time(moment: float, info: SerializationInfo) -> float | str | None:

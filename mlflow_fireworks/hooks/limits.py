@@ -17,7 +17,7 @@ from mlflow_fireworks.commands import Commands
 from mlflow_fireworks.errors import HeldError, LimitError, UnavailableError
 from mlflow_fireworks.gateway.serving_wire import OnDemandDeployment
 from mlflow_fireworks.hooks.costs import bill_of, is_up
-from mlflow_fireworks.hooks.jobs import Job, format_time
+from mlflow_fireworks.hooks.jobs import Job, show_time
 from mlflow_fireworks.hooks.queue import Queue
 from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.subjects import find_subjects
@@ -57,7 +57,7 @@ class Limits(Permit):
         until = self.rule.windows.closed_until(self.clock()) if endpoint else None
         if until:
             raise HeldError(
-                f"endpoint '{endpoint}' does not move before {format_time(until)}, because of windows: in rule "
+                f"endpoint '{endpoint}' does not move before {show_time(until)}, because of windows: in rule "
                 f"'{self.rule.title}'",
                 "the end of the window",
                 until,

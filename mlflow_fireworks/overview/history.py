@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from mlflow_fireworks.gateway.revisions import Deployment
-from mlflow_fireworks.hooks.jobs import format_time
+from mlflow_fireworks.hooks.jobs import show_time
 from mlflow_fireworks.hooks.snapshot import Snapshot
 
 
@@ -59,6 +59,6 @@ def tell_jobs(name: str, snapshot: Snapshot) -> Iterator[Happening]:
     for job in snapshot.jobs:
         if job.deployment == name:
             about = f"{job.action} {job.subject} = {job.version or '-'}, by rule '{job.rule}'"
-            yield Happening(format_time(job.created), "hooks", f"job {job.id} was requested ({job.cause}): {about}")
+            yield Happening(show_time(job.created), "hooks", f"job {job.id} was requested ({job.cause}): {about}")
             end = f"{snapshot.describe(job)}" + (f": {job.error}" if job.error else "")
-            yield Happening(format_time(job.updated), "hooks", f"job {job.id} is {end}")
+            yield Happening(show_time(job.updated), "hooks", f"job {job.id} is {end}")
