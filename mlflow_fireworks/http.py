@@ -9,6 +9,7 @@ INFO line holds the full URL and whose DEBUG lines hold the answer's headers, an
 
 import ipaddress
 import logging
+import math
 import re
 import ssl
 import threading
@@ -29,7 +30,8 @@ T = TypeVar("T")
 # 520 to 529 are those of Cloudflare's edge and its like; 520 stands in Fireworks' list of errors. 507: storage is full.
 TRANSIENT_STATUSES = frozenset({408, 429, 500, 502, 503, 504, 507, *range(520, 530)})
 _BUSY_STATUSES = frozenset({429, 503})
-_LONGEST_RETRY_AFTER_SECONDS = 60.0
+_LONGEST_PAUSE_SECONDS = 60.0
+_A_DAY_SECONDS = 86400.0
 # Storage repeats the key of a resumable session in a header of its own, and the control plane may set cookies.
 _HEADERS_IN_LOG = re.compile(r"(headers\.complete return_value=[^\[]*)\[.*", re.DOTALL)
 _HOST = re.compile(r"[\w.-]+")
@@ -94,14 +96,14 @@ class Retry:
     Args:
         attempts: Tries in all.
         wait_initial: Seconds before the second try; doubles from then on, with jitter.
-        wait_max: Longest wait in seconds; a server's Retry-After may ask for up to a minute.
-        wait_asked: Longest Retry-After in seconds that is waited for; one that asks for more ends it.
+        wait_max: Longest wait in seconds; where a server's Retry-After asks for more, up to a minute.
+        wait_asked: A Retry-After of more seconds ends it.
     """
 
     attempts: int = 6
     wait_initial: float = 0.5
     wait_max: float = 20.0
-    wait_asked: float = _LONGEST_RETRY_AFTER_SECONDS
+    wait_asked: float = math.inf
 
     def call(self, work: Callable[[], T], tell: Callable[[str], None], stop: threading.Event | None = None) -> T:
         """Do some work until it succeeds or fails for good.
@@ -122,8 +124,10 @@ class Retry:
             if not isinstance(error, TransientError):
                 return False
             wait = error.retry_after
-            if wait is not None and wait > self.wait_asked:
-                return False
+            if wait is not None:
+                if wait > self.wait_asked:
+                    return False
+                wait = min(wait, _LONGEST_PAUSE_SECONDS)
             if attempt.num < self.attempts:
                 pause = "" if wait is None else f" in {format_seconds(wait)}"
                 tell(f"{error}; retrying{pause} (attempt {attempt.num + 1} of {self.attempts})")
@@ -163,7 +167,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         headers: Of an answer; their names in lower case, where it tells upper from lower case.
 
     Returns:
-        None where it does not ask to wait; a minute at most.
+        None where it does not ask to wait; a day at most.
     """
     text = headers.get("retry-after", "")
     try:
@@ -173,7 +177,7 @@ def read_retry_after(headers: Mapping[str, str]) -> float | None:
         if until is None:
             return None
         seconds = (until - (now or datetime.now(timezone.utc))).total_seconds()
-    return min(seconds, _LONGEST_RETRY_AFTER_SECONDS) if seconds >= 0 else None
+    return min(seconds, _A_DAY_SECONDS) if seconds >= 0 else None
 
 
 def _read_date(text: str) -> datetime | None:

@@ -14,7 +14,8 @@ from mlflow_fireworks.errors import (
     RefusedError,
 )
 from mlflow_fireworks.gateway.wire import ErrorBody
-from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page, is_of_network
+from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page, is_of_network, read_retry_after
+from mlflow_fireworks.progress import format_seconds
 
 _FAILED_PRECONDITION = 9
 _RESOURCE_EXHAUSTED = 8
@@ -34,12 +35,7 @@ _NEXT_STEPS = {
     404: "not found; check the name and the account in the target, then run the command again",
     412: "the account may be suspended; see its billing page (from an endpoint: an adapter may not have loaded)",
     413: "a proxy or gateway in between limits the size of requests; raise its limit, or bypass it (NO_PROXY)",
-    429: "the account's request limit is used up; try again in a minute",
 }
-_NEXT_STEPS |= dict.fromkeys(
-    TRANSIENT_STATUSES - set(_NEXT_STEPS),
-    "every retry failed the same way; run the same command again in a few minutes",
-)
 _NOT_OF_PAGES = TRANSIENT_STATUSES | {413}  # whose next step is the same, whoever answers
 _USED_UP = "the account's quota is used up; free some, choose another accelerator, or ask Fireworks for more"
 _SUSPENDED = "the account is suspended; see its billing page, then run the command again"
@@ -102,8 +98,8 @@ def refusal(response: httpx.Response, task: str, host: str) -> RefusedError:
     """
     body = _read_body(response)
     message = body.message or response.reason_phrase or "no reason given"
-    next_step = _NEXT_STEPS.get(response.status_code)
     kind = _KINDS.get(response.status_code, RefusedError)
+    next_step = _come_back(response) if kind is BusyError else _NEXT_STEPS.get(response.status_code)
     if is_about_quota(response):
         kind, next_step = QuotaError, _USED_UP
     elif is_of_network(response) or (find_page(response) is not None and response.status_code not in _NOT_OF_PAGES):
@@ -127,6 +123,14 @@ def refusal(response: httpx.Response, task: str, host: str) -> RefusedError:
         server_message=message,
         request_id=response.headers.get("x-request-id"),
     )
+
+
+def _come_back(response: httpx.Response) -> str:
+    wait = read_retry_after(response.headers)
+    if response.status_code == httpx.codes.TOO_MANY_REQUESTS:
+        return f"the account's request limit is used up; try again in {format_seconds(wait) if wait else 'a minute'}"
+    when = format_seconds(wait) if wait else "a few minutes"
+    return f"every retry failed the same way; run the same command again in {when}"
 
 
 def _read_body(response: httpx.Response) -> ErrorBody:

@@ -188,7 +188,7 @@ def test_who_only_looks_does_not_wait_for_as_long_as_fireworks_asks(fireworks, w
     began = time.monotonic()
     answer = CliRunner().invoke(main, words)
     assert answer.exit_code == 1
-    assert "the account's request limit is used up" in answer.output
+    assert "the account's request limit is used up; try again in 1h 0m" in answer.output
     assert time.monotonic() - began < 5
 
 

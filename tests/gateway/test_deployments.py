@@ -118,6 +118,21 @@ def test_a_412_says_which_of_its_meanings_it_has(body, next_step):
     assert not isinstance(refused, FailedPreconditionError)
 
 
+@pytest.mark.parametrize(
+    ("status", "headers", "next_step"),
+    [
+        (429, {}, "try again in a minute"),
+        (429, {"Retry-After": "0"}, "try again in a minute"),
+        (429, {"Retry-After": "300"}, "try again in 5m 0s"),
+        (503, {}, "run the same command again in a few minutes"),
+        (503, {"Retry-After": "7200"}, "run the same command again in 2h 0m"),
+    ],
+)
+def test_a_busy_service_says_when_to_come_back(status, headers, next_step):
+    refused = refusal(httpx.Response(status, headers=headers), "list models", "api.example")
+    assert refused.message.endswith(next_step)
+
+
 def test_hardware_without_a_shape_says_that_the_risk_is_taken(deployments):
     seen = []
     deployments.transport.http.event_hooks["request"].append(seen.append)
