@@ -3,6 +3,7 @@
 import errno
 import os
 
+from mlflow_fireworks.in_between import causes
 from mlflow_fireworks.redaction import brief
 
 _REMEDIES = {
@@ -35,10 +36,6 @@ def may_pass(error: OSError) -> bool:
     return error.errno not in _STAYS
 
 
-def lacks_descriptors(error: BaseException | None) -> bool:
+def lacks_descriptors(error: BaseException) -> bool:
     """Whether an error is, or comes of, too many open files."""
-    while error is not None:
-        if isinstance(error, OSError) and error.errno in _NO_DESCRIPTORS:
-            return True
-        error = error.__cause__ or error.__context__
-    return False
+    return any(isinstance(cause, OSError) and cause.errno in _NO_DESCRIPTORS for cause in causes(error))

@@ -23,6 +23,7 @@ import httpx
 import stamina
 
 from mlflow_fireworks.connections import advise_certificates, find_proxy_for, name_proxy
+from mlflow_fireworks.in_between import causes, name_page
 from mlflow_fireworks.progress import format_seconds
 
 T = TypeVar("T")
@@ -37,16 +38,9 @@ _HEADERS_IN_LOG = re.compile(r"(headers\.complete return_value=[^\[]*)\[.*", re.
 _HOST = re.compile(r"[\w.-]+")
 _NUMERIC = re.compile(r"(?:.*\.)?(?:\d+|0x[0-9a-f]*)\.?", re.IGNORECASE)  # 2130706433 and 127.1 are addresses to some
 _URL_WITH_QUERY = re.compile(r"(https?://[^\s?'\"]+)\?[^\s'\"]+")
-IN_BETWEEN = (
-    "something in between answered: a proxy, a gateway or a login page; check the proxy variables and this "
-    "network's access, then run the same command again"
-)
 # A proxy's own; and a network's that wants a login first (RFC 6585).
 _STATUSES_OF_NETWORKS = (httpx.codes.PROXY_AUTHENTICATION_REQUIRED, httpx.codes.NETWORK_AUTHENTICATION_REQUIRED)
 _HEADERS_OF_STORES = ("x-goog-", "x-guploader-", "x-amz-", "x-ms-")
-_TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
-_TAG = re.compile(r"<(?:style|script)\b.*?</|<[^>]*>", re.IGNORECASE | re.DOTALL)
-_READ_OF_A_PAGE, _SHOWN_OF_A_PAGE = 20_000, 100
 
 
 class TransientError(Exception):
@@ -204,12 +198,7 @@ def _proxy_refuses(error: httpx.RequestError) -> bool:
 
 
 def _distrusts(error: BaseException) -> bool:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return True
-        cause = cause.__cause__ or cause.__context__
-    return False
+    return any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes(error))
 
 
 def describe_failure(error: httpx.RequestError) -> str:
@@ -266,9 +255,7 @@ def read_page(headers: Mapping[str, str], content: bytes) -> str | None:
     is_of_storage = any(name == "etag" or name.startswith(_HEADERS_OF_STORES) for name in headers)
     if not is_html or is_of_storage or not content:
         return None
-    text = content[:_READ_OF_A_PAGE].decode(errors="replace")
-    found = _TITLE.search(text)
-    return " ".join((found[1] if found else _TAG.sub(" ", text)).split())[:_SHOWN_OF_A_PAGE]
+    return name_page(content.decode(errors="replace"))
 
 
 def hide_queries(text: str) -> str:

@@ -15,6 +15,7 @@ from textwrap import indent
 from typing import NamedTuple
 from urllib.parse import quote, quote_plus, unquote
 
+from mlflow_fireworks.in_between import shorten_page
 from mlflow_fireworks.printable import make_lines_printable, make_printable
 
 _BEGINNING, _END = 150, 100
@@ -39,7 +40,7 @@ def brief(error: BaseException, uri: str = "") -> str:
         uri: What it is about, which it may quote piece by piece; with those of the environment.
     """
     known = {**os.environ, "ITS_URI": uri}
-    told = _hide_pieces(hide_passwords(str(error), known), known)
+    told = _hide_pieces(hide_passwords(shorten_page(str(error)), known), known)
     text = make_printable(hide_credentials(" ".join(told.split()))) or type(error).__name__
     if len(text) <= _BEGINNING + _END:
         return text

@@ -14,7 +14,8 @@ from mlflow_fireworks.errors import (
     RefusedError,
 )
 from mlflow_fireworks.gateway.wire import ErrorBody
-from mlflow_fireworks.http import IN_BETWEEN, TRANSIENT_STATUSES, find_page, is_of_network, read_retry_after
+from mlflow_fireworks.http import TRANSIENT_STATUSES, find_page, is_of_network, read_retry_after
+from mlflow_fireworks.in_between import IN_BETWEEN
 from mlflow_fireworks.progress import format_seconds
 
 _FAILED_PRECONDITION = 9

@@ -14,7 +14,6 @@ from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
 from mlflow_fireworks.gateway.wire import Page, Wire
 from mlflow_fireworks.http import (
-    IN_BETWEEN,
     Retry,
     Timeouts,
     TransientError,
@@ -25,6 +24,7 @@ from mlflow_fireworks.http import (
     is_transient,
     transient_status,
 )
+from mlflow_fireworks.in_between import IN_BETWEEN
 from mlflow_fireworks.progress import format_seconds
 
 AnswerT = TypeVar("AnswerT", bound=Wire)

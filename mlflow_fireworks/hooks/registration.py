@@ -24,9 +24,10 @@ from mlflow_fireworks.errors import (
 )
 from mlflow_fireworks.hooks.rules import Rules
 from mlflow_fireworks.hooks.templates import is_glob
-from mlflow_fireworks.http import IN_BETWEEN, describe_failure, find_page, is_of_network
+from mlflow_fireworks.http import describe_failure, find_page, is_of_network
+from mlflow_fireworks.in_between import IN_BETWEEN
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.hub_versions import is_organization
+from mlflow_fireworks.registry.hub_versions import explain, is_organization
 from mlflow_fireworks.registry.mlflow_versions import explain_no_webhooks
 from mlflow_fireworks.registry.questions import read_pages
 from mlflow_fireworks.registry.reach import require_hub, require_mlflow
@@ -182,7 +183,7 @@ def _explain_refusal(error: Exception) -> FireworksError:
         return CredentialsError(
             "the Hugging Face token has no permission to write webhooks; create one that has, and set HF_TOKEN"
         )
-    return UnavailableError(f"the Hugging Face Hub did not accept the webhook: {brief(error)}")
+    return UnavailableError(f"the Hugging Face Hub did not accept the webhook: {explain(error)}")
 
 
 def needed_events(rules: Rules) -> "list[WebhookEventStr]":

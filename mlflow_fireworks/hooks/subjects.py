@@ -18,9 +18,9 @@ from mlflow_fireworks.hooks.jobs import Subject
 from mlflow_fireworks.hooks.rule import Rule
 from mlflow_fireworks.hooks.templates import is_glob
 from mlflow_fireworks.names import did_you_mean, enumerate_names
-from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.hub_versions import explain
 from mlflow_fireworks.registry.lookup import is_gone
 from mlflow_fireworks.registry.pointers import Pinned, pin
 from mlflow_fireworks.registry.questions import read_pages
@@ -255,5 +255,5 @@ def _find_refs(rule: Rule) -> Iterator[tuple[Subject, str]]:
         ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
         raise UnavailableError(
-            f"the Hugging Face Hub did not list the repos for '{rule.hub}': {brief(error)}"
+            f"the Hugging Face Hub did not list the repos for '{rule.hub}': {explain(error)}"
         ) from None

@@ -4,10 +4,13 @@ import re
 from importlib.util import find_spec
 
 from mlflow_fireworks.errors import UnavailableError
+from mlflow_fireworks.in_between import find_obstacle
 from mlflow_fireworks.installing import install
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.mlflow_versions import explain_import
 
+CERTIFICATES = "MLFLOW_TRACKING_SERVER_CERT_PATH"
+"""The variable that tells MLflow's client which certificates to trust."""
 _STATUS = re.compile(r"\berror code (\d{3})\b")  # MLflow 3.17, `rest_utils.py`, where the body is no JSON
 _NO_DATABASES = "functionality is unavailable; got unsupported URI"  # of mlflow-skinny, which has no sqlalchemy
 _NO_WORKSPACE = re.compile(r"Workspace '.*' not found")
@@ -47,11 +50,8 @@ def describe_remedy(error: BaseException) -> str:  # noqa: PLR0911 - one for eac
         return f"mlflow-skinny cannot read a database: {install('mlflow')}, or set MLFLOW_TRACKING_URI to a server"
     if isinstance(error, ImportError):
         return explain_import(error)
-    if "CERTIFICATE_VERIFY_FAILED" in text:
-        return (
-            "its certificate is not trusted: set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of "
-            "its authority"
-        )
+    if obstacle := find_obstacle(error, CERTIFICATES):
+        return obstacle
     if code == "UNAUTHENTICATED" or status == "401":
         return "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
     if "Invalid Host header" in text:  # of MLflow's own server (3.17, `security_utils.py`)

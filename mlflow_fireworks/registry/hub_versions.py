@@ -10,6 +10,7 @@ Source: the released packages, each compared with the one before it.
 """
 
 import inspect
+import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,14 +28,31 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public, but
 )
 from tqdm.auto import tqdm
 
+from mlflow_fireworks.in_between import find_obstacle
+from mlflow_fireworks.redaction import brief
+
 # It passes on what its HTTP client raises: of httpx and httpx2 this is all an `HTTPError`. All of requests, and its own
 # error for offline mode, are OSErrors.
 NO_ANSWER: tuple[type[Exception], ...] = (
     hub_errors.HTTPError,  # type: ignore[attr-defined]  # imported there, not listed in __all__
     OSError,
+    json.JSONDecodeError,  # of a web page that came in place of an answer
 )
+_SPEAKS_THROUGH_REQUESTS = issubclass(hub_errors.HTTPError, requests.RequestException)  # type: ignore[attr-defined]
+CERTIFICATES = "REQUESTS_CA_BUNDLE" if _SPEAKS_THROUGH_REQUESTS else "SSL_CERT_FILE"
+"""The variable that tells its HTTP client which certificates to trust."""
 _PIECE_BYTES = 256 * 1024
 _BARS = "huggingface_hub.http_get"
+
+
+def explain(error: Exception) -> str:
+    """Why the Hub did not answer, with the next step where it was not the Hub that failed.
+
+    Args:
+        error: What huggingface_hub raised.
+    """
+    obstacle = find_obstacle(error, CERTIFICATES)
+    return brief(error) + (f"; {obstacle}" if obstacle else "")
 
 
 class NoBar(tqdm):  # type: ignore[type-arg]  # generic in the stubs only

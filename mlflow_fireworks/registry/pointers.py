@@ -9,6 +9,7 @@ from mlflow_fireworks.errors import CredentialsError, NotFoundError, Unavailable
 from mlflow_fireworks.redaction import brief
 from mlflow_fireworks.registry.advice import unanswered
 from mlflow_fireworks.registry.clients import open_client
+from mlflow_fireworks.registry.hub_versions import explain
 from mlflow_fireworks.registry.lookup import find_version, is_gone, read_model_uri
 from mlflow_fireworks.registry.mlflow_versions import require_logged_models
 from mlflow_fireworks.registry.uri_types import HubUri, LoggedModelUri, ModelUri, RegisteredUri, StoreUri
@@ -110,7 +111,7 @@ def _pin_on_hub(uri: HubUri) -> Pinned:
             f"{uri} is not on the Hugging Face Hub, or cannot be read with this token; check its name and HF_TOKEN"
         ) from None
     except Exception as error:  # noqa: BLE001 - huggingface_hub passes on what its HTTP client raises
-        raise UnavailableError(f"the Hugging Face Hub did not answer for {uri}: {brief(error)}") from None
+        raise UnavailableError(f"the Hugging Face Hub did not answer for {uri}: {explain(error)}") from None
     if commit is None:
         raise UnavailableError(f"the Hugging Face Hub returned no commit for {uri}; run the same command again")
     return Pinned(str(uri.at(commit)), uri.title, commit)

@@ -16,7 +16,6 @@ from mlflow_fireworks.answers import EndlessAnswerError, open_events, read_event
 from mlflow_fireworks.errors import UnavailableError, UnexpectedAnswerError
 from mlflow_fireworks.gateway.refusals import is_about_quota, refusal
 from mlflow_fireworks.http import (
-    IN_BETWEEN,
     TRANSIENT_STATUSES,
     TransientError,
     describe_failure,
@@ -24,6 +23,7 @@ from mlflow_fireworks.http import (
     is_transient,
     transient_status,
 )
+from mlflow_fireworks.in_between import IN_BETWEEN
 from mlflow_fireworks.progress import format_seconds
 from mlflow_fireworks.run import Run
 from mlflow_fireworks.waiting import Pending

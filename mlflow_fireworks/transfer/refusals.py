@@ -5,7 +5,8 @@ import re
 import httpx
 
 from mlflow_fireworks.errors import TransferError
-from mlflow_fireworks.http import IN_BETWEEN, TransientError, find_page, is_of_network, transient_status
+from mlflow_fireworks.http import TransientError, find_page, is_of_network, transient_status
+from mlflow_fireworks.in_between import IN_BETWEEN
 from mlflow_fireworks.progress import format_bytes
 
 # What limits are set to, and a little less: Cloudflare's 100 MB, 1 and 5 GB of others.

@@ -2,8 +2,7 @@
 
 import json
 import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 
 import pytest
 from support.faulty_world import make_certificate
@@ -122,16 +121,7 @@ def test_a_database_without_its_driver_names_what_to_install(monkeypatch, driver
 
 
 def test_untrusted_certificate_is_called_that(monkeypatch, tmp_path):
-    certificate = make_certificate(tmp_path / "server.pem")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusal)
-    server.socket = certificate.context.wrap_socket(server.socket, server_side=True)
-    server.handle_error = lambda *_: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"https://127.0.0.1:{server.server_port}")
-
-    try:
+    with serving(Refusal, tls=make_certificate(tmp_path / "server.pem").context) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         told = said(pin, UnavailableError, "models:/chat@champion")
-    finally:
-        server.shutdown()
-        server.server_close()
     assert "set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of its authority" in told

@@ -15,21 +15,24 @@ class _Server(ThreadingHTTPServer):
 
 
 @contextmanager
-def serving(handler, **attributes):
+def serving(handler, *, tls=None, **attributes):
     """Serve while the block runs, on a free port.
 
     Args:
         handler: A class of request handlers.
+        tls: The context of its certificate; plain HTTP without one.
         attributes: What its handlers find on themselves.
 
     Yields:
         The address.
     """
     server = _Server(("127.0.0.1", 0), type("Handler", (handler,), attributes))
+    if tls:
+        server.socket = tls.wrap_socket(server.socket, server_side=True)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_port}"
+        yield f"http{'s' if tls else ''}://127.0.0.1:{server.server_port}"
     finally:
         server.shutdown()
         server.server_close()

@@ -22,10 +22,13 @@ from mlflow_fireworks.artifacts.sources.address import check_address, check_buck
 from mlflow_fireworks.artifacts.sources.range_clients import download_in_one, find_encoded, find_opener
 from mlflow_fireworks.artifacts.sources.ranges import Answer, OpenRange
 from mlflow_fireworks.artifacts.sources.staging import Fetch
-from mlflow_fireworks.artifacts.sources.tries import status_of
+from mlflow_fireworks.artifacts.sources.tries import find_status, status_of, tell
 from mlflow_fireworks.errors import FireworksError, InvalidConfigError, RangeError, ReplacedError, SourceError
+from mlflow_fireworks.http import TRANSIENT_STATUSES
+from mlflow_fireworks.in_between import LATER, find_obstacle
 from mlflow_fireworks.installing import install_missing, name_module
 from mlflow_fireworks.redaction import brief, hide_credentials
+from mlflow_fireworks.registry.advice import CERTIFICATES
 from mlflow_fireworks.registry.clients import find_registry
 from mlflow_fireworks.registry.mlflow_versions import open_artifacts
 from mlflow_fireworks.registry.uri_types import Workspace
@@ -40,6 +43,8 @@ _FINAL_CODES = {
     "INVALID_PARAMETER_VALUE",
 }
 _DENIALS = {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}
+# Which variable tells a store's client which certificates to trust; all others have that of requests.
+_CERTIFICATES = {"s3": "AWS_CA_BUNDLE"} | dict.fromkeys(("http", "https", "mlflow-artifacts"), CERTIFICATES)
 _FINAL_STATUSES = {*_DENIALS, HTTPStatus.NOT_FOUND}
 
 
@@ -209,7 +214,8 @@ def _final_told(repository: ArtifactRepository, name: str, *, was_read: bool | N
             raise
         place = hide_credentials(repository.artifact_uri)
         raise SourceError(
-            f"cannot fetch {name} from {place}: {brief(error)}; check that it exists, and the store's credentials"
+            f"cannot fetch {name} from {place}: {tell(error)}; "
+            + _advise(place, error, "check that it exists, and the store's credentials")
         ) from None
 
 
@@ -226,4 +232,12 @@ def _unreadable(uri: str, error: Exception) -> SourceError:
             return SourceError(f"cannot read {place}: {brief(error)}; another release of {module} is needed")
         command = install_missing(error, unnamed="mlflow[extras]")
         return SourceError(f"reading {place} needs a package that is missing; install it: {command}")
-    return SourceError(f"cannot read {place}: {brief(error, uri)}; check the URI and the store's credentials")
+    next_step = _advise(place, error, "check the URI and the store's credentials")
+    return SourceError(f"cannot read {place}: {tell(error, uri)}; {next_step}")
+
+
+def _advise(place: str, error: Exception, otherwise: str) -> str:
+    scheme = place.partition(":")[0]
+    if obstacle := find_obstacle(error, _CERTIFICATES.get(scheme, "REQUESTS_CA_BUNDLE")):
+        return obstacle
+    return LATER if find_status(error) in TRANSIENT_STATUSES else otherwise

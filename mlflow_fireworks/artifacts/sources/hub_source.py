@@ -25,9 +25,10 @@ from mlflow_fireworks.artifacts.sources.source import Source
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
 from mlflow_fireworks.errors import InvalidConfigError, SourceError
 from mlflow_fireworks.http import Retry, TransientError
+from mlflow_fireworks.in_between import find_obstacle
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief
-from mlflow_fireworks.registry.hub_versions import NO_ANSWER, NoBar, download, open_stream
+from mlflow_fireworks.registry.hub_versions import CERTIFICATES, NO_ANSWER, NoBar, download, open_stream
 from mlflow_fireworks.registry.model_uri import parse_model_uri
 from mlflow_fireworks.registry.uri_types import HubUri
 
@@ -77,7 +78,8 @@ def open_hub_source(
         ) from None
     except NO_ANSWER as error:
         why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
-        return _open_cached(uri, asked, cache, why, reporter)
+        next_step = find_obstacle(error, CERTIFICATES) or "connect"
+        return _open_cached(uri, asked, cache, why, next_step=next_step, reporter=reporter)
     sizes = {file.rfilename: file.size for file in info.siblings or []}
     if info.sha is None or not sizes:
         raise SourceError(f"the Hugging Face Hub lists no files for {uri}")
@@ -102,7 +104,7 @@ def open_hub_source(
     )
 
 
-def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, reporter: Reporter) -> Source:
+def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, *, next_step: str, reporter: Reporter) -> Source:
     repo = asked.repo
     try:
         folder = Path(
@@ -111,7 +113,7 @@ def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, reporter: Repor
     except hub_errors.LocalEntryNotFoundError:
         raise SourceError(
             f"the Hugging Face Hub cannot be reached ({why}) and the cache {cache} has no complete copy of "
-            f"{str(asked).removeprefix('hf:/')}; connect, or fetch it first with `hf download {repo}`"
+            f"{str(asked).removeprefix('hf:/')}; {next_step}, or fetch it first with `hf download {repo}`"
         ) from None
     reporter.note(
         f"the Hugging Face Hub cannot be reached ({why}); using {repo} as cached on this machine: {folder.name}"

@@ -10,6 +10,7 @@ from mlflow.exceptions import MlflowException
 
 from mlflow_fireworks.errors import FireworksError, SourceError
 from mlflow_fireworks.http import Retry, TransientError, read_retry_after
+from mlflow_fireworks.in_between import causes
 from mlflow_fireworks.progress import Reporter
 from mlflow_fireworks.redaction import brief
 
@@ -57,7 +58,7 @@ class Tries:
                 raise
             except Exception as error:  # noqa: BLE001 - clients of any store come through here
                 # The cause stays out of the chain: its text and traceback may hold a signed URL.
-                raise TransientError(brief(error), _retry_after(error)) from None
+                raise TransientError(tell(error), _retry_after(error)) from None
 
         try:
             return self.retry.call(once, lambda failure: self.reporter.warn(f"{name}: {failure}"))
@@ -67,7 +68,24 @@ class Tries:
             ) from None
 
 
-def status_of(error: Exception) -> int | None:
+def tell(error: Exception, uri: str = "") -> str:
+    """What happened, as `brief` tells it, with the status that some clients keep to themselves.
+
+    Args:
+        error: Of a store's client, or of MLflow because of one.
+        uri: As for `brief`.
+    """
+    told, status = brief(error, uri).rstrip(": "), find_status(error)
+    return told if status is None or str(status) in told else f"{told} ({status})"
+
+
+def find_status(error: Exception) -> int | None:
+    """The status that a store answered with; MLflow translates some to others."""
+    found = (status_of(cause) for cause in causes(error) if not isinstance(cause, MlflowException))
+    return next((status for status in found if status), None)
+
+
+def status_of(error: BaseException) -> int | None:
     """The HTTP status that an exception of any store's client stands for.
 
     Args:
@@ -83,7 +101,7 @@ def status_of(error: Exception) -> int | None:
     return status if isinstance(status, int) else _status_of_databricks(error)
 
 
-def _status_of_databricks(error: Exception) -> int | None:
+def _status_of_databricks(error: BaseException) -> int | None:
     """Its SDK keeps no status: some have a class of their own, and an answer that it cannot read is quoted."""
     found = next((_DATABRICKS[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _DATABRICKS), None)
     quoted = _QUOTED.search(f"{getattr(error, 'error_code', None)} {error}")
