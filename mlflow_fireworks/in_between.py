@@ -47,6 +47,11 @@ def shorten_page(text: str) -> str:
     return _PAGE.sub(lambda found: f"a web page, “{name_page(found[0])}”", text)
 
 
+def refuses_to_pass(text: str) -> bool:
+    """Whether what a client said quotes the refusal of a proxy, or of a network that wants a login first."""
+    return _REFUSED_BY_NETWORK.search(text) is not None
+
+
 def find_obstacle(error: BaseException, certificates: str) -> str | None:
     """The next step where a question was not answered by the server that it was for; None where it seems to be.
 
@@ -60,6 +65,6 @@ def find_obstacle(error: BaseException, certificates: str) -> str | None:
         return f"its certificate is not trusted: set {certificates} to a file with the certificate of its authority"
     if any(type(cause).__name__ in _UNREADABLE for cause in chain):
         return IN_BETWEEN
-    if any(_REFUSED_BY_NETWORK.search(text) or _PAGE.search(text) for text in texts):
+    if any(refuses_to_pass(text) or _PAGE.search(text) for text in texts):
         return IN_BETWEEN
     return LATER if any(_GAVE_UP.search(text) for text in texts) else None

@@ -14,6 +14,7 @@ from mlflow_fireworks.errors import InvalidConfigError, TransferError, Unavailab
 from mlflow_fireworks.gateway.transport import Transport
 from mlflow_fireworks.gateway.wire import Model
 from mlflow_fireworks.http import Retry, Timeouts
+from mlflow_fireworks.registry.reach import require_mlflow
 from mlflow_fireworks.transfer.storage import Body, make_storage_client, put_file
 
 SECRET = "hunter2"
@@ -225,6 +226,16 @@ def test_refusal_of_a_proxy_during_an_upload_is_final_too(proxy, monkeypatch, st
     named = f"the proxy 127.0.0.1:{proxy.server_port} (HTTPS_PROXY) answered: {status} "
     assert caught.value.message.startswith(f"cannot send a.safetensors to storage: {named}")
     assert proxy.asked == ["storage.example:443"]
+    assert SECRET not in caught.value.message
+
+
+def test_registry_behind_a_proxy_that_refuses_is_asked_for_once(proxy, monkeypatch):
+    proxy.status = 407
+    monkeypatch.setenv("HTTPS_PROXY", f"http://me:{SECRET}@127.0.0.1:{proxy.server_port}")
+
+    with pytest.raises(UnavailableError, match=r"does not answer \(the proxy answered 407 ") as caught:
+        require_mlflow("https://registry.example")
+    assert proxy.asked == ["registry.example:443"]
     assert SECRET not in caught.value.message
 
 

@@ -21,6 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_fireworks.answers import EndlessAnswerError, collect, within
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.http import read_page
+from mlflow_fireworks.in_between import refuses_to_pass
 from mlflow_fireworks.progress import format_seconds, logger
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.hub_versions import open_stream
@@ -36,6 +37,7 @@ _MLFLOW_QUESTION = "/api/2.0/mlflow/registered-models/search"
 """Asks the server's database too, unlike `/health`."""
 _HUB_QUESTION = "/api/models"
 _OK, _SERVER_ERRORS = 200, 500
+_REFUSED_BY_PROXY = re.compile(r"Tunnel connection failed: ([^'\")]+)")
 ERRNO = re.compile(r"\[Errno -?\d+\] ([^'\")]+)")
 
 
@@ -124,7 +126,8 @@ class Reach:
     def _wait(self, service: Service, address: str, where: str) -> str:
         patience, began, pause, tries = service.patience(), self._clock(), _FIRST_PAUSE_SECONDS, 1
         while reason := service.ask(address, patience.answer_seconds):
-            if patience.is_over(tries, self._clock() - began + pause):
+            # Each further try with a wrong password brings an account at a proxy nearer to being locked.
+            if refuses_to_pass(reason) or patience.is_over(tries, self._clock() - began + pause):
                 return reason
             if tries == 1:
                 logger.warning("%s does not answer (%s); retrying %s", where, reason, patience)
@@ -245,6 +248,8 @@ def _describe(error: Exception, seconds: float) -> str:
         return ""
     if "Timeout" in f"{type(error).__name__}: {error}":  # requests hides one in an error of the connection
         return f"no answer within {format_seconds(seconds)}"
+    if found := _REFUSED_BY_PROXY.search(str(error)):
+        return f"the proxy answered {found[1]}; check its user name and password, and whether it allows this host"
     found = ERRNO.search(str(error))
     return found[1] if found else brief(error)
 
