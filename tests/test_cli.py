@@ -1,5 +1,6 @@
 import json
 
+import click
 import pytest
 from click.testing import CliRunner
 from support.checkpoints import make_llama
@@ -42,6 +43,20 @@ def test_mistakes_are_one_line(target, pairs):
     assert len(result.stderr.splitlines()) == 1
 
 
-def test_the_emulator_has_its_own_help():
-    result = CliRunner().invoke(main, ["emulator", "--help"])
-    assert "--landing-seconds" in result.stdout
+def commands_of(group, words=()):
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, (*words, name))
+        else:
+            yield *words, name
+
+
+@pytest.mark.parametrize("words", list(commands_of(main)), ids=" ".join)
+def test_every_command_names_itself_as_it_was_typed(words):
+    typed = " ".join(("mlflow-fireworks", *words))
+    helped = CliRunner().invoke(main, [*words, "--help"], prog_name="mlflow-fireworks")
+    assert helped.stdout.startswith(f"Usage: {typed} ")
+    mistaken = CliRunner().invoke(main, [*words, "--no-such-option"], prog_name="mlflow-fireworks")
+    assert f"Try '{typed} --help' for help." in mistaken.stderr

@@ -127,11 +127,12 @@ def probe(target: str, yes: bool, as_json: bool, output: Path | None) -> None:
 
 @main.command(context_settings={"ignore_unknown_options": True}, add_help_option=False)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def emulator(arguments: tuple[str, ...]) -> None:
+@click.pass_context
+def emulator(context: click.Context, arguments: tuple[str, ...]) -> None:
     """Run the local Fireworks as a server; --help shows its options."""
     from mlflow_fireworks.emulator.__main__ import main as run_emulator  # noqa: PLC0415 - only this command needs it
 
-    sys.exit(run_emulator(list(arguments)))
+    sys.exit(run_emulator(list(arguments), called=context.command_path))
 
 
 @main.group()

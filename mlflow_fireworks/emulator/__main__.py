@@ -103,10 +103,10 @@ def command(
         raise click.ClickException(f"the emulator cannot start: {error}") from error
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command line; returns the exit status."""
+def main(argv: Sequence[str] | None = None, *, called: str = "python -m mlflow_fireworks.emulator") -> int:
+    """Run the command line; returns the exit status. `called` is what a person typed, for the help and the errors."""
     try:
-        command.main(args=None if argv is None else list(argv), prog_name="emulator", standalone_mode=False)
+        command.main(args=None if argv is None else list(argv), prog_name=called, standalone_mode=False)
     except click.ClickException as error:
         error.show()
         return error.exit_code
