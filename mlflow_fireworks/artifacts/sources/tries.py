@@ -1,8 +1,10 @@
 """What a store's client does for us, tried again while a failure may pass, and told in one line where it does not."""
 
+import math
 import re
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import TypeVar
 
@@ -23,6 +25,7 @@ _DATABRICKS = {
     "NotFound": HTTPStatus.NOT_FOUND,
     "DatabricksError": 0,
 }
+_REPEATED_SECONDS = 10.0
 _QUOTED = re.compile(r"PRECONDITION_FAILED|FAILED_PRECONDITION|< (?P<status>41[26]) ")
 
 
@@ -39,6 +42,7 @@ class Tries:
     origin: str
     reporter: Reporter
     retry: Retry
+    _told: dict[str, float] = field(default_factory=dict, init=False)
 
     def call(self, name: str, attempt: Callable[[], T]) -> T:
         """Do something with a file.
@@ -61,11 +65,18 @@ class Tries:
                 raise TransientError(tell(error), _retry_after(error)) from None
 
         try:
-            return self.retry.call(once, lambda failure: self.reporter.warn(f"{name}: {failure}"))
+            return self.retry.call(once, lambda failure: self._warn(f"{name}: {failure}"))
         except TransientError as error:
             raise SourceError(
                 f"cannot fetch {name} from {self.origin}: {error}; run the same command again to resume"
             ) from None
+
+    def _warn(self, text: str) -> None:
+        """Once, where all streams of a file say the same because its store is away."""
+        now = time.monotonic()
+        if now - self._told.get(text, -math.inf) > _REPEATED_SECONDS:
+            self._told[text] = now
+            self.reporter.warn(text)
 
 
 def tell(error: Exception, uri: str = "") -> str:

@@ -18,6 +18,7 @@ from support.source_world import Remembers
 from mlflow_fireworks.artifacts.sources.artifact_repository import fetch_from
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.artifacts.sources.staging import FetchedStore
+from mlflow_fireworks.artifacts.sources.tries import Tries
 from mlflow_fireworks.errors import SourceError
 from mlflow_fireworks.http import Retry
 
@@ -111,6 +112,22 @@ def test_file_that_fails_twice_comes_the_third_time(source, store, reporter, fau
     assert store.requests.count(SHARD) == 3
     assert len(reporter.warnings) == 2
     assert all(warning.startswith(f"{SHARD}: ") for warning in reporter.warnings)
+
+
+def test_streams_of_a_file_that_fail_alike_are_told_once(reporter):
+    tries = Tries("s3://models/chat", reporter, Retry(attempts=3))
+
+    def fail():
+        raise ConnectionError("the store is away")
+
+    for name in ("a.safetensors", "a.safetensors", "b.safetensors"):
+        with pytest.raises(SourceError):
+            tries.call(name, fail)
+    assert reporter.warnings == [
+        f"{name}.safetensors: the store is away; retrying (attempt {number} of 3)"
+        for name in ("a", "b")
+        for number in (2, 3)
+    ]
 
 
 def test_file_that_stays_truncated_is_refused_with_both_sizes(source, store, tmp_path):
