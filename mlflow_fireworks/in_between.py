@@ -14,6 +14,9 @@ LATER = "run the same command again in a few minutes"
 _PAGE = re.compile(r"['\"]?(?:<!doctype html|<html)\b.*", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
 _TAG = re.compile(r"<(?:style|script)\b.*?</|<[^>]*>", re.IGNORECASE | re.DOTALL)
+# Servers answer so with pages of their own: MLflow's where it does not know a path, or fails.
+_OF_SERVERS = re.compile(r"\b(?:40[45]|5\d\d)\b")
+_NOT_EVEN_BEGUN = "Expecting value: line 1 column 1 (char 0)"
 _READ_OF_A_PAGE, _SHOWN_OF_A_PAGE = 20_000, 100
 _UNTRUSTED = "CERTIFICATE_VERIFY_FAILED"
 # As MLflow, requests, Azure, botocore and huggingface_hub quote the statuses of proxies and of networks with a login.
@@ -43,8 +46,8 @@ def name_page(text: str) -> str:
 
 
 def shorten_page(text: str) -> str:
-    """A text with the title of the web page that it quotes, in place of the page."""
-    return _PAGE.sub(lambda found: f"a web page, “{name_page(found[0])}”", text)
+    """A text with the title of the web page that it quotes in place of the page, and that of `json` about one."""
+    return _PAGE.sub(lambda found: f"a web page, “{name_page(found[0])}”", text.replace(_NOT_EVEN_BEGUN, "not JSON"))
 
 
 def refuses_to_pass(text: str) -> bool:
@@ -65,6 +68,6 @@ def find_obstacle(error: BaseException, certificates: str) -> str | None:
         return f"its certificate is not trusted: set {certificates} to a file with the certificate of its authority"
     if any(type(cause).__name__ in _UNREADABLE for cause in chain):
         return IN_BETWEEN
-    if any(refuses_to_pass(text) or _PAGE.search(text) for text in texts):
+    if any(refuses_to_pass(text) or (_PAGE.search(text) and not _OF_SERVERS.search(text)) for text in texts):
         return IN_BETWEEN
     return LATER if any(_GAVE_UP.search(text) for text in texts) else None

@@ -120,6 +120,14 @@ def test_a_database_without_its_driver_names_what_to_install(monkeypatch, driver
     assert next(check_registries()).text.endswith(remedy)
 
 
+@pytest.mark.parametrize("status", [404, 500])
+def test_a_page_of_the_server_itself_is_not_taken_for_one_of_a_proxy(monkeypatch, status):
+    page = f"<!doctype html><title>{status} Not Here</title>"
+    with serving(Refusal, status=status, body=page) as address:
+        monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
+        assert RUNNING in said(pin, UnavailableError, "models:/chat@champion")
+
+
 def test_untrusted_certificate_is_called_that(monkeypatch, tmp_path):
     with serving(Refusal, tls=make_certificate(tmp_path / "server.pem").context) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)

@@ -5,6 +5,7 @@ The user's cache is read, never filled: a file that is not cached is fetched int
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, ExitStack, contextmanager
+from http import HTTPStatus
 from pathlib import Path
 from typing import BinaryIO
 
@@ -78,7 +79,8 @@ def open_hub_source(
         ) from None
     except NO_ANSWER as error:
         why = "offline mode" if isinstance(error, hub_errors.OfflineModeIsEnabled) else brief(error)
-        next_step = find_obstacle(error, CERTIFICATES) or "connect"
+        refused = isinstance(error, hub_errors.HfHubHTTPError) and error.response.status_code == HTTPStatus.FORBIDDEN
+        next_step = find_obstacle(error, CERTIFICATES) or ("use a token that may read it" if refused else "connect")
         return _open_cached(uri, asked, cache, why, next_step=next_step, reporter=reporter)
     sizes = {file.rfilename: file.size for file in info.siblings or []}
     if info.sha is None or not sizes:
@@ -112,11 +114,11 @@ def _open_cached(uri: str, asked: HubUri, cache: Path, why: str, *, next_step: s
         )
     except hub_errors.LocalEntryNotFoundError:
         raise SourceError(
-            f"the Hugging Face Hub cannot be reached ({why}) and the cache {cache} has no complete copy of "
-            f"{str(asked).removeprefix('hf:/')}; {next_step}, or fetch it first with `hf download {repo}`"
+            f"cannot read {str(asked).removeprefix('hf:/')} from the Hugging Face Hub ({why}), and the cache {cache} "
+            f"has no complete copy of it; {next_step}, or fetch it first with `hf download {repo}`"
         ) from None
     reporter.note(
-        f"the Hugging Face Hub cannot be reached ({why}); using {repo} as cached on this machine: {folder.name}"
+        f"cannot read {repo} from the Hugging Face Hub ({why}); using the copy cached on this machine: {folder.name}"
     )
     listing = list_folder(folder)
     return Source(

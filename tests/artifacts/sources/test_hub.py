@@ -174,7 +174,7 @@ def test_hub_that_cannot_be_reached_is_told_and_the_cache_used(look_up, reporter
     assert source.identity == f"hf:org/name@{SHA}"
     assert source.files == {name: len(content) for name, content in FILES.items()}
     assert source.outside_links == ()
-    assert "cannot be reached" in reporter.notes[0]
+    assert "cannot read org/name from the Hugging Face Hub" in reporter.notes[0]
     assert SHA in reporter.notes[0]
     with source.store.staged("model.safetensors") as path:
         assert path == snapshot / "model.safetensors"
@@ -200,7 +200,7 @@ def test_hub_that_is_ill_is_like_one_that_cannot_be_reached(look_up, hub, report
 def test_what_is_neither_reachable_nor_cached_is_explained(look_up, tmp_path, uri):
     fill_cache(tmp_path / "cache", "org/name", FILES)
 
-    with pytest.raises(SourceError, match=r"cannot be reached \(.*\) and the cache .* has no .*hf download") as caught:
+    with pytest.raises(SourceError, match=r"cannot read .* Hub \(.*\), and the cache .* no .*hf download") as caught:
         look_up(uri, endpoint=NOWHERE)
     assert "\n" not in str(caught.value)
 

@@ -66,6 +66,7 @@ def ask(monkeypatch, tmp_path):
             open_source(uri, reporter=Remembers(), workspace=tmp_path)
         assert "\n" not in caught.value.message
         assert "<" not in caught.value.message
+        assert "Expecting value" not in caught.value.message
         return caught.value.message
 
     return ask
