@@ -1,4 +1,5 @@
 import json
+import re
 
 import click
 import pytest
@@ -59,4 +60,4 @@ def test_every_command_names_itself_as_it_was_typed(words):
     helped = CliRunner().invoke(main, [*words, "--help"], prog_name="mlflow-fireworks")
     assert helped.stdout.startswith(f"Usage: {typed} ")
     mistaken = CliRunner().invoke(main, [*words, "--no-such-option"], prog_name="mlflow-fireworks")
-    assert f"Try '{typed} --help' for help." in mistaken.stderr
+    assert re.search(f"Try '{typed} (--help|-h)' for help\\.", mistaken.stderr)  # click 8.1 names the shortest
