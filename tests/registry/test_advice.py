@@ -2,11 +2,10 @@
 
 import json
 import sys
-from http.server import BaseHTTPRequestHandler
 
 import pytest
 from support.faulty_world import make_certificate
-from support.threaded_server import serving
+from support.threaded_server import Fixed, serving
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.doctor.registries import check_registries
@@ -21,22 +20,6 @@ USER = "check MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_T
 ACCESS = "no permission to read it: check MLFLOW_TRACKING_USERNAME or MLFLOW_TRACKING_TOKEN, or ask for access"
 RUNNING = "is it running, and is MLFLOW_TRACKING_URI right?"
 NO_WORKSPACE = json.dumps({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "Workspace 'team' not found"})
-
-
-class Refusal(BaseHTTPRequestHandler):
-    status, body = 401, "no"
-
-    def do_GET(self):
-        self.send_response(self.status)
-        self.send_header("Content-Length", str(len(self.body)))
-        self.end_headers()
-        self.wfile.write(self.body.encode())
-
-    def do_POST(self):
-        self.do_GET()
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture(autouse=True)
@@ -67,7 +50,7 @@ def said(question, error, uri):
     ],
 )
 def test_refusal_of_a_server_names_what_to_check(monkeypatch, status, body, remedy):
-    with serving(Refusal, status=status, body=body) as url:
+    with serving(Fixed, status=status, body=body) as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
 
         assert said(pin, UnavailableError, "models:/chat@champion").endswith(f"; {remedy}")
@@ -76,7 +59,7 @@ def test_refusal_of_a_server_names_what_to_check(monkeypatch, status, body, reme
 
 
 def test_nothing_in_a_workspace_that_is_not_there_counts_as_deleted(monkeypatch):
-    with serving(Refusal, status=404, body=NO_WORKSPACE) as url:
+    with serving(Fixed, status=404, body=NO_WORKSPACE) as url:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", url)
 
         for question in (pin, find_version):
@@ -123,13 +106,13 @@ def test_a_database_without_its_driver_names_what_to_install(monkeypatch, driver
 @pytest.mark.parametrize("status", [404, 500])
 def test_a_page_of_the_server_itself_is_not_taken_for_one_of_a_proxy(monkeypatch, status):
     page = f"<!doctype html><title>{status} Not Here</title>"
-    with serving(Refusal, status=status, body=page) as address:
+    with serving(Fixed, status=status, body=page) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         assert RUNNING in said(pin, UnavailableError, "models:/chat@champion")
 
 
 def test_untrusted_certificate_is_called_that(monkeypatch, tmp_path):
-    with serving(Refusal, tls=make_certificate(tmp_path / "server.pem").context) as address:
+    with serving(Fixed, status=401, body="no", tls=make_certificate(tmp_path / "server.pem").context) as address:
         monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
         told = said(pin, UnavailableError, "models:/chat@champion")
     assert "set MLFLOW_TRACKING_SERVER_CERT_PATH to a file with the certificate of its authority" in told

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from huggingface_hub import constants
 from mlflow.store.entities import PagedList
 from support.ports import free_port, silent_server
-from support.threaded_server import serving
+from support.threaded_server import Fixed, serving
 
 from mlflow_fireworks.cli import main
 from mlflow_fireworks.errors import UnavailableError
@@ -101,23 +101,10 @@ def test_what_somebody_set_for_mlflow_counts(monkeypatch):
         require_mlflow(f"http://127.0.0.1:{free_port()}")
 
 
-class Answers(BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self):
-        self.send_response(self.status)
-        self.send_header("Content-Length", "2")
-        self.end_headers()
-        self.wfile.write(b"{}")
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429])
 def test_a_refusal_is_an_answer(status, monkeypatch):
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with serving(Answers, status=status) as address, serving(Answers, status=status) as another:
+    with serving(Fixed, status=status) as address, serving(Fixed, status=status) as another:
         require_mlflow(address)
         monkeypatch.setattr(constants, "ENDPOINT", another)
         require_hub()
@@ -125,7 +112,7 @@ def test_a_refusal_is_an_answer(status, monkeypatch):
 
 def test_a_server_whose_own_servers_are_away_does_not_answer(monkeypatch):
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-    with serving(Answers, status=503) as address, pytest.raises(UnavailableError, match=r"\(it answered 503\)"):
+    with serving(Fixed, status=503) as address, pytest.raises(UnavailableError, match=r"\(it answered 503\)"):
         require_mlflow(address)
 
 

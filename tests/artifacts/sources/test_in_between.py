@@ -1,12 +1,10 @@
 """A proxy, a gateway or a login page answers in a store's place; each store's client tells of it in its own way."""
 
-from http.server import BaseHTTPRequestHandler
-
 import huggingface_hub
 import pytest
 from support.faulty_world import make_certificate
 from support.source_world import Remembers
-from support.threaded_server import serving
+from support.threaded_server import Fixed, serving
 
 from mlflow_fireworks.artifacts.sources.resolve import open_source
 from mlflow_fireworks.errors import SourceError
@@ -19,23 +17,10 @@ URIS = {
     "registry": "models:/chat/1",
     "hub": "hf:/org/name",
 }
-WEB_PAGE = b"<!DOCTYPE html><html><head><title>Guest WiFi</title></head><body>Sign in<br>&nbsp;here</body></html>"
+WEB_PAGE = "<!DOCTYPE html><html><head><title>Guest WiFi</title></head><body>Sign in<br>&nbsp;here</body></html>"
 IN_BETWEEN = "something in between answered: a proxy, a gateway or a login page"
+GATEWAY = {"kind": "text/html", "body": WEB_PAGE}
 LATER = "run the same command again in a few minutes"
-
-
-class Gateway(BaseHTTPRequestHandler):
-    status = 200
-
-    def do_GET(self):
-        self.send_response(self.status)
-        self.send_header("Content-Type", "text/html")
-        self.send_header("Content-Length", str(len(WEB_PAGE)))
-        self.end_headers()
-        self.wfile.write(WEB_PAGE)
-
-    def log_message(self, *args):
-        pass
 
 
 @pytest.fixture
@@ -85,20 +70,20 @@ def ask(monkeypatch, tmp_path):
     ],
 )
 def test_who_answered_in_its_place_is_told(ask, store, status):
-    with serving(Gateway, status=status) as address:
+    with serving(Fixed, status=status, **GATEWAY) as address:
         assert IN_BETWEEN in ask(store, address)
 
 
 @pytest.mark.parametrize("store", ["s3", "server", "registry", "hub"])
 def test_who_has_too_much_to_do_is_asked_again_later(ask, store):
-    with serving(Gateway, status=429) as address:
+    with serving(Fixed, status=429, **GATEWAY) as address:
         told = ask(store, address)
     assert "429" in told
     assert LATER in told
 
 
 def test_a_store_that_refuses_is_not_taken_for_a_gateway(ask):
-    with serving(Gateway, status=403) as address:
+    with serving(Fixed, status=403, **GATEWAY) as address:
         assert ask("s3", address).endswith("Forbidden (403); check the URI and the store's credentials")
 
 
@@ -112,5 +97,5 @@ def test_a_store_that_refuses_is_not_taken_for_a_gateway(ask):
     ],
 )
 def test_the_variable_for_certificates_is_that_of_the_client(ask, tmp_path, store, variable):
-    with serving(Gateway, tls=make_certificate(tmp_path / "server.pem").context) as address:
+    with serving(Fixed, tls=make_certificate(tmp_path / "server.pem").context) as address:
         assert f"its certificate is not trusted: set {variable} to a file" in ask(store, address)
