@@ -23,7 +23,7 @@ import httpx
 import stamina
 
 from mlflow_fireworks.connections import advise_certificates, find_proxy_for, name_proxy
-from mlflow_fireworks.in_between import causes, name_page
+from mlflow_fireworks.in_between import CHECK_PROXY, causes, name_page
 from mlflow_fireworks.progress import format_seconds
 
 T = TypeVar("T")
@@ -206,7 +206,7 @@ def describe_failure(error: httpx.RequestError) -> str:
     if _distrusts(error):
         return f"{error}; {advise_certificates()}"
     if isinstance(error, httpx.ProxyError):
-        hint = "; check its user name and password, and whether it allows this host" if _proxy_refuses(error) else ""
+        hint = f"; {CHECK_PROXY}" if _proxy_refuses(error) else ""
         return f"the proxy {name_proxy()} answered: {error}{hint}"
     kinds: dict[type[httpx.RequestError], str] = {
         httpx.ConnectTimeout: "no connection in time",

@@ -11,6 +11,7 @@ IN_BETWEEN = (
     "network's access, then run the same command again"
 )
 LATER = "run the same command again in a few minutes"
+CHECK_PROXY = "check its user name and password, and whether it allows this host"
 _PAGE = re.compile(r"['\"]?(?:<!doctype html|<html)\b.*", re.IGNORECASE | re.DOTALL)
 _TITLE = re.compile(r"<(?:title|h1)[^>]*>\s*([^<]*[^<\s])", re.IGNORECASE)
 _TAG = re.compile(r"<(?:style|script)\b.*?</|<[^>]*>", re.IGNORECASE | re.DOTALL)

@@ -21,7 +21,7 @@ from mlflow.exceptions import MlflowException
 from mlflow_fireworks.answers import EndlessAnswerError, collect, within
 from mlflow_fireworks.errors import UnavailableError
 from mlflow_fireworks.http import read_page
-from mlflow_fireworks.in_between import refuses_to_pass
+from mlflow_fireworks.in_between import CHECK_PROXY, refuses_to_pass
 from mlflow_fireworks.progress import format_seconds, logger
 from mlflow_fireworks.redaction import brief, hide_credentials
 from mlflow_fireworks.registry.hub_versions import open_stream
@@ -249,7 +249,7 @@ def _describe(error: Exception, seconds: float) -> str:
     if "Timeout" in f"{type(error).__name__}: {error}":  # requests hides one in an error of the connection
         return f"no answer within {format_seconds(seconds)}"
     if found := _REFUSED_BY_PROXY.search(str(error)):
-        return f"the proxy answered {found[1]}; check its user name and password, and whether it allows this host"
+        return f"the proxy answered {found[1]}; {CHECK_PROXY}"
     found = ERRNO.search(str(error))
     return found[1] if found else brief(error)
 
